@@ -7,7 +7,7 @@ changes the work. Imports the standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -24,19 +24,11 @@ class Step(Protocol):
 class Reporter(Protocol):
     """Receives the progress of one run; see `loopline.cli.console` for the terminal's."""
 
-    def step(self, name: str, total: float | None = None) -> StepContext:
+    def step(self, name: str, total: float | None = None) -> AbstractContextManager[Step]:
         """Open a named step; `total` is its size in any unit, None when unknown."""
 
     def note(self, text: str) -> None:
         """Tell one sentence that a person should read, without stopping the work."""
-
-
-class StepContext(Protocol):
-    """What `Reporter.step` returns: a context manager that yields the `Step`."""
-
-    def __enter__(self) -> Step: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class _SilentStep:

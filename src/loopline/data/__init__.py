@@ -1,1 +1,1 @@
-
+"""Tables: reading, types and roles, digests, snapshots, cleaning, differences."""

@@ -1,1 +1,1 @@
-
+"""Scores with intervals: metrics, thresholds, calibration, importance, curves."""

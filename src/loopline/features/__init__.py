@@ -1,1 +1,1 @@
-
+"""Fitted preprocessing as data, and the contract of what may come in."""

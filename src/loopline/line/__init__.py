@@ -1,1 +1,1 @@
-
+"""The line itself: settings, stages, runner, and the Python face."""

@@ -1,1 +1,1 @@
-
+"""Model families over one contract; `base.py` tells their lifetime, `families.py` lists them."""

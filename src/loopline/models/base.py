@@ -19,15 +19,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.schema import Task
+from loopline.errors import SettingsError
+from loopline.features.settings import FeatureSettings
+from loopline.models.parameters import Rule, resolve
 from loopline.progress import Reporter, SilentReporter
-from loopline.splits.views import TrainView
+from loopline.splits.views import TestView, TrainView
 
 Floats = NDArray[np.float64]
 Params = Mapping[str, Any]
@@ -41,12 +44,14 @@ class FitContext:
         seed: the child seed of this fit; equal seeds and threads give equal models.
         threads: how many threads the fit may use, at least 1.
         class_weight: "balanced" to weigh each class by the inverse of its share, else None.
+        features: settings of the preprocessing, for families that have one.
         reporter: receives progress.
     """
 
     seed: int
     threads: int = 1
     class_weight: str | None = None
+    features: FeatureSettings = field(default_factory=FeatureSettings)
     reporter: Reporter = field(default_factory=SilentReporter)
 
 
@@ -76,14 +81,27 @@ class FittedModel(ABC):
         frame = pl.DataFrame([dict(row)])
         return self.predict(frame).reshape(-1)
 
+    def predict_view(self, view: TrainView | TestView) -> Floats:
+        """Predict the rows of a view; families that hold less memory at a time override."""
+        return self.predict(view.frame())
+
     @property
     def size_bytes(self) -> int:
         """Bytes that the saved model takes, 0 if unknown."""
         return 0
 
     def contributions(self, frame: pl.DataFrame) -> dict[str, Floats] | None:
-        """Additive contribution of each raw feature to each row's raw score, if it has them."""
+        """Additive contribution of each raw feature to each row's raw score, if it has them.
+
+        The raw score is the log odds of class 1 (binary), one score a class (multiclass) or the
+        value itself (regression). Shapes: (rows,), or (rows, classes) for multiclass. What is left
+        after all contributions is the same constant for every row.
+        """
         del frame
+        return None
+
+    def importances(self) -> dict[str, float] | None:
+        """Share of each raw feature in the model, summing to 1, if the family knows it."""
         return None
 
 
@@ -95,6 +113,9 @@ class Family(ABC):
     complexity: int
     """Place in the order of simplicity: 0 baseline, 10 linear, 20 boosted trees, …"""
     tasks: frozenset[Task] = frozenset({"binary", "multiclass", "regression"})
+
+    rules: ClassVar[Mapping[str, Rule]] = {}
+    """The range or the choices of each parameter that has them."""
 
     @abstractmethod
     def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
@@ -113,8 +134,27 @@ class Family(ABC):
     uses_validation: bool = False
     """Whether `fit` makes use of a validation view."""
 
+    def resolve(self, params: Params, task: Task, num_rows: int) -> dict[str, Any]:
+        """All parameters of a fit: the given ones, checked, over the defaults.
+
+        Raises:
+            SettingsError: every unknown name and every value outside its range, at once.
+        """
+        if task not in self.tasks:
+            raise SettingsError([f"The {self.name} family cannot do a {task} task."])
+        return resolve(self.name, params, self.defaults(task, num_rows), self.rules)
+
+    def aim(self, task: Task, metric: str) -> dict[str, Any]:
+        """Defaults that serve the metric by which candidates are ranked (default: none)."""
+        del task, metric
+        return {}
+
     def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Parameters of the final fit from those that the folds resolved (default: the first)."""
+        """Parameters of the final fit from those that the folds resolved (default: the first).
+
+        Args:
+            fitted: `FittedModel.params` of each fold, at least one.
+        """
         return dict(fitted[0])
 
     def versions(self) -> dict[str, str]:

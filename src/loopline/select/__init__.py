@@ -1,1 +1,1 @@
-
+"""Comparing candidates and choosing the simplest that is not measurably worse."""

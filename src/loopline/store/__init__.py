@@ -1,1 +1,1 @@
-
+"""Artifacts under names that prove their content, and the ledger of what happened."""

@@ -1,1 +1,1 @@
-
+"""Public conformance kits, one per extension point; nothing in the package imports them."""

@@ -1,0 +1,50 @@
+# One command for each thing a contributor or a newcomer does. All of them work on a fresh machine
+# that has Python 3.11 or newer and make, and nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test test-slow check docs wheel clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) install -c constraints.txt -e '.[catboost,excel,pandas,postgres,s3,xgboost]' \
+	  hypothesis 'moto[server]' openpyxl pytest pytest-xdist build
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.core
+	$(PIP) install -c constraints.txt mypy pytest ruff types-PyYAML
+	@touch $@
+
+demo: $(VENV)/.core  ## install the core and run the whole line on a table that ships with scikit-learn
+	$(BIN)/loopline demo
+
+test: $(VENV)/.test  ## install what the tests need and run them
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+
+test-slow: $(VENV)/.test  ## the long tests: kill -9 campaigns, simulations, large tables
+	$(BIN)/python -m pytest -q -m slow -o addopts='-ra --strict-markers --strict-config --import-mode=importlib'
+
+check: $(VENV)/.check  ## what a contributor runs before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/house
+
+docs: $(VENV)/.core  ## write the generated pages of docs/ anew
+	$(BIN)/python docs/generate.py
+
+wheel: $(VENV)/.core
+	$(PIP) install -c constraints.txt build
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist .loopline .pytest_cache .mypy_cache .ruff_cache

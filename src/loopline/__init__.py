@@ -1,0 +1,93 @@
+"""Loopline: from raw data to a trained, evaluated, traceable model whose score you can believe.
+
+    import loopline
+
+    result = loopline.fit("customers.csv", target="churned")
+    result.leaderboard()
+    result.predict("new_customers.csv")
+
+Importing the package loads nothing heavy: each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopline.errors import (
+        DataError,
+        EnvironmentProblem,
+        HonestyError,
+        InputError,
+        IntegrityError,
+        LeakError,
+        LooplineError,
+        NotFoundError,
+        SettingsError,
+        SplitError,
+    )
+    from loopline.line.face import Result, fit, run
+    from loopline.line.project import Project, open_project
+    from loopline.line.spec import Spec
+    from loopline.release.bundle import Release, load_release
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "fit": "loopline.line.face",
+    "run": "loopline.line.face",
+    "Result": "loopline.line.face",
+    "Project": "loopline.line.project",
+    "open_project": "loopline.line.project",
+    "Spec": "loopline.line.spec",
+    "Release": "loopline.release.bundle",
+    "load_release": "loopline.release.bundle",
+    "LooplineError": "loopline.errors",
+    "InputError": "loopline.errors",
+    "DataError": "loopline.errors",
+    "SettingsError": "loopline.errors",
+    "NotFoundError": "loopline.errors",
+    "HonestyError": "loopline.errors",
+    "LeakError": "loopline.errors",
+    "SplitError": "loopline.errors",
+    "IntegrityError": "loopline.errors",
+    "EnvironmentProblem": "loopline.errors",
+}
+
+__all__ = [
+    "DataError",
+    "EnvironmentProblem",
+    "HonestyError",
+    "InputError",
+    "IntegrityError",
+    "LeakError",
+    "LooplineError",
+    "NotFoundError",
+    "Project",
+    "Release",
+    "Result",
+    "SettingsError",
+    "Spec",
+    "SplitError",
+    "__version__",
+    "fit",
+    "load_release",
+    "open_project",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'loopline' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,0 +1,45 @@
+"""`loopline evaluate`: score a release on new labelled rows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from loopline.cli.options import Json, LedgerUrl, Store, project
+
+
+def evaluate(
+    release: Annotated[
+        str,
+        typer.Argument(help="A release's id (or the start of it), line name, folder, or latest."),
+    ],
+    data: Annotated[str, typer.Argument(help="A file, glob or URL of labelled rows.")],
+    as_json: Json = False,
+    store: Store = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Score a release on labelled rows that it has not been trained on, with 95 % intervals."""
+    from loopline.cli import show
+    from loopline.line.project import find_release
+
+    found = find_release(release, lambda: project(store, ledger))
+    result = found.evaluate(data)
+    metrics = {name: value.to_dict() for name, value in result.metrics.items()}
+    if as_json:
+        show.print_json(
+            {
+                "release": found.id,
+                "num_rows": result.num_rows,
+                "metrics": metrics,
+                "remarks": list(result.remarks),
+            }
+        )
+        return
+    for remark in result.remarks:
+        show.say(f"! {remark}")
+    show.table(
+        ["metric", "value [95 %]"],
+        [[name, show.estimate(value)] for name, value in metrics.items()],
+        f"{found.name} ({found.id[:20]}) on {result.num_rows:,} rows",
+    )

@@ -1,0 +1,36 @@
+"""`loopline gc`: remove what nothing needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from loopline.cli.options import Json, LedgerUrl, Store, project
+
+
+def gc(
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", min=0, help="Keep the work of this many newest runs (default: all)."
+        ),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Spare what is younger than this many seconds.")
+    ] = 3600.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
+    store: Store = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Remove artifacts that no release and no kept run needs. Safe to kill, safe beside runs."""
+    from loopline.cli import show
+
+    with project(store, ledger) as opened:
+        done = opened.collect(keep=keep, grace_seconds=grace, dry_run=dry_run)
+    if as_json:
+        show.print_json({"removed": list(done.ids), "bytes": done.num_bytes, "dry_run": dry_run})
+        return
+    verb = "would remove" if dry_run else "removed"
+    show.say(f"{verb} {len(done.ids)} artifacts, {show.size(done.num_bytes)}")

@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from loopline.line.project import Project
+    from loopline.progress import Reporter
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="Folder or URL of the store (default: that of loopline.yaml here, else .loopline).",
+        envvar="LOOPLINE_STORE",
+    ),
+]
+LedgerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        help="Database URL of the ledger (default: SQLite in the store).",
+        envvar="LOOPLINE_LEDGER",
+    ),
+]
+
+
+def project(store: str | None, ledger: str | None) -> Project:
+    """The project that the options, or the settings file in this folder, name."""
+    from loopline.line.files import DEFAULT_FILE, parse_yaml
+    from loopline.line.project import open_project
+
+    file = Path(DEFAULT_FILE)
+    if store is None and file.exists():
+        data, _ = parse_yaml(file)
+        named = data.get("store")
+        store = str(named) if named is not None else None
+        given = data.get("ledger")
+        ledger = ledger or (str(given) if given is not None else None)
+    return open_project(store or ".loopline", ledger=ledger, create=False)
+
+
+def reporter(quiet: bool = False) -> Reporter:
+    """Progress on the error stream, or none."""
+    from loopline.line.console import console_reporter
+    from loopline.progress import SilentReporter
+
+    return SilentReporter() if quiet else console_reporter()

@@ -1,0 +1,49 @@
+"""`loopline predict`: predict new rows with a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loopline.cli.options import Json, LedgerUrl, Store, project
+
+
+def predict(
+    release: Annotated[
+        str,
+        typer.Argument(help="A release's id (or the start of it), line name, folder, or latest."),
+    ],
+    data: Annotated[str, typer.Argument(help="A file, glob or URL of rows to predict.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="File to write: .csv, .parquet, .jsonl or .arrow."),
+    ],
+    as_json: Json = False,
+    store: Store = None,
+    ledger: LedgerUrl = None,
+) -> None:
+    """Write a prediction, and a probability for each class, for every row of DATA."""
+    from loopline.cli import show
+    from loopline.data.writers import write_table
+    from loopline.line.project import find_release
+
+    found = find_release(release, lambda: project(store, ledger))
+    table = found.read(data)
+    predicted, remarks = found.predict_frame(table.frame)
+    write_table(predicted, output)
+    if as_json:
+        show.print_json(
+            {
+                "release": found.id,
+                "num_rows": predicted.height,
+                "output": str(output),
+                "columns": predicted.columns,
+                "remarks": list(remarks),
+            }
+        )
+        return
+    for remark in remarks:
+        show.say(f"! {remark}")
+    show.say(f"{predicted.height:,} predictions by {found.name} ({found.id[:20]}) → {output}")

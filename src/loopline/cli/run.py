@@ -1,0 +1,46 @@
+"""`loopline run`: run or continue the line of a settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loopline.cli.options import Json, reporter
+
+
+def run(
+    file: Annotated[
+        Path | None, typer.Argument(help="The settings file (default: loopline.yaml here).")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting that rules over the file's, as key=value."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the line, or go on with it; what was computed before is found, not computed again."""
+    import time
+
+    from loopline.cli import show
+    from loopline.line.face import project_of
+    from loopline.line.files import read_line
+    from loopline.line.report import write_report
+    from loopline.line.runner import run_line
+
+    began = time.monotonic()
+    line = read_line(file, override or [])
+    with project_of(line.spec, line.folder) as project:
+        outcome = run_line(project, line.spec, line.folder, reporter(), None)
+        report = write_report(project, outcome.run, None, again=False)
+    summary = {**outcome.summary, "found": outcome.found, "report": str(report)}
+    if as_json:
+        show.print_json(summary)
+        return
+    show.summary(summary, str(report))
+    if outcome.found:
+        show.say(
+            f"\nNothing to do: this line was run before on the same data and settings "
+            f"(found in {time.monotonic() - began:.1f} s)."
+        )

@@ -1,0 +1,259 @@
+"""The rows that a metric is computed on: truth, prediction and weight, checked once.
+
+Every metric, interval, threshold and curve starts from a `Rows`, so the rules for shapes, classes
+and weights stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopline.data.schema import Task
+from loopline.errors import DataError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SUM_TOLERANCE = 1e-4
+"""How far a row of probabilities may be from summing to 1 (float32 models stay well inside)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of one task with checked shapes.
+
+    Args:
+        task: what is predicted.
+        y: class codes (int64) or values (float64), shape (rows,).
+        prediction: binary: probability of the class with code 1, shape (rows,); multiclass:
+            probabilities, shape (rows, classes); regression: values, shape (rows,).
+        weight: weight of each row, >= 0, all 1 where none was given.
+        threshold: binary only: a row is labelled 1 when its probability is >= `threshold`.
+    """
+
+    task: Task
+    y: NDArray[Any]
+    prediction: Floats
+    weight: Floats
+    threshold: float = 0.5
+
+    @staticmethod
+    def build(
+        y: NDArray[Any],
+        prediction: NDArray[Any],
+        *,
+        regression: bool,
+        weight: NDArray[Any] | None = None,
+        threshold: float = 0.5,
+    ) -> Rows:
+        """Check the arrays and bring them into one form.
+
+        A binary task may give probabilities as (rows, 2) or the second column alone as (rows,).
+
+        Raises:
+            DataError: no rows, lengths that differ, a value that is not finite, a probability
+                outside [0, 1], a class code without a column, or weights that are all 0.
+
+        >>> import numpy as np
+        >>> Rows.build(np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]), regression=False).task
+        'binary'
+        """
+        truth = np.asarray(y)
+        guess = np.asarray(prediction, dtype=np.float64)
+        _check_shapes(truth, guess, regression)
+        num_rows = len(truth)
+        if not np.isfinite(guess).all():
+            row = int(np.flatnonzero(~np.isfinite(guess.reshape(num_rows, -1)).all(axis=1))[0])
+            raise DataError(f"Predictions must be finite numbers; row {row} has {guess[row]}.")
+        weights = _checked_weight(weight, num_rows)
+        if regression:
+            values = truth.astype(np.float64)
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise DataError(
+                    f"Target values must be finite numbers; row {row} has {truth[row]}."
+                )
+            return Rows("regression", values, guess.reshape(num_rows), weights, threshold)
+        _check_probabilities(guess)
+        num_classes = 2 if guess.ndim == 1 else guess.shape[1]
+        codes = _checked_codes(truth, num_classes)
+        if num_classes > 2:
+            return Rows("multiclass", codes, guess, weights, threshold)
+        positive = guess if guess.ndim == 1 else np.ascontiguousarray(guess[:, 1])
+        return Rows("binary", codes, positive, weights, threshold)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for regression."""
+        if self.task == "regression":
+            return 0
+        return 2 if self.task == "binary" else int(self.prediction.shape[1])
+
+    @property
+    def probabilities(self) -> Floats:
+        """Class probabilities of shape (rows, classes), also for a binary task."""
+        if self.task == "binary":
+            return np.column_stack([1.0 - self.prediction, self.prediction])
+        return self.prediction
+
+    @property
+    def label(self) -> Ints:
+        """Predicted class codes: by threshold (binary) or the most probable class."""
+        if self.task == "binary":
+            return (self.prediction >= self.threshold).astype(np.int64)
+        return np.asarray(self.prediction.argmax(axis=1), dtype=np.int64)
+
+    def take(self, index: NDArray[np.int64]) -> Rows:
+        """The rows at these positions."""
+        return replace(
+            self,
+            y=self.y[index],
+            prediction=self.prediction[index],
+            weight=self.weight[index],
+        )
+
+    def reweighted(self, weight: Floats) -> Rows:
+        """The same rows with other weights; not checked again."""
+        return replace(self, weight=weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Which rows belong together: the independent pieces that an interval may count.
+
+    Args:
+        code: unit of each row, 0 … count - 1, shape (rows,); None when every row is its own unit.
+        count: number of units.
+    """
+
+    code: Ints | None
+    count: int
+
+    @staticmethod
+    def build(units: NDArray[Any] | None, num_rows: int) -> Units:
+        """Number the units; None means that rows are independent.
+
+        Raises:
+            DataError: the units do not have one entry a row.
+        """
+        if units is None:
+            return Units(None, num_rows)
+        given = np.asarray(units)
+        if given.shape != (num_rows,):
+            raise DataError(
+                f"`units` must have one entry for each of the {num_rows} rows, "
+                f"got the shape {given.shape}."
+            )
+        names, code = np.unique(given, return_inverse=True)
+        if len(names) == num_rows:
+            return Units(None, num_rows)
+        return Units(code.reshape(-1).astype(np.int64), len(names))
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum of `values` (rows,) within each unit, shape (count,)."""
+        if self.code is None:
+            return values
+        sums = np.bincount(self.code, weights=values, minlength=self.count)
+        return np.asarray(sums, dtype=np.float64)
+
+    def spread(self, values: Floats) -> Floats:
+        """One value a unit, shape (count,), given to every row of the unit."""
+        return values if self.code is None else values[self.code]
+
+    def count_where(self, mask: NDArray[np.bool_]) -> int:
+        """Number of units with at least one row in `mask`."""
+        if self.code is None:
+            return int(np.count_nonzero(mask))
+        return int(np.count_nonzero(np.bincount(self.code, weights=mask, minlength=self.count)))
+
+    def take(self, index: NDArray[np.int64]) -> Units:
+        """The units of the rows at these positions."""
+        if self.code is None:
+            return Units(None, len(index))
+        return Units.build(self.code[index], len(index))
+
+
+def _check_shapes(truth: NDArray[Any], guess: Floats, regression: bool) -> None:
+    if truth.ndim != 1:
+        raise DataError(f"The target must have the shape (rows,), got {truth.shape}.")
+    if len(truth) == 0:
+        raise DataError("A metric needs at least one row, got none.")
+    if guess.ndim not in {1, 2} or len(guess) != len(truth):
+        raise DataError(
+            f"Predictions must have one entry for each of the {len(truth)} rows, "
+            f"got the shape {guess.shape}."
+        )
+    if regression and guess.ndim == 2 and guess.shape[1] != 1:
+        raise DataError(f"A regression predicts one value a row, got the shape {guess.shape}.")
+    if not regression and guess.ndim == 2 and guess.shape[1] < 2:
+        raise DataError(
+            f"Probabilities need a column for each of two or more classes, got {guess.shape}."
+        )
+
+
+def _checked_weight(weight: NDArray[Any] | None, num_rows: int) -> Floats:
+    if weight is None:
+        return np.ones(num_rows)
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (num_rows,):
+        raise DataError(
+            f"`weight` must have one entry for each of the {num_rows} rows, "
+            f"got the shape {weights.shape}."
+        )
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(f"Weights must be finite and >= 0; row {row} has {weights[row]}.")
+    if weights.sum() <= 0:
+        raise DataError("At least one row must have a weight above 0; all weights are 0.")
+    return weights
+
+
+def _check_probabilities(guess: Floats) -> None:
+    matrix = guess.reshape(len(guess), -1)
+    outside = ((matrix < -SUM_TOLERANCE) | (matrix > 1 + SUM_TOLERANCE)).any(axis=1)
+    if outside.any():
+        row = int(np.flatnonzero(outside)[0])
+        raise DataError(f"Probabilities must lie in [0, 1]; row {row} has {guess[row]}.")
+    if guess.ndim == 2:
+        off = np.abs(matrix.sum(axis=1) - 1.0) > SUM_TOLERANCE
+        if off.any():
+            row = int(np.flatnonzero(off)[0])
+            raise DataError(
+                f"The probabilities of a row must sum to 1; row {row} sums to "
+                f"{matrix[row].sum():.6g}."
+            )
+
+
+def _checked_codes(truth: NDArray[Any], num_classes: int) -> Ints:
+    if truth.dtype.kind not in "iub":
+        raise DataError(
+            f"The target of a classification must be class codes (integers), got {truth.dtype}."
+        )
+    codes = truth.astype(np.int64)
+    wrong = (codes < 0) | (codes >= num_classes)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"Class codes must lie in 0 … {num_classes - 1} (one probability column a class); "
+            f"row {row} has {codes[row]}."
+        )
+    return codes
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with every NaN or infinite float as None, which JSON can hold."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,292 @@
+"""Where a probability becomes a yes: chosen for a stated goal, on out-of-fold predictions.
+
+The rule is always ``probability >= threshold``. The scores of the rows that the model was fitted on
+are too sharp and the test set is not there to choose by, so the only rows to choose on are
+out-of-fold ones; the arguments are named so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopline.errors import DataError, SettingsError
+from loopline.evaluate.formulas import operating_points
+from loopline.evaluate.intervals import Estimate, estimate_rows
+from loopline.evaluate.metrics import metric
+from loopline.evaluate.rows import Floats, Rows, Units, plain
+
+GoalKind = Literal["f1", "balanced_accuracy", "accuracy", "cost", "precision", "recall"]
+_EXAMPLES = (
+    "'f1', 'balanced_accuracy' (or 'youden'), 'accuracy', 'cost=1,5' "
+    "(price of a false positive, of a false negative), 'precision>=0.9' or 'recall>=0.9'"
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the threshold is chosen for.
+
+    Args:
+        kind: "f1", "balanced_accuracy" and "accuracy" are made largest, "cost" smallest;
+            "precision" and "recall" are kept at `least` or above while the other is made largest.
+        least: for precision and recall.
+        false_positive: price of one, for cost.
+        false_negative: price of one, for cost.
+    """
+
+    kind: GoalKind
+    least: float = math.nan
+    false_positive: float = math.nan
+    false_negative: float = math.nan
+
+    @staticmethod
+    def read(text: str | Mapping[str, float] | Goal) -> Goal:
+        """Read a goal as settings files write it.
+
+        Raises:
+            SettingsError: not a goal; the message lists the forms.
+
+        >>> Goal.read("recall >= 0.9").least
+        0.9
+        >>> Goal.read({"false_positive": 1, "false_negative": 5}).kind
+        'cost'
+        """
+        if isinstance(text, Goal):
+            return text
+        if not isinstance(text, str):
+            if set(text) != {"false_positive", "false_negative"}:
+                raise SettingsError(
+                    [
+                        "Prices need the keys false_positive and false_negative, "
+                        f"got {', '.join(sorted(map(str, text))) or 'none'}."
+                    ]
+                )
+            return Goal._priced(float(text["false_positive"]), float(text["false_negative"]))
+        plain_text = text.replace(" ", "")
+        if plain_text in {"f1", "accuracy", "balanced_accuracy", "youden"}:
+            kinds: dict[str, GoalKind] = {
+                "f1": "f1",
+                "accuracy": "accuracy",
+                "balanced_accuracy": "balanced_accuracy",
+                "youden": "balanced_accuracy",
+            }
+            return Goal(kinds[plain_text])
+        head, _, tail = plain_text.partition("=")
+        try:
+            if head == "cost":
+                prices = [float(part) for part in tail.split(",")]
+                if len(prices) == 2:
+                    return Goal._priced(prices[0], prices[1])
+            bounded: dict[str, GoalKind] = {"precision>": "precision", "recall>": "recall"}
+            if head in bounded and 0 < float(tail) <= 1:
+                return Goal(bounded[head], least=float(tail))
+        except ValueError:
+            pass  # a number that cannot be read: the sentence below lists the forms
+        raise SettingsError([f"The threshold's goal must be {_EXAMPLES}; got {text!r}."])
+
+    @staticmethod
+    def _priced(false_positive: float, false_negative: float) -> Goal:
+        prices = (false_positive, false_negative)
+        if not all(math.isfinite(price) and price >= 0 for price in prices) or max(prices) == 0:
+            raise SettingsError(
+                [
+                    "Prices must be >= 0 and one of them above 0, "
+                    f"got {prices[0]:g} and {prices[1]:g}."
+                ]
+            )
+        return Goal("cost", false_positive=false_positive, false_negative=false_negative)
+
+    def __str__(self) -> str:
+        if self.kind == "cost":
+            return f"cost={self.false_positive:.15g},{self.false_negative:.15g}"
+        if self.kind in {"precision", "recall"}:
+            return f"{self.kind}>={self.least:.15g}"
+        return self.kind
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The chosen threshold and what it reaches.
+
+    Args:
+        value: a row is labelled 1 when its probability is >= `value`; above 1 labels nothing.
+        goal: the goal, as text.
+        achieved: the goal's metric at the threshold, on the out-of-fold rows it was chosen on
+            (a little flattered, as every best of many is; the test set tells the rest).
+        sentence: for the reader.
+    """
+
+    value: float
+    goal: str
+    achieved: Estimate
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        data = plain({**asdict(self), "achieved": None})
+        return {**data, "achieved": self.achieved.to_dict()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Points:
+    """Every rule that the rows can tell apart, from "label nothing" to "label all"."""
+
+    threshold: Floats
+    hits: Floats
+    alarms: Floats
+    positive: float
+    negative: float
+
+    @property
+    def flagged(self) -> Floats:
+        return self.hits + self.alarms
+
+    @property
+    def recall(self) -> Floats:
+        return self.hits / self.positive
+
+    @property
+    def precision(self) -> Floats:
+        flagged = self.flagged
+        return np.divide(self.hits, flagged, out=np.zeros_like(flagged), where=flagged > 0)
+
+
+def choose_threshold(
+    y: NDArray[Any],
+    out_of_fold: NDArray[Any],
+    goal: str | Mapping[str, float] | Goal = "f1",
+    *,
+    weight: NDArray[Any] | None = None,
+    units: NDArray[Any] | None = None,
+    calibrated: bool = False,
+) -> Threshold:
+    """Choose the threshold that serves the goal best on out-of-fold predictions.
+
+    Between two neighbouring scores every threshold does the same; the middle is taken. Equal
+    results go to the threshold nearest 1/2, then to the higher one.
+
+    Args:
+        y: class codes 0 and 1, shape (rows,).
+        out_of_fold: probabilities of class 1 from models that have not seen the row, shape
+            (rows,) or (rows, 2).
+        goal: see `Goal.read`.
+        weight: weight of each row.
+        units: rows with equal entries count as one unit in the interval.
+        calibrated: the probabilities are calibrated. Then the best threshold for accuracy is 1/2
+            and for cost it is false_positive / (false_positive + false_negative), and these are
+            taken rather than searched, which would only follow the noise.
+
+    Raises:
+        SettingsError: not a goal.
+        DataError: not a binary task, only one class, or a precision that no threshold reaches (the
+            message has the nearest).
+
+    >>> y = np.array([0, 0, 1, 1])
+    >>> choose_threshold(y, np.array([0.1, 0.2, 0.6, 0.9]), "f1").value
+    0.4
+    """
+    wanted = Goal.read(goal)
+    rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
+    if rows.task != "binary":
+        raise DataError(
+            f"A threshold belongs to a binary task; there are {rows.num_classes} classes."
+        )
+    points = _points(rows)
+    if calibrated and wanted.kind in {"accuracy", "cost"}:
+        value = _theoretical(wanted)
+        how = "the best threshold for calibrated probabilities"
+    else:
+        value = _best(points, wanted, rows.num_rows)
+        how = "the best on out-of-fold predictions"
+    at = Rows(rows.task, rows.y, rows.prediction, rows.weight, value)
+    shared = Units.build(units, rows.num_rows)
+    achieved = estimate_rows(metric(_metric_name(wanted)), at, shared)
+    return Threshold(value, str(wanted), achieved, _explain(wanted, at, shared, achieved, how))
+
+
+def _points(rows: Rows) -> _Points:
+    scores, hits, alarms, total = operating_points(rows)
+    positive = total
+    negative = float(rows.weight.sum()) - positive
+    if positive <= 0 or negative <= 0:
+        raise DataError(
+            "A threshold needs rows of both classes; "
+            f"all {rows.num_rows} rows have the class code {rows.y[0]}."
+        )
+    middle = 0.5 * (scores[:-1] + scores[1:])
+    # Two scores may be so near that their middle rounds onto the lower one.
+    middle = np.where(middle > scores[1:], middle, scores[:-1])
+    nothing = 1.0 if scores[0] < 1.0 else float(np.nextafter(1.0, 2.0))
+    threshold = np.concatenate([[nothing], middle, [0.0]])
+    return _Points(
+        threshold,
+        np.concatenate([[0.0], hits]),
+        np.concatenate([[0.0], alarms]),
+        positive,
+        negative,
+    )
+
+
+def _theoretical(goal: Goal) -> float:
+    if goal.kind == "accuracy":
+        return 0.5
+    return goal.false_positive / (goal.false_positive + goal.false_negative)
+
+
+def _best(points: _Points, goal: Goal, num_rows: int) -> float:
+    score = _score(points, goal)
+    top = float(score.max())
+    if top == -math.inf:
+        nearest = int(np.lexsort((points.threshold, -points.hits, -points.precision))[0])
+        raise DataError(
+            f"No threshold reaches a precision of {goal.least:g} on these {num_rows} out-of-fold "
+            f"rows; the nearest is {points.precision[nearest]:.4g} at the threshold "
+            f"{points.threshold[nearest]:.4g}, with a recall of {points.recall[nearest]:.4g}. "
+            "Ask for less, or improve the model."
+        )
+    # A hair of tolerance, so that rounding does not break ties.
+    tied = np.flatnonzero(score >= top - 1e-12 * max(1.0, abs(top)))
+    away = np.abs(points.threshold[tied] - 0.5)
+    return float(points.threshold[tied[np.lexsort((-points.threshold[tied], away))[0]]])
+
+
+def _score(points: _Points, goal: Goal) -> Floats:
+    """What to make largest, by rule; minus infinity where the goal forbids the rule."""
+    hits, alarms = points.hits, points.alarms
+    misses = points.positive - hits
+    if goal.kind == "f1":
+        return 2 * hits / (points.flagged + points.positive)
+    if goal.kind == "balanced_accuracy":
+        return 0.5 * (points.recall + 1 - alarms / points.negative)
+    if goal.kind == "accuracy":
+        return (hits + points.negative - alarms) / (points.positive + points.negative)
+    if goal.kind == "cost":
+        price = goal.false_positive * alarms + goal.false_negative * misses
+        return -price / (points.positive + points.negative)
+    slack = 1e-12
+    if goal.kind == "precision":
+        allowed = (points.hits > 0) & (points.precision >= goal.least - slack)
+        return np.where(allowed, points.recall, -math.inf)
+    return np.where(points.recall >= goal.least - slack, points.precision, -math.inf)
+
+
+def _metric_name(goal: Goal) -> str:
+    return str(goal) if goal.kind == "cost" else goal.kind
+
+
+def _explain(goal: Goal, rows: Rows, units: Units, achieved: Estimate, how: str) -> str:
+    text = f"{rows.threshold:.4g} is {how} for the goal {goal}: {goal.kind} {achieved}"
+    if goal.kind in {"precision", "recall"}:
+        other = "recall" if goal.kind == "precision" else "precision"
+        text += f", {other} {estimate_rows(metric(other), rows, units)}"
+        if achieved.low < goal.least:
+            text += f"; the true {goal.kind} may be below {goal.least:g}"
+    if rows.threshold > 1 or not (rows.prediction >= rows.threshold).any():
+        text += "; no row is labelled positive"
+    return text + "."

@@ -1,0 +1,95 @@
+"""What every stage of a run shares, and the one place where a stage is run or found again.
+
+A stage is a function of its inputs and settings. Its key is the digest of its name and version, its
+settings and the ids of its inputs; the store remembers which artifact was made for a key. So a
+second run finds everything, a changed metric re-ingests nothing, and a killed run goes on from the
+last whole artifact.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loopline.digest import value_digest
+from loopline.line.spec import Spec
+from loopline.progress import Reporter
+from loopline.store.artifacts import Artifact, Store
+from loopline.store.ledger import Ledger
+
+
+@dataclass
+class LineContext:
+    """One run in progress.
+
+    Args:
+        spec: the checked settings.
+        folder: where relative paths of the settings start.
+        store: where artifacts go.
+        ledger: where events go.
+        reporter: who hears of progress.
+        run: the run's id; empty until the source was read.
+        stages: what each stage gave so far, in order: name, artifact id, seconds, whether found.
+    """
+
+    spec: Spec
+    folder: Path
+    store: Store
+    ledger: Ledger
+    reporter: Reporter
+    run: str = ""
+    started: float = field(default_factory=time.monotonic)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def stage(
+        self,
+        name: str,
+        version: int,
+        *,
+        settings: Any,
+        inputs: Mapping[str, str],
+        make: Callable[[], Artifact],
+        label: str = "",
+    ) -> Artifact:
+        """Give the artifact of a stage: the one made before for the same key, or a new one.
+
+        Args:
+            name: the stage.
+            version: raised whenever the stage's code would give another answer.
+            settings: plain data; everything but the inputs that the answer depends on.
+            inputs: ids of the artifacts it reads.
+            make: makes the artifact and puts it into the store.
+            label: what progress calls it (default: the name).
+        """
+        key = value_digest(
+            {"stage": name, "version": version, "settings": settings, "inputs": dict(inputs)}
+        )
+        before = time.monotonic()
+        known = self.store.lookup(key)
+        if known is not None:
+            artifact = self.store.get(known)
+        else:
+            artifact = make()
+            self.store.bind(key, artifact.id)
+        entry = {
+            "stage": label or name,
+            "artifact": artifact.id,
+            "seconds": round(time.monotonic() - before, 3),
+            "found": known is not None,
+        }
+        self.stages.append(entry)
+        self.ledger.append("stage.finished", run=self.run or None, subject=artifact.id, data=entry)
+        return artifact
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since this run began in this process."""
+        return time.monotonic() - self.started
+
+    def over_budget(self) -> bool:
+        """Whether the time budget is used up."""
+        budget = self.spec.budget_seconds
+        return budget is not None and self.elapsed_seconds >= budget

@@ -1,0 +1,88 @@
+"""`loopline demo`: a table as a newcomer would have it, and the whole line on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from loopline.data.writers import write_table
+from loopline.line.face import project_of
+from loopline.line.files import read_line
+from loopline.line.proposal import propose
+from loopline.line.report import write_report
+from loopline.line.runner import run_line
+from loopline.progress import Reporter
+from loopline.release.bundle import Release
+
+NUM_NEW_ROWS = 20
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo leaves behind.
+
+    Args:
+        summary: the run's summary.
+        report: the HTML report.
+        next_steps: commands to try.
+    """
+
+    summary: dict[str, Any]
+    report: Path
+    next_steps: tuple[str, ...]
+
+
+def demo_table() -> pl.DataFrame:
+    """569 breast tumours with 30 measurements each, from the files inside scikit-learn's wheel."""
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    columns = {
+        str(name).replace(" ", "_"): data.data[:, place]
+        for place, name in enumerate(data.feature_names)
+    }
+    diagnosis = ["malignant" if code == 0 else "benign" for code in data.target]
+    return pl.DataFrame({**columns, "diagnosis": diagnosis})
+
+
+def run_demo(
+    folder: Path, reporter: Reporter, say: Callable[[str], None] | None = None
+) -> DemoResult:
+    """Write the table and its settings file, run the line, predict rows kept aside for that."""
+    tell = say or (lambda text: None)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = demo_table()
+    known, new = table.head(-NUM_NEW_ROWS), table.tail(NUM_NEW_ROWS).drop("diagnosis")
+    source = folder / "tumours.csv"
+    write_table(known, source)
+    write_table(new, folder / "new_tumours.csv")
+    file = folder / "loopline.yaml"
+    tell(f"1. a table: {source}, {known.height} tumours with 30 measurements and a diagnosis")
+    if not file.exists():
+        proposal = propose(str(source), "diagnosis", test=None, file=file, reporter=reporter)
+        file.write_text(proposal.text, encoding="utf-8")
+    tell(f"2. its settings: {file}, written by `loopline init {source} --target diagnosis`")
+    tell("3. the line: `loopline run`")
+    line = read_line(file)
+    with project_of(line.spec, line.folder) as project:
+        outcome = run_line(project, line.spec, line.folder, reporter)
+        report = write_report(project, outcome.run, None)
+        release = Release(project.store.get(outcome.release))
+        predicted = release.predict(str(folder / "new_tumours.csv"))
+    output = folder / "predictions.csv"
+    write_table(predicted, output)
+    tell(f"4. {predicted.height} new tumours predicted: {output}")
+    steps = (
+        "Next, in that folder:",
+        f"  cd {folder}",
+        "  loopline run                     # finds that nothing is to do",
+        "  loopline lineage                 # from the release back to the rows",
+        "  loopline verify                  # proves bytes, rows, split and predictions again",
+        "  loopline reproduce               # runs it all again and compares",
+        "Then your own table: loopline init YOUR.csv --target COLUMN && loopline run",
+    )
+    return DemoResult(outcome.summary, report, steps)

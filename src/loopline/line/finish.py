@@ -1,0 +1,341 @@
+"""From the choice to a release: the final fit, one opening of the vault, the folder that ships."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from loopline.data.cleaning.repair import VALUE_KINDS
+from loopline.evaluate.calibration import Calibration
+from loopline.evaluate.evaluation import (
+    confusion,
+    curves,
+    evaluate_predictions,
+    resolvable_difference,
+)
+from loopline.evaluate.importance import permutation_importance
+from loopline.evaluate.metrics import metric
+from loopline.features.contract import InputContract
+from loopline.line.context import LineContext
+from loopline.line.prepare import Plan, Prepared
+from loopline.line.race import (
+    Raced,
+    fit_settings,
+    fit_view,
+    further_metrics,
+    metric_name,
+    resolve_params,
+)
+from loopline.models.base import FittedModel
+from loopline.models.families import family
+from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
+from loopline.release.card import model_card
+from loopline.release.environment import code_digest, environment
+from loopline.seeds import child_seed
+from loopline.splits.vault import Vault
+from loopline.store.artifacts import Artifact
+
+IMPORTANCE_ROWS = 5_000
+LATENCY_ROWS = 50
+LATENCY_CALLS = 400
+
+
+def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:
+    """The candidate that was chosen."""
+    return next(entry for entry in raced if entry.spec.name == choice.meta["chosen"])
+
+
+def final_fit(
+    context: LineContext, prepared: Prepared, choice: Artifact, raced: Sequence[Raced]
+) -> Artifact:
+    """Fit the chosen candidate on all training rows, with what its folds learned of themselves."""
+    winner = chosen(choice, raced)
+    kind = family(winner.spec.family)
+
+    def make() -> Artifact:
+        train = prepared.train
+        with context.reporter.step(
+            f"fit {winner.spec.name} on all {train.num_rows:,} training rows"
+        ):
+            params = resolve_params(context, prepared, winner.spec, train.num_rows)
+            params |= kind.consolidate(winner.meta["params"])
+            model = fit_view(
+                context, prepared, winner.spec, train, params, "final", stop_early=False
+            )
+        contract = InputContract.learn(train)
+
+        def write(folder: Path) -> None:
+            (folder / "model").mkdir()
+            model.save(folder / "model")
+            (folder / "contract.json").write_text(
+                json.dumps(contract.to_dict(), ensure_ascii=False), encoding="utf-8"
+            )
+
+        return context.store.put(
+            "model",
+            write,
+            meta={"family": winner.spec.family, "params": model.params},
+            inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
+        )
+
+    return context.stage(
+        "final",
+        1,
+        settings={**fit_settings(context, prepared, winner.spec), "name": winner.spec.name},
+        inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
+        make=make,
+        label=f"fit {winner.spec.name} on all training rows",
+    )
+
+
+def load_model(artifact: Artifact) -> FittedModel:
+    """The fitted model in a `model` artifact."""
+    return family(artifact.meta["family"]).load(artifact.path("model"))
+
+
+def evaluate(
+    context: LineContext,
+    prepared: Prepared,
+    choice: Artifact,
+    raced: Sequence[Raced],
+    model: Artifact,
+) -> Artifact:
+    """Score the final model on the test rows: the one opening of the vault in this run."""
+    settings = {
+        "metrics": further_metrics(context, prepared),
+        "seed": context.spec.seed,
+    }
+
+    def make() -> Artifact:
+        with context.reporter.step("evaluate on the test rows"):
+            fold = context.store.get(chosen(choice, raced).artifact.inputs["fold0"])
+            data, prediction = _evaluate(context, prepared, choice, model)
+            data["importance"] = _importance(context, prepared, load_model(fold))
+
+        def write(folder: Path) -> None:
+            (folder / "evaluation.json").write_text(
+                json.dumps(data, ensure_ascii=False), encoding="utf-8"
+            )
+            if prediction is not None:
+                save_file({"prediction": prediction}, folder / "prediction.safetensors")
+
+        return context.store.put(
+            "evaluation",
+            write,
+            meta={"num_rows": data["num_rows"], "metrics": data["metrics"]},
+            inputs={"model": model.id, "choice": choice.id, "split": prepared.split_artifact.id},
+        )
+
+    return context.stage(
+        "evaluate",
+        1,
+        settings=settings,
+        inputs={"model": model.id, "choice": choice.id},
+        make=make,
+    )
+
+
+def read_choice(choice: Artifact) -> dict[str, Any]:
+    """The decision as plain data."""
+    data: dict[str, Any] = json.loads(choice.path("choice.json").read_text(encoding="utf-8"))
+    return data
+
+
+def _evaluate(
+    context: LineContext, prepared: Prepared, choice: Artifact, model: Artifact
+) -> tuple[dict[str, Any], np.ndarray[Any, Any] | None]:
+    decision = read_choice(choice)
+    fitted = load_model(model)
+    schema = prepared.schema
+    calibration = decision["calibration"] and Calibration.from_dict(decision["calibration"])
+    threshold = 0.5 if decision["threshold"] is None else float(decision["threshold"]["value"])
+    if prepared.test.num_rows == 0:
+        nothing: dict[str, Any] = {
+            "num_rows": 0,
+            "metrics": {},
+            "curves": {},
+            "confusion": None,
+            "resolvable": "",
+        }
+        return nothing, None
+    prediction = fitted.predict_view(prepared.test)
+    if calibration:
+        prediction = calibration.apply(prediction)
+    vault = Vault(prepared.split, prepared.table, schema, context.ledger, run=context.run)
+    labels = vault.open(f"evaluate the chosen model {choice.meta['chosen']}")
+    scores = evaluate_predictions(
+        schema.task,
+        schema.classes,
+        labels.target,
+        prediction,
+        threshold=threshold,
+        units=labels.units,
+        weight=labels.weight,
+        seed=child_seed(context.spec.seed, "evaluate"),
+        metrics=further_metrics(context, prepared),
+    )
+    data = {
+        "num_rows": len(labels.target),
+        "metrics": {name: value.to_dict() for name, value in scores.items()},
+        "curves": curves(
+            schema.task,
+            schema.classes,
+            labels.target,
+            prediction,
+            weight=labels.weight,
+        ),
+        "confusion": None
+        if schema.task == "regression"
+        else confusion(
+            schema.classes,
+            labels.target,
+            prediction,
+            threshold=threshold,
+            weight=labels.weight,
+        ).to_dict(),
+        "resolvable": resolvable_difference(
+            metric_name(context, prepared), scores[metric_name(context, prepared)]
+        ).sentence,
+    }
+    return data, np.ascontiguousarray(prediction)
+
+
+def _importance(
+    context: LineContext, prepared: Prepared, fitted: FittedModel
+) -> dict[str, dict[str, Any]]:
+    """What shuffling each column costs, on validation rows that this fold's model never saw."""
+    if not prepared.schema.features or fitted.family == "baseline":
+        return {}
+    _, valid = prepared.fold(0)
+    view = valid.sample(IMPORTANCE_ROWS, child_seed(context.spec.seed, "importance"))
+    found = permutation_importance(
+        fitted.predict,
+        view.frame(),
+        view.target,
+        metric(metric_name(context, prepared)),
+        weight=view.weight,
+        seed=child_seed(context.spec.seed, "importance"),
+        units=view.units,
+    )
+    return {name: value.to_dict() for name, value in found.items()}
+
+
+def release(
+    context: LineContext,
+    plan: Plan,
+    prepared: Prepared,
+    choice: Artifact,
+    raced: Sequence[Raced],
+    model: Artifact,
+    evaluation: Artifact,
+) -> Artifact:
+    """Bundle everything that predicts and everything that explains into one folder."""
+    spec = context.spec
+    settings = {
+        "name": spec.line_name,
+        "spec": spec.digest(),
+        "environment": environment(),
+        "code": code_digest(),
+    }
+    inputs = {
+        "source": plan.artifact.inputs["source"],
+        "snapshot": plan.snapshot_id,
+        "plan": plan.artifact.id,
+        "split": prepared.split_artifact.id,
+        "choice": choice.id,
+        "model": model.id,
+        "evaluation": evaluation.id,
+    }
+
+    def make() -> Artifact:
+        decision = read_choice(choice)
+        source = context.store.get(inputs["source"])
+        facts: dict[str, Any] = {
+            "format": RELEASE_FORMAT,
+            "name": spec.line_name,
+            "family": model.meta["family"],
+            "params": model.meta["params"],
+            "task": prepared.schema.task,
+            "target": prepared.schema.target,
+            "classes": list(prepared.schema.classes),
+            "schema": prepared.schema.to_dict(),
+            "contract": json.loads(model.path("contract.json").read_text(encoding="utf-8")),
+            "repairs": [repair.to_dict() for repair in plan.repairs if repair.kind in VALUE_KINDS],
+            "table_format": source.meta["format"],
+            "objective": {
+                "metric": decision["metric"],
+                "further": list(further_metrics(context, prepared)),
+            },
+            "threshold": decision["threshold"],
+            "calibration": decision["calibration"],
+            "choice": decision["sentence"],
+            "metrics": {
+                "out_of_fold": decision["metrics"],
+                "test": evaluation.meta["metrics"],
+            },
+            "num_rows": {
+                "train": prepared.split_artifact.meta["certificate"]["num_train"],
+                "test": evaluation.meta["num_rows"],
+            },
+            "split": prepared.split_artifact.meta["reason"],
+            "certificate": prepared.split_artifact.meta["certificate"],
+            "lineage": inputs,
+            "spec": spec.portable(),
+            "seed": spec.seed,
+            "threads": spec.num_threads,
+            "code": settings["code"],
+            "environment": settings["environment"],
+        }
+
+        def write(folder: Path) -> None:
+            (folder / "model").mkdir()
+            for name in model.files:
+                if name.startswith("model/"):
+                    target = folder / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(model.path(name).read_bytes())
+            text = json.dumps(facts, ensure_ascii=False, indent=1)
+            (folder / FACTS).write_text(text, encoding="utf-8")
+            (folder / "card.md").write_text(model_card(facts), encoding="utf-8")
+            (folder / MEASURED).write_text(json.dumps(_measure(prepared, model)), encoding="utf-8")
+
+        return context.store.put("release", write, inputs=inputs, unhashed=(MEASURED,))
+
+    artifact = context.stage("release", 1, settings=settings, inputs=inputs, make=make)
+    known = context.ledger.events(
+        kind="release.made", subject=artifact.id, run=context.run, limit=1
+    )
+    if not known:
+        context.ledger.append(
+            "release.made",
+            run=context.run,
+            subject=artifact.id,
+            data={"name": spec.line_name, "family": model.meta["family"]},
+        )
+    return artifact
+
+
+def _measure(prepared: Prepared, model: Artifact) -> dict[str, Any]:
+    """Latency of one row through preprocessing and model, in microseconds, and the size on disk."""
+    fitted = load_model(model)
+    rows = prepared.train.sample(LATENCY_ROWS, 0).frame().to_dicts()
+    times = []
+    for number in range(LATENCY_CALLS):
+        row = rows[number % len(rows)]
+        before = time.perf_counter()
+        fitted.predict_row(row)
+        times.append(time.perf_counter() - before)
+    p50, p99 = np.quantile(np.array(times[LATENCY_CALLS // 4 :]) * 1e6, [0.5, 0.99])
+    return {
+        "predict_one_p50_microseconds": round(float(p50), 1),
+        "predict_one_p99_microseconds": round(float(p99), 1),
+        "size_bytes": sum(
+            entry.size for name, entry in model.files.items() if name.startswith("model/")
+        ),
+    }

@@ -1,0 +1,479 @@
+"""From a source to a certified split: ingest, plan (clean and schema), split and audit."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopline.data.clean import (
+    CleanPolicy,
+    Repair,
+    apply_repairs,
+    find_problems,
+    plan_repairs,
+)
+from loopline.data.fingerprint import row_digests, table_digest
+from loopline.data.inference import infer_schema
+from loopline.data.schema import Schema
+from loopline.data.snapshot import Snapshot, open_snapshot, write_snapshot
+from loopline.data.sources import Table, TableFormat, read_table
+from loopline.errors import DataError, LeakError, NotFoundError, SettingsError
+from loopline.line.context import LineContext
+from loopline.line.problems import nearest
+from loopline.splits.certificate import Certificate
+from loopline.splits.leaks import find_target_copies
+from loopline.splits.propose import propose_split
+from loopline.splits.split import Split, make_split
+from loopline.splits.views import TestView, TrainView
+from loopline.store.artifacts import Artifact
+from loopline.store.filecache import source_digest
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+PART = "loopline_part"
+"""Column that marks the rows of an official test file."""
+
+
+def source_key(context: LineContext, frame: pl.DataFrame | None) -> dict[str, Any]:
+    """Content digests of the sources, cheap to ask for again; the start of every stage key."""
+    spec = context.spec
+    if frame is not None:
+        return {"frame": table_digest(frame)}
+    key: dict[str, Any] = {}
+    for role, source in (("source", spec.data.source), ("test", spec.data.test)):
+        if source is None:
+            continue
+        place = locate(context, source)
+        if "://" in place:
+            table = read_table(place, format=table_format(context))
+            key[role] = table_digest(table.frame)
+        else:
+            key[role] = [source_digest(context.store, file) for file in _files(place)]
+    return key
+
+
+def _files(place: str) -> list[str]:
+    """The local files that a source names, at least one."""
+    path = Path(place)
+    found = [place] if path.is_file() else sorted(glob.glob(place, recursive=True))
+    files = [file for file in found if Path(file).is_file()]
+    if not files:
+        read_table(place)  # tells what is wrong, and which names are near
+        raise NotFoundError(f"There is no file {place!r}.")
+    return files
+
+
+def locate(context: LineContext, source: str) -> str:
+    """The source with `${NAME}` filled from the environment, relative to the settings' folder."""
+    source = _VARIABLE.sub(_from_environment, source)
+    if "://" in source:
+        return source
+    return str(context.folder / Path(source).expanduser())
+
+
+def _from_environment(match: re.Match[str]) -> str:
+    value = os.environ.get(match[1])
+    if value is None:
+        raise SettingsError(
+            [
+                f"`data.source` uses the environment variable {match[1]}, which is not set. "
+                f"Set it ({match[1]}=…), or write the path itself."
+            ]
+        )
+    return value
+
+
+def table_format(context: LineContext) -> TableFormat | None:
+    """The reading format that the settings give, None when they give none."""
+    given = context.spec.data.format.model_dump(exclude_none=True)
+    return TableFormat.from_dict(given) if given else None
+
+
+def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | None) -> Artifact:
+    """Read the source, and the official test file if there is one, into a snapshot.
+
+    The artifact says how the source was read; the snapshot is its input.
+    """
+    spec = context.spec
+
+    def make() -> Artifact:
+        with context.reporter.step("read the data"):
+            if frame is not None:
+                table = read_table(frame)
+            else:
+                table = read_table(
+                    locate(context, spec.data.source),
+                    format=table_format(context),
+                )
+            whole = table.frame
+            if spec.data.test is not None:
+                whole = _with_official_test(context, table)
+        for note in table.facts.notes:
+            context.reporter.note(note)
+        with context.reporter.step("digest and store the snapshot"):
+            snapshot = write_snapshot(context.store, whole)
+        context.ledger.append(
+            "source.read", run=context.run, subject=snapshot.id, data=table.facts.to_dict()
+        )
+        meta = {
+            "format": table.format.to_dict(),
+            "kind": table.facts.kind,
+            "notes": list(table.facts.notes),
+        }
+        return context.store.put(
+            "source", lambda folder: None, meta=meta, inputs={"snapshot": snapshot.id}
+        )
+
+    settings = {"source": dict(key), "format": spec.data.format.model_dump(exclude_none=True)}
+    return context.stage("ingest", 1, settings=settings, inputs={}, make=make)
+
+
+def _with_official_test(context: LineContext, table: Table) -> pl.DataFrame:
+    test_source = context.spec.data.test
+    assert test_source is not None
+    test = read_table(locate(context, test_source), format=table.format)
+    missing = [name for name in table.frame.columns if name not in test.frame.columns]
+    extra = [name for name in test.frame.columns if name not in table.frame.columns]
+    if missing or extra:
+        raise DataError(
+            f"The test file {test_source} must have the columns of the source; "
+            f"it lacks {missing or 'none'} and has besides {extra or 'none'}. Make them equal."
+        )
+    if PART in table.frame.columns:
+        raise DataError(f"The column name {PART!r} is Loopline's own. Rename the column.")
+    return pl.concat(
+        [
+            table.frame.with_columns(pl.lit("train").alias(PART)),
+            test.frame.select(table.frame.columns).with_columns(pl.lit("test").alias(PART)),
+        ],
+        how="vertical_relaxed",
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the plan stage decided; read from its artifact."""
+
+    artifact: Artifact
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """schema, findings, repairs and notes as plain data."""
+        text = self.artifact.path("plan.json").read_text(encoding="utf-8")
+        data: dict[str, Any] = json.loads(text)
+        return data
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Columns with types and roles."""
+        return Schema.from_dict(self.data["schema"])
+
+    @cached_property
+    def repairs(self) -> tuple[Repair, ...]:
+        """The repairs that were applied."""
+        return tuple(Repair.from_dict(repair) for repair in self.data["repairs"])
+
+    @property
+    def snapshot_id(self) -> str:
+        """The snapshot that training uses: the source's, or its cleaned child."""
+        return self.artifact.inputs["snapshot"]
+
+
+def plan(context: LineContext, source: Artifact) -> Plan:
+    """Infer the schema, find problems, apply the repairs; the result is a new snapshot."""
+    spec = context.spec
+    columns = {name: column.model_dump(exclude_none=True) for name, column in spec.columns.items()}
+    settings = {
+        "target": spec.target,
+        "task": spec.task,
+        "positive": spec.positive,
+        "columns": columns,
+        "clean": dict(spec.clean),
+    }
+    artifact = context.stage(
+        "plan",
+        1,
+        settings=settings,
+        inputs={"source": source.id},
+        make=lambda: _make_plan(context, source, columns),
+    )
+    return Plan(artifact)
+
+
+def _make_plan(
+    context: LineContext, source: Artifact, columns: Mapping[str, Mapping[str, Any]]
+) -> Artifact:
+    spec = context.spec
+    before = open_snapshot(context.store, source.inputs["snapshot"])
+    with context.reporter.step("look at the columns and clean"):
+        frame = before.frame()
+        overrides = {
+            name: {key: value for key, value in column.items() if key != "map"}
+            for name, column in columns.items()
+        }
+        if PART in frame.columns:
+            overrides[PART] = {"role": "ignore", "type": "category"}
+        maps = [
+            _value_map(name, column["map"], frame)
+            for name, column in columns.items()
+            if "map" in column
+        ]
+        mapped = apply_repairs(frame, maps).frame if maps else frame
+
+        def infer(table: pl.DataFrame) -> Schema:
+            return infer_schema(
+                table,
+                target=spec.target,
+                task=spec.task,
+                positive=spec.positive,
+                overrides=overrides,
+            )
+
+        policy = CleanPolicy.from_dict(dict(spec.clean))
+        schema = infer(mapped)
+        findings = find_problems(mapped, schema, policy=policy)
+        repairs = [*maps, *plan_repairs(findings, policy)]
+        repairs += _shared_with_official_test(mapped, schema)
+        cleaned = apply_repairs(frame, repairs)
+        if repairs:
+            schema = infer(cleaned.frame)
+            after = write_snapshot(
+                context.store,
+                cleaned.frame,
+                parent=before.id,
+                facts={"repairs": [repair.to_dict() for repair in repairs]},
+            )
+        else:
+            after = before
+    _check_settings_against(schema, context)
+    data = {
+        "schema": schema.to_dict(),
+        "findings": [finding.to_dict() for finding in findings],
+        "repairs": [repair.to_dict() for repair in repairs],
+        "num_rows": cleaned.frame.height,
+    }
+
+    def write(folder: Path) -> None:
+        (folder / "plan.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+        (folder / "record").mkdir()
+        cleaned.record.save(folder / "record")
+
+    return context.store.put("plan", write, inputs={"source": source.id, "snapshot": after.id})
+
+
+def _value_map(name: str, mapping: Mapping[Any, Any], frame: pl.DataFrame) -> Repair:
+    """The repair that `columns.<name>.map` asks for, its keys read in the column's type."""
+    if name not in frame.columns:
+        raise SettingsError(
+            [f"`columns.{name}` is not a column of the data. {nearest(name, frame.columns)}"]
+        )
+    numeric = frame[name].dtype.is_numeric()
+    pairs = {}
+    for old, new in mapping.items():
+        try:
+            pairs[float(old) if numeric and isinstance(old, str) else old] = new
+        except ValueError:
+            raise SettingsError(
+                [
+                    f"`columns.{name}.map` names {old!r}, but the column holds numbers. "
+                    "Give numbers as keys."
+                ]
+            ) from None
+    return Repair.replace(name, pairs, reason="given in the settings")
+
+
+def _shared_with_official_test(frame: pl.DataFrame, schema: Schema) -> list[Repair]:
+    """Training rows that also stand in the official test file leave the training side."""
+    if PART not in frame.columns:
+        return []
+    digests = row_digests(frame.select(schema.features))
+    is_test = (frame[PART] == "test").to_numpy()
+    void = np.ascontiguousarray(digests).view([("a", "<u8"), ("b", "<u8")]).reshape(-1)
+    shared = np.flatnonzero(~is_test & np.isin(void, np.unique(void[is_test])))
+    if not len(shared):
+        return []
+    return [
+        Repair.drop_rows(
+            shared.tolist(),
+            reason=f"{len(shared):,} training rows also stand in the official test file "
+            "(equal features); they were taken out of training",
+        )
+    ]
+
+
+def _check_settings_against(schema: Schema, context: LineContext) -> None:
+    """Settings that turn out to have no effect for the task that the target makes."""
+    spec = context.spec
+    problems = []
+    if schema.task == "regression":
+        for label, value in (
+            ("calibration", spec.calibration),
+            ("class_weight", spec.class_weight),
+            ("positive", spec.positive),
+        ):
+            if value is not None:
+                problems.append(
+                    f"`{label}` has no effect: the target {schema.target!r} makes this a "
+                    "regression. Remove it, or set `task`."
+                )
+    if schema.task != "binary":
+        problems += [
+            f"`objective.{name}` has no effect: it needs a binary task, and the target "
+            f"{schema.target!r} makes this {schema.task}. Remove it, or set `task`."
+            for name in ("cost", "require", "threshold")
+            if getattr(spec.objective, name) is not None
+        ]
+    if problems:
+        raise SettingsError(problems)
+
+
+class Prepared:
+    """The rows of a run, divided: opened only when a stage has to compute."""
+
+    def __init__(self, context: LineContext, plan: Plan, split: Artifact) -> None:
+        self._context = context
+        self.plan = plan
+        self.schema = plan.schema
+        self.split_artifact = split
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that the split divides."""
+        return open_snapshot(self._context.store, self.plan.snapshot_id)
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """All rows; views take columns from it."""
+        return self.snapshot.frame()
+
+    @cached_property
+    def split(self) -> Split:
+        """The division, in the row order of the snapshot."""
+        return Split.load(self.split_artifact.path()).align(self.snapshot.rows())
+
+    @cached_property
+    def train(self) -> TrainView:
+        """All training rows."""
+        return self.split.train_view(self.table, self.schema, self.snapshot.rows())
+
+    def fold(self, number: int) -> tuple[TrainView, TrainView]:
+        """Training and validation rows of one fold."""
+        return self.split.fold_views(number, self.table, self.schema, self.snapshot.rows())
+
+    @cached_property
+    def test(self) -> TestView:
+        """The features of the test rows."""
+        return self.split.test_view(self.table, self.schema, self.snapshot.rows())
+
+
+def split(context: LineContext, plan: Plan) -> Prepared:
+    """Divide the rows, prove it, and look for columns that carry the answer."""
+    spec = context.spec
+    settings: dict[str, Any] = {
+        "split": spec.split.model_dump(exclude_none=True),
+        "official": spec.data.test is not None,
+        "seed": spec.seed,
+    }
+
+    def make() -> Artifact:
+        with context.reporter.step("divide the rows"):
+            snapshot = open_snapshot(context.store, plan.snapshot_id)
+            frame = snapshot.frame()
+            given = dict(settings["split"])
+            if spec.data.test is not None:
+                given |= {"method": "predefined", "column": PART}
+            chosen, reason = propose_split(plan.schema, frame, given, seed=spec.seed)
+            value = make_split(frame, plan.schema, snapshot.rows(), chosen)
+
+        def write(folder: Path) -> None:
+            value.save(folder)
+            (folder / "reason.txt").write_text(reason, encoding="utf-8")
+
+        return context.store.put(
+            "split",
+            write,
+            meta={"reason": reason, "certificate": certificate_facts(value.certificate)},
+            inputs={"snapshot": plan.snapshot_id, "plan": plan.artifact.id},
+        )
+
+    artifact = context.stage(
+        "split",
+        1,
+        settings=settings,
+        inputs={"snapshot": plan.snapshot_id, "plan": plan.artifact.id},
+        make=make,
+    )
+    return Prepared(context, plan, artifact)
+
+
+def certificate_facts(certificate: Certificate) -> dict[str, Any]:
+    """The certificate as plain data, with one sentence for people."""
+    proven = sorted({claim.structure for claim in certificate.claims if claim.proven})
+    names = {"rows": "no row", "features": "no two rows with equal features"}
+    told = [
+        names.get(name, f"no {name.removeprefix('group ')}") for name in proven if name != "time"
+    ]
+    sentence = f"Proved: {', '.join(told) or 'nothing'} on both sides of any split or fold"
+    if "time" in proven:
+        sentence += ", and every validation or test row is later than what was trained on"
+    return {**certificate.to_dict(), "sentence": sentence + "."}
+
+
+def audit(context: LineContext, prepared: Prepared) -> Artifact:
+    """Refuse columns that carry the answer, unless the settings allow each of them by name."""
+    spec = context.spec
+
+    def make() -> Artifact:
+        with context.reporter.step("look for columns that carry the answer"):
+            findings = [finding.to_dict() for finding in find_target_copies(prepared.train)]
+        return context.store.put(
+            "audit",
+            lambda folder: None,
+            meta={"findings": findings},
+            inputs={"split": prepared.split_artifact.id},
+        )
+
+    artifact = context.stage(
+        "audit", 1, settings={}, inputs={"split": prepared.split_artifact.id}, make=make
+    )
+    findings = artifact.meta["findings"]
+    leaks = [finding for finding in findings if finding["severity"] == "leak"]
+    suspects = sorted({name for finding in leaks for name in finding["columns"]})
+    unknown = [name for name in spec.allow_leaks if name not in prepared.schema.features]
+    idle = [name for name in spec.allow_leaks if name not in suspects and name not in unknown]
+    if unknown or idle:
+        raise SettingsError(
+            [
+                f"`allow_leaks` names {name!r}, which is "
+                + ("not a feature" if name in unknown else "not suspected of a leak")
+                + ": it has no effect. Remove it."
+                for name in (*unknown, *idle)
+            ]
+        )
+    refused = [
+        finding
+        for finding in leaks
+        if not all(name in spec.allow_leaks for name in finding["columns"])
+    ]
+    if refused:
+        names = sorted({name for finding in refused for name in finding["columns"]})
+        told = " ".join(finding["sentence"] for finding in refused)
+        listed = ", ".join(f"{name}: {{role: ignore}}" for name in names)
+        raise LeakError(
+            f"The features give the answer away. {told} A score made with them would not hold for "
+            f"new rows. Leave them out with `columns: {{{listed}}}`; or, if they are truly known "
+            f"when predicting, list them in `allow_leaks: [{', '.join(names)}]`."
+        )
+    for finding in findings:
+        if finding["severity"] != "leak" or finding not in refused:
+            context.reporter.note(finding["sentence"])
+    return artifact

@@ -1,0 +1,248 @@
+"""A project: one store with its ledger, and the questions one asks of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from loopline.errors import NotFoundError
+from loopline.line.problems import nearest
+from loopline.release.bundle import Release, is_release_folder, load_release
+from loopline.store.artifacts import Artifact, Collected, Store
+from loopline.store.ledger import Event, Ledger
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as the ledger tells it.
+
+    Args:
+        id: the run's id.
+        name: the line's name.
+        started: UTC time of its latest start.
+        state: running (or interrupted), failed or finished.
+        summary: the summary of a finished run.
+        message: the error of a failed one.
+    """
+
+    id: str
+    name: str
+    started: str
+    state: str
+    summary: Mapping[str, Any] | None = None
+    message: str = ""
+
+
+class Project:
+    """Store and ledger of one folder or URL. Get one with `loopline.open_project`."""
+
+    def __init__(self, store: Store, ledger: Ledger, local_folder: Path | None) -> None:
+        self.store = store
+        self.ledger = ledger
+        self.local_folder = local_folder
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the ledger's connection."""
+        self.ledger.close()
+
+    def finished(self, run: str) -> dict[str, Any] | None:
+        """The summary of a finished run whose release is still there, else None."""
+        events = self.ledger.events(kind="run.finished", run=run, limit=1, newest_first=True)
+        if not events:
+            return None
+        summary = dict(events[0].data)
+        try:
+            self.store.get(summary["release"])
+        except NotFoundError:
+            return None
+        return summary
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, newest first."""
+        records: dict[str, RunRecord] = {}
+        for event in self.ledger.events():
+            if event.run is None or not event.kind.startswith("run."):
+                continue
+            before = records.pop(event.run, None)
+            name = str(event.data.get("name") or (before.name if before else ""))
+            started = event.time if event.kind == "run.started" or not before else before.started
+            records[event.run] = RunRecord(
+                event.run,
+                name,
+                started,
+                {"run.started": "unfinished", "run.failed": "failed"}.get(event.kind, "finished"),
+                event.data if event.kind == "run.finished" else None,
+                str(event.data.get("message", "")) if event.kind == "run.failed" else "",
+            )
+        return sorted(records.values(), key=lambda record: record.started, reverse=True)
+
+    def run(self, run: str) -> RunRecord:
+        """One run by its id, a unique part of it, a line's name, or "latest"."""
+        records = self.runs()
+        if run == "latest" and records:
+            return records[0]
+        matches = [
+            record
+            for record in records
+            if record.id == run
+            or record.id.removeprefix("run-").startswith(run.removeprefix("run-"))
+        ] or [record for record in records if record.name == run][:1]
+        if len({record.id for record in matches}) == 1:
+            return matches[0]
+        if matches:
+            raise NotFoundError(
+                f"{run!r} fits {len(matches)} runs: {', '.join(record.id for record in matches[:5])}. "
+                "Give more of the id."
+            )
+        raise NotFoundError(self._no_such("run", run, [record.id for record in records]))
+
+    def releases(self) -> list[tuple[Event, Release]]:
+        """All releases with the ledger event that tells of them, newest first."""
+        found: dict[str, tuple[Event, Release]] = {}
+        for event in self.ledger.events(kind="release.made", newest_first=True):
+            if event.subject is None or event.subject in found:
+                continue
+            try:
+                found[event.subject] = (event, Release(self.store.get(event.subject)))
+            except NotFoundError:
+                continue
+        return list(found.values())
+
+    def release(self, which: str = "latest") -> Release:
+        """A release by its folder, id, unique part of the id, line name, or "latest"."""
+        if is_release_folder(which):
+            return load_release(which)
+        events = self.ledger.events(kind="release.made", newest_first=True)
+        for event in events:
+            if event.subject is not None and which in ("latest", event.subject, event.data["name"]):
+                return Release(self.store.get(event.subject))
+        ids = sorted({event.subject for event in events if event.subject})
+        matches = [
+            name
+            for name in ids
+            if name.removeprefix("release-").startswith(which.removeprefix("release-"))
+        ]
+        if len(matches) == 1:
+            return Release(self.store.get(matches[0]))
+        by_run = [e.subject for e in events if e.run and e.run.startswith(which) and e.subject]
+        if by_run:
+            return Release(self.store.get(by_run[0]))
+        if matches:
+            raise NotFoundError(
+                f"{which!r} fits {len(matches)} releases: "
+                f"{', '.join(name[:20] for name in matches[:5])}. Give more of the id."
+            )
+        names = sorted({str(event.data["name"]) for event in events})
+        raise NotFoundError(self._no_such("release", which, [*names, *ids]))
+
+    def resolve(self, which: str) -> Artifact:
+        """Any artifact by id or unique part of it, or a release by name."""
+        try:
+            return self.store.get(self.store.find(which))
+        except NotFoundError:
+            try:
+                return self.release(which).artifact
+            except NotFoundError:
+                pass
+            try:
+                record = self.run(which)
+            except NotFoundError:
+                raise NotFoundError(
+                    f"There is no artifact, release or run {which!r} in {self.store.address}. "
+                    "`loopline runs` and `loopline releases` list what there is."
+                ) from None
+            if record.summary is None:
+                raise NotFoundError(
+                    f"{record.id} is {record.state}: it has no release yet. "
+                    "Run its line again to go on."
+                ) from None
+            return self.store.get(str(record.summary["release"]))
+
+    def roots(self, keep: int | None = None) -> list[str]:
+        """Ids that garbage collection keeps: all releases, and the artifacts of (the newest) runs."""
+        kept: list[str] = [
+            event.subject for event in self.ledger.events(kind="release.made") if event.subject
+        ]
+        records = self.runs()
+        runs = {record.id for record in (records if keep is None else records[:keep])}
+        kept += [
+            event.subject
+            for event in self.ledger.events(kind="stage.finished")
+            if event.subject and event.run in runs
+        ]
+        kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
+        return sorted(set(kept))
+
+    def collect(
+        self, *, keep: int | None = None, grace_seconds: float = 3600.0, dry_run: bool = False
+    ) -> Collected:
+        """Remove what no release and no kept run needs; safe beside running lines."""
+        present = set(self.store.ids())
+        roots: Iterable[str] = (name for name in self.roots(keep) if name in present)
+        return self.store.collect(roots, grace_seconds=grace_seconds, dry_run=dry_run)
+
+    @staticmethod
+    def _no_such(what: str, name: str, names: list[str]) -> str:
+        if not names:
+            return (
+                f"There is no {what} {name!r}: nothing has been run here yet. Use `loopline run`."
+            )
+        return f"There is no {what} {name!r}. {nearest(name, names[:12])}"
+
+
+def open_project(
+    store: str | Path = ".loopline", *, ledger: str | None = None, create: bool = True
+) -> Project:
+    """Open a project's store and ledger.
+
+    Args:
+        store: a folder or any fsspec URL.
+        ledger: a database URL; by default a SQLite file inside a local store.
+        create: whether to make what is not there yet.
+
+    Raises:
+        NotFoundError: `create` is false and there is nothing.
+        EnvironmentProblem: the store was written by a newer Loopline, or cannot be written.
+    """
+    opened = Store.open(store, create=create)
+    folder = None if "://" in str(store) else Path(store)
+    if ledger is None:
+        if folder is None:
+            from loopline.errors import SettingsError
+
+            raise SettingsError(
+                [
+                    f"`store` is the URL {str(store)!r}: a ledger beside it needs `ledger`, "
+                    "a database URL such as postgresql://… or sqlite:///ledger.db."
+                ]
+            )
+        ledger = f"sqlite:///{folder.resolve() / 'ledger.db'}"
+    return Project(opened, Ledger.open(ledger), folder)
+
+
+def read_json(artifact: Artifact, name: str) -> Any:
+    """A JSON file of an artifact."""
+    return json.loads(artifact.path(name).read_text(encoding="utf-8"))
+
+
+def find_release(which: str, project: Callable[[], Project]) -> Release:
+    """A release by its folder, or by id, name or "latest" from the project."""
+    if is_release_folder(which):
+        return load_release(which)
+    with project() as opened:
+        return opened.release(which)

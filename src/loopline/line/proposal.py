@@ -1,0 +1,156 @@
+"""`loopline init`: a short settings file in which every inferred value stands with its reason."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loopline.data.clean import CleanPolicy, find_problems
+from loopline.data.fingerprint import row_digests
+from loopline.data.inference import infer_schema
+from loopline.data.schema import Column, Schema
+from loopline.data.sources import Table, read_table
+from loopline.errors import LooplineError
+from loopline.evaluate.metrics import default_metric
+from loopline.progress import Reporter
+from loopline.splits.leaks import find_target_copies
+from loopline.splits.propose import propose_split
+from loopline.splits.spec import SplitSettings
+from loopline.splits.split import make_split
+
+LEAK_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed settings file.
+
+    Args:
+        text: the YAML with its comments.
+        sentences: what a person should know before running it.
+        schema: what was inferred.
+    """
+
+    text: str
+    sentences: tuple[str, ...]
+    schema: Schema
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"schema": self.schema.to_dict(), "sentences": list(self.sentences)}
+
+
+def propose(
+    data: str, target: str, *, test: str | None, file: Path, reporter: Reporter
+) -> Proposal:
+    """Read the data, infer what its columns are and are for, and write it down.
+
+    Args:
+        data: path, glob or URL.
+        target: the column to predict.
+        test: an official test file.
+        file: where the settings file will stand; paths in it are relative to it.
+        reporter: hears of progress.
+    """
+    with reporter.step("read the data"):
+        table = read_table(data, reporter=reporter)
+    with reporter.step("look at the columns"):
+        schema = infer_schema(table.frame, target=target)
+        findings = find_problems(table.frame, schema, policy=CleanPolicy())
+    with reporter.step("look for columns that carry the answer"):
+        leaks = _leaks(table, schema)
+    for column, reason in leaks.items():
+        schema = schema.changed(column, role="ignore", reason=reason)
+    given = {"method": "auto"} if test is None else {"method": "predefined", "column": "?"}
+    reason = ""
+    if test is None:
+        _, reason = propose_split(schema, table.frame, given, seed=0)
+    sentences = [
+        f"{table.frame.height:,} rows × {table.frame.width} columns; "
+        f"{schema.task} of {target!r}: {schema.named(target).reason}",
+        *table.facts.notes,
+        *[finding.sentence for finding in findings if finding.severity != "info"],
+        *[f"{name} is left out: {why}" for name, why in leaks.items()],
+        *([reason] if reason else []),
+    ]
+    text = _text(data, test, file, schema, reason)
+    return Proposal(text, tuple(sentences), schema)
+
+
+def _leaks(table: Table, schema: Schema) -> dict[str, str]:
+    """Columns that give the answer away, found on the training side of a provisional split."""
+    frame = table.frame
+    if frame.height > LEAK_ROWS:
+        frame = frame.head(LEAK_ROWS)
+    try:
+        declared = bool(schema.with_role("group") or schema.with_role("time"))
+        settings = SplitSettings("random", ignore_structure=declared)
+        digests = row_digests(frame)
+        split = make_split(frame, schema, digests, settings)
+        view = split.train_view(frame, schema, digests)
+    except LooplineError:
+        return {}
+    found: dict[str, str] = {}
+    for leak in find_target_copies(view):
+        if leak.severity == "leak":
+            for name in leak.columns:
+                found.setdefault(name, leak.sentence)
+    return found
+
+
+def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) -> str:
+    positive = schema.classes[-1] if schema.task == "binary" else None
+    lines = [
+        "# A Loopline line. Every inferred value stands here with its reason; change what is wrong.",
+        "# All settings: docs/settings.md, or `loopline schema`.",
+        "version: 1",
+        "data:",
+        f"  source: {_scalar(_relative(data, file))}",
+    ]
+    if test is not None:
+        lines.append(f"  test: {_scalar(_relative(test, file))}  # the official test rows")
+    target = schema.named(schema.target)
+    lines += [f"target: {_scalar(schema.target)}", f"task: {schema.task}  # {target.reason}"]
+    if positive is not None:
+        lines.append(f"positive: {_scalar(positive)}  # the class whose probability is predicted")
+    lines += ["", "columns:"]
+    lines += [_column_line(column) for column in schema.columns if column.role != "target"]
+    lines += [
+        "",
+        "split:",
+        "  method: auto" + (f"  # {reason}" if reason else ""),
+        "",
+        "models: [baseline, linear, lightgbm]  # the simplest that is not measurably worse wins",
+        "objective:",
+        f"  metric: {default_metric(schema.task).name}  # ranks the candidates",
+        "seed: 0",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _column_line(column: Column) -> str:
+    entry = f"type: {column.type}"
+    if column.role != "feature":
+        entry += f", role: {column.role}"
+    comment = f"  # {_one_line(column.reason)}" if column.reason else ""
+    return f"  {_scalar(column.name)}: {{{entry}}}{comment}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _relative(data: str, file: Path) -> str:
+    if "://" in data:
+        return data
+    return os.path.relpath(Path(data).expanduser().resolve(), file.resolve().parent)
+
+
+def _scalar(value: Any) -> str:
+    """A value as YAML writes it inside a line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n").removesuffix("...").strip()

@@ -1,0 +1,396 @@
+"""The race: every candidate is fitted fold by fold, scored out of fold, and one is chosen.
+
+A candidate's fit never sees the rows it is scored on: where a family stops early, it does so on
+rows cut from the fold's own training side. Every fold's fit is an artifact, so a killed race goes
+on from the last fold.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from loopline.errors import LooplineError
+from loopline.evaluate.calibration import Calibration, fit_calibration
+from loopline.evaluate.evaluation import evaluate_predictions
+from loopline.evaluate.intervals import Estimate
+from loopline.evaluate.metrics import default_metric, metric
+from loopline.evaluate.threshold import Goal, choose_threshold
+from loopline.features.settings import FeatureSettings
+from loopline.line.context import LineContext
+from loopline.line.prepare import Prepared
+from loopline.line.spec import Candidate as CandidateSpec
+from loopline.models.base import FitContext, Params
+from loopline.models.families import family
+from loopline.seeds import child_seed
+from loopline.select.choose import Candidate, choose
+from loopline.splits.views import TrainView
+from loopline.store.artifacts import Artifact
+
+EARLY_STOPPING_SHARE = 0.1
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Raced:
+    """One candidate after the race.
+
+    Args:
+        spec: its entry in the settings.
+        artifact: holds its out-of-fold predictions and scores.
+    """
+
+    spec: CandidateSpec
+    artifact: Artifact
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Scores, resolved parameters, sizes."""
+        return dict(self.artifact.meta)
+
+    def predictions(self) -> tuple[NDArray[np.int64], Floats]:
+        """Positions in the training view and out-of-fold predictions for them."""
+        arrays = load_file(self.artifact.path("out_of_fold.safetensors"))
+        return arrays["rows"], arrays["prediction"]
+
+
+def candidates(context: LineContext) -> list[CandidateSpec]:
+    """The candidates in the order of simplicity; the baseline always takes part."""
+    listed = list(context.spec.models)
+    if all(candidate.family != "baseline" for candidate in listed):
+        listed.append(CandidateSpec(name="baseline", family="baseline"))
+    order = {candidate.name: number for number, candidate in enumerate(listed)}
+    return sorted(listed, key=lambda entry: (family(entry.family).complexity, order[entry.name]))
+
+
+def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[str]]:
+    """Fit and score every candidate; gives them and the names that the budget left out."""
+    entries = candidates(context)
+    folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
+    raced: list[Raced] = []
+    skipped: list[str] = []
+    with context.reporter.step("fit the candidates", total=len(entries) * folds) as step:
+        for entry in entries:
+            if raced and context.over_budget():
+                skipped.append(entry.name)
+                step.advance(folds)
+                continue
+            parts = []
+            for number in range(folds):
+                step.describe(f"{entry.name}, fold {number + 1} of {folds}")
+                parts.append(_fit_fold(context, prepared, entry, number))
+                step.advance()
+            raced.append(Raced(entry, _candidate(context, prepared, entry, parts)))
+    if skipped:
+        context.reporter.note(
+            f"The budget of {context.spec.budget_seconds:g} s left no time for "
+            f"{', '.join(skipped)}. Give more with `budget_seconds`."
+        )
+    return raced, skipped
+
+
+def metric_name(context: LineContext, prepared: Prepared) -> str:
+    """The metric that ranks: the settings' or the task's default."""
+    return context.spec.objective.metric or default_metric(prepared.schema.task).name
+
+
+def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec) -> dict[str, Any]:
+    """Everything but rows that a candidate's fits depend on."""
+    kind = family(entry.family)
+    params = {**entry.params}
+    goal = metric(metric_name(context, prepared))
+    return {
+        "family": entry.family,
+        "params": params,
+        "metric": goal.name,
+        "features": context.spec.features.model_dump(exclude_none=True),
+        "class_weight": context.spec.class_weight,
+        "seed": context.spec.seed,
+        "threads": context.spec.num_threads,
+        "versions": kind.versions(),
+    }
+
+
+def resolve_params(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, num_rows: int
+) -> dict[str, Any]:
+    """The family's defaults, the metric where the family can aim at it, and the given values."""
+    kind = family(entry.family)
+    params = kind.defaults(prepared.schema.task, num_rows)
+    name = metric_name(context, prepared)
+    params |= kind.aim(prepared.schema.task, name)
+    return {**params, **entry.params}
+
+
+def fit_view(
+    context: LineContext,
+    prepared: Prepared,
+    entry: CandidateSpec,
+    train: TrainView,
+    params: Params,
+    label: str,
+    *,
+    stop_early: bool,
+) -> Any:
+    """Fit one family on one view, with rows cut off for early stopping where that is useful."""
+    kind = family(entry.family)
+    seed = child_seed(context.spec.seed, "fit", entry.name, label)
+    valid = None
+    if stop_early and kind.uses_validation:
+        cut = train.holdout(EARLY_STOPPING_SHARE, seed)
+        if cut is not None:
+            train, valid = cut
+    settings = FitContext(
+        seed=seed,
+        threads=context.spec.num_threads,
+        class_weight=context.spec.class_weight,
+        features=FeatureSettings(**context.spec.features.model_dump(exclude_none=True)),
+        reporter=context.reporter,
+    )
+    return kind.fit(train, valid, params, settings)
+
+
+def _fit_fold(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int
+) -> Artifact:
+    def make() -> Artifact:
+        began = time.monotonic()
+        train, valid = prepared.fold(number)
+        params = resolve_params(context, prepared, entry, train.num_rows)
+        try:
+            model = fit_view(
+                context, prepared, entry, train, params, f"fold {number}", stop_early=True
+            )
+        except LooplineError as error:
+            raise type(error)(
+                f"Fitting {entry.name} on fold {number + 1} failed: {error}"
+            ) from error
+        fitted = time.monotonic() - began
+        prediction = model.predict_view(valid)
+
+        def write(folder: Path) -> None:
+            model.save(_made(folder / "model"))
+            save_file(
+                {"rows": valid.positions.astype(np.int64), "prediction": prediction},
+                folder / "prediction.safetensors",
+            )
+            (folder / "times.json").write_text(json.dumps({"fit_seconds": round(fitted, 4)}))
+
+        return context.store.put(
+            "foldfit",
+            write,
+            meta={
+                "candidate": entry.name,
+                "family": entry.family,
+                "fold": number,
+                "params": model.params,
+            },
+            inputs={"split": prepared.split_artifact.id},
+            unhashed=("times.json",),
+        )
+
+    return context.stage(
+        "fit",
+        1,
+        settings={**fit_settings(context, prepared, entry), "name": entry.name, "fold": number},
+        inputs={"split": prepared.split_artifact.id},
+        make=make,
+        label=f"fit {entry.name} fold {number + 1}",
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _candidate(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, parts: Sequence[Artifact]
+) -> Artifact:
+    def make() -> Artifact:
+        loaded = [load_file(part.path("prediction.safetensors")) for part in parts]
+        rows = np.concatenate([arrays["rows"] for arrays in loaded])
+        prediction = np.concatenate([arrays["prediction"] for arrays in loaded])
+        order = np.argsort(rows, kind="stable")
+        rows, prediction = rows[order], prediction[order]
+        view = prepared.train.at(rows)
+        scores = evaluate_predictions(
+            prepared.schema.task,
+            prepared.schema.classes,
+            view.target,
+            prediction,
+            units=view.units,
+            weight=view.weight,
+            seed=child_seed(context.spec.seed, "evaluate"),
+            metrics=(metric_name(context, prepared),),
+        )
+        size = sum(
+            entry.size
+            for part in parts
+            for name, entry in part.files.items()
+            if name.startswith("model/")
+        ) // len(parts)
+
+        def write(folder: Path) -> None:
+            save_file(
+                {"rows": rows, "prediction": np.ascontiguousarray(prediction)},
+                folder / "out_of_fold.safetensors",
+            )
+
+        return context.store.put(
+            "candidate",
+            write,
+            meta={
+                "name": entry.name,
+                "family": entry.family,
+                "params": [part.meta["params"] for part in parts],
+                "metrics": {name: value.to_dict() for name, value in scores.items()},
+                "size_bytes": size,
+            },
+            inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
+        )
+
+    return context.stage(
+        "candidate",
+        1,
+        settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
+        inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
+        make=make,
+        label=f"score {entry.name}",
+    )
+
+
+def choice(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> Artifact:
+    """Choose the simplest candidate that is not measurably worse; set threshold and calibration."""
+    spec = context.spec
+    settings = {
+        "metric": metric_name(context, prepared),
+        "margin": spec.objective.margin,
+        "threshold": spec.objective.model_dump(exclude={"metric", "margin"}, exclude_none=True),
+        "calibration": spec.calibration,
+        "seed": spec.seed,
+    }
+
+    def make() -> Artifact:
+        with context.reporter.step("compare and choose"):
+            data = _choose(context, prepared, raced)
+
+        def write(folder: Path) -> None:
+            (folder / "choice.json").write_text(
+                json.dumps(data, ensure_ascii=False), encoding="utf-8"
+            )
+
+        return context.store.put(
+            "choice",
+            write,
+            meta={"chosen": data["chosen"]},
+            inputs={entry.spec.name: entry.artifact.id for entry in raced},
+        )
+
+    return context.stage(
+        "choice",
+        1,
+        settings=settings,
+        inputs={entry.spec.name: entry.artifact.id for entry in raced},
+        make=make,
+    )
+
+
+def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> dict[str, Any]:
+    spec = context.spec
+    loaded = {entry.spec.name: entry.predictions() for entry in raced}
+    rows = next(iter(loaded.values()))[0]
+    view = prepared.train.at(rows)
+    decision = choose(
+        [
+            Candidate(
+                name=entry.spec.name,
+                family=entry.spec.family,
+                complexity=family(entry.spec.family).complexity,
+                prediction=loaded[entry.spec.name][1],
+                size_bytes=entry.meta["size_bytes"],
+            )
+            for entry in raced
+        ],
+        view.target,
+        metric(metric_name(context, prepared)),
+        units=view.units,
+        weight=view.weight,
+        margin=spec.objective.margin,
+        seed=child_seed(spec.seed, "choose"),
+    )
+    prediction = loaded[decision.chosen][1]
+    calibration: Calibration | None = None
+    threshold = None
+    if spec.calibration not in (None, "none"):
+        calibration = fit_calibration(spec.calibration, view.target, prediction, weight=view.weight)
+        prediction = calibration.apply(prediction)
+    if prepared.schema.task == "binary":
+        threshold = choose_threshold(
+            view.target,
+            prediction[:, 1],
+            goal(context),
+            weight=view.weight,
+            units=view.units,
+            calibrated=calibration is not None,
+        )
+        context.reporter.note(threshold.sentence)
+    scores: dict[str, Estimate] = evaluate_predictions(
+        prepared.schema.task,
+        prepared.schema.classes,
+        view.target,
+        prediction,
+        threshold=0.5 if threshold is None else threshold.value,
+        units=view.units,
+        weight=view.weight,
+        seed=child_seed(spec.seed, "evaluate"),
+        metrics=further_metrics(context, prepared),
+    )
+    return {
+        "chosen": decision.chosen,
+        "best": decision.best,
+        "sentence": decision.sentence,
+        "comparisons": decision.to_dict()["comparisons"],
+        "metric": metric_name(context, prepared),
+        "threshold": None if threshold is None else threshold.to_dict(),
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "metrics": {name: value.to_dict() for name, value in scores.items()},
+    }
+
+
+def further_metrics(context: LineContext, prepared: Prepared) -> tuple[str, ...]:
+    """Metrics beside the task's standard ones: the one that ranks, cost, and the required floors."""
+    objective = context.spec.objective
+    names = [metric_name(context, prepared)]
+    if objective.cost is not None:
+        prices = objective.cost
+        names.append(f"cost={prices.false_positive:g},{prices.false_negative:g}")
+    if prepared.schema.task == "binary":
+        require = objective.require
+        least_recall = (require and require.recall) or 0.9
+        least_precision = (require and require.precision) or 0.9
+        names += [
+            f"precision_at_recall={least_recall:g}",
+            f"recall_at_precision={least_precision:g}",
+        ]
+    return tuple(dict.fromkeys(names))
+
+
+def goal(context: LineContext) -> Goal:
+    """What the decision threshold shall reach."""
+    objective = context.spec.objective
+    if objective.cost is not None:
+        return Goal.read(objective.cost.model_dump())
+    if objective.require is not None:
+        if objective.require.precision is not None:
+            return Goal.read(f"precision>={objective.require.precision!r}")
+        return Goal.read(f"recall>={objective.require.recall!r}")
+    return Goal.read(objective.threshold or "f1")

@@ -1,0 +1,291 @@
+"""The report of a run: one self-contained HTML file, written from artifacts and ledger alone.
+
+It can be written again at any time and gives the same page. Charts are drawn by plotly, whose
+script stands inside the file, so the report opens anywhere, offline, on a phone, and prints.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loopline.errors import EnvironmentProblem, NotFoundError
+from loopline.line.charts import (
+    Figure,
+    candidates_chart,
+    confusion_chart,
+    curve_charts,
+    importance_chart,
+)
+from loopline.line.page import block, bullets, columns_of, escape, page, table
+from loopline.line.project import Project, read_json
+from loopline.release.bundle import Release
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything a report is written from.
+
+    Args:
+        summary: the run's summary.
+        release: the release's facts.
+        plan: findings and repairs.
+        choice: the comparison of candidates.
+        evaluation: test metrics and curves.
+    """
+
+    summary: Mapping[str, Any]
+    release: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    choice: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+
+
+def write_report(
+    project: Project, run: str, path: str | Path | None = None, *, again: bool = True
+) -> Path:
+    """Write a run's report.
+
+    Args:
+        project: where the run is.
+        run: the run's id.
+        path: the file to write (default: ``reports/<run>.html`` in a local store, else here).
+        again: whether to write a report that is already there anew.
+
+    Raises:
+        NotFoundError: the run is not finished.
+        EnvironmentProblem: the file cannot be written.
+    """
+    summary = project.finished(run)
+    if summary is None:
+        raise NotFoundError(
+            f"{run} has no report: it is not finished, or its release has been removed. "
+            "Run its line again."
+        )
+    folder = Path() if project.local_folder is None else project.local_folder / "reports"
+    target = Path(path) if path is not None else folder / f"{run}.html"
+    if target.exists() and not again:
+        return target
+    text = render(_facts(project, summary))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(aside, 0o644)
+        os.replace(aside, target)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"Could not write the report {str(target)!r}: {error.strerror or error}."
+        ) from error
+    return target
+
+
+def _facts(project: Project, summary: Mapping[str, Any]) -> Facts:
+    digests = summary["digests"]
+
+    def read(stage: str, name: str) -> Mapping[str, Any]:
+        data: Mapping[str, Any] = read_json(project.store.get(digests[stage]), name)
+        return data
+
+    return Facts(
+        summary,
+        Release(project.store.get(summary["release"])).facts,
+        read("plan", "plan.json"),
+        read("choice", "choice.json"),
+        read("evaluation", "evaluation.json"),
+    )
+
+
+def render(facts: Facts) -> str:
+    """The page's HTML."""
+    summary, release = facts.summary, facts.release
+    figures: list[Figure] = []
+
+    def chart(figure: Figure | None) -> str:
+        if figure is None:
+            return ""
+        figures.append(figure)
+        return (
+            f'<figure><div class="chart" id="{figure.name}" role="img" '
+            f'aria-label="{escape(figure.caption)}"></div>'
+            f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+        )
+
+    body = [
+        _head(facts),
+        block("Can this be believed?", bullets(_reasons(facts))),
+        block(
+            "The race",
+            f"<p>{escape(facts.choice['sentence'])}</p>"
+            + chart(candidates_chart(summary))
+            + _candidates(facts),
+        ),
+        block("Scores of the chosen model", _scores(facts)),
+    ]
+    drawn = [chart(figure) for figure in curve_charts(facts.evaluation["curves"], release["task"])]
+    confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
+    if drawn or confusion:
+        decision = release["threshold"]
+        told = f"<p>{escape(decision['sentence'])}</p>" if decision else ""
+        body.append(block("On the test rows", told + columns_of([*drawn, confusion])))
+    importance = chart(importance_chart(facts.evaluation["importance"], summary["metric"]))
+    if importance:
+        body.append(
+            block(
+                "What it lives on",
+                "<p>How much the score drops on validation rows when one column is shuffled. "
+                "Columns that say the same share the credit.</p>" + importance,
+            )
+        )
+    body += [
+        block("The columns", _columns(release)),
+        block("What was found in the data", _findings(facts)),
+        block("Where it comes from", _origin(facts)),
+    ]
+    return page(f"{summary['name']} · {summary['run']}", "\n".join(body), figures)
+
+
+def _head(facts: Facts) -> str:
+    summary = facts.summary
+    name = summary["metric"]
+    on_test = bool(summary["test"])
+    score = (summary["test"] if on_test else summary["out_of_fold"])[name]
+    where = f"on {summary['num_test_rows']:,} test rows" if on_test else "out of fold"
+    return (
+        f"<header><p class=kind>{escape(summary['task'])} of {escape(summary['target'])}</p>"
+        f"<h1>{escape(summary['name'])}</h1>"
+        f"<p class=score><b>{_number(score['value'])}</b> {escape(name)} "
+        f"<span>95 % interval {_number(score['low'])} – {_number(score['high'])}, {where}</span></p>"
+        f"<p>{escape(summary['why'])}</p></header>"
+    )
+
+
+def _reasons(facts: Facts) -> list[str]:
+    summary = facts.summary
+    split = summary["split"]
+    openings = summary["vault_openings"]
+    told = [
+        split["reason"],
+        f"{split['num_train']:,} training rows in {split['num_folds']} folds, "
+        f"{split['num_test']:,} test rows, {split['num_excluded']:,} left out.",
+        facts.release["certificate"]["sentence"],
+    ]
+    if summary["test"]:
+        times = "once" if openings == 1 else f"{openings} times"
+        told.append(
+            f"The labels of these test rows have been opened {times} so far, this run included. "
+            "Every further look makes the score a little less believable."
+        )
+        told.append(facts.evaluation["resolvable"])
+    else:
+        told.append("There is no test side: only cross-validation speaks for this model.")
+    told += [f["sentence"] for f in summary["findings"] if f["severity"] != "info"]
+    return [entry for entry in told if entry]
+
+
+def _candidates(facts: Facts) -> str:
+    name = facts.summary["metric"]
+    rows = []
+    for entry in facts.choice["comparisons"]:
+        behind = entry["behind_best"]
+        mark = "chosen" if entry["name"] == facts.choice["chosen"] else ""
+        rows.append(
+            [
+                entry["name"],
+                _estimate(entry["score"]),
+                "best score" if behind is None else _estimate(behind),
+                "yes" if entry["worse"] else "no",
+                f"{entry['size_bytes'] / 1000:,.1f} kB",
+                mark,
+            ]
+        )
+    heads = ["candidate", f"out-of-fold {name}", "behind the best", "measurably worse", "size", ""]
+    return table(heads, rows)
+
+
+def _scores(facts: Facts) -> str:
+    metrics = facts.release["metrics"]
+    rows = [
+        [name, _estimate(metrics["out_of_fold"][name]), _estimate(metrics["test"].get(name))]
+        for name in metrics["out_of_fold"]
+    ]
+    return table(["metric", "out of fold [95 %]", "test [95 %]"], rows)
+
+
+def _columns(release: Mapping[str, Any]) -> str:
+    return table(
+        ["column", "type", "role", "why"],
+        [
+            [column["name"], column["type"], column["role"], column["reason"]]
+            for column in release["schema"]["columns"]
+        ],
+    )
+
+
+def _findings(facts: Facts) -> str:
+    findings = sorted(
+        facts.plan["findings"],
+        key=lambda finding: ["error", "warning", "info"].index(finding["severity"]),
+    )
+    repairs = facts.plan["repairs"]
+    told = ""
+    if repairs:
+        told = "<p>Repaired, reversibly, in a snapshot of its own:</p>" + bullets(
+            [f"{repair.get('column') or 'rows'}: {repair.get('reason', '')}" for repair in repairs]
+        )
+    if not findings:
+        return told + "<p>Nothing.</p>"
+    rows = [
+        [finding["severity"], finding["kind"].replace("_", " "), finding["sentence"]]
+        for finding in findings
+    ]
+    return told + table(["", "kind", "what"], rows)
+
+
+def _origin(facts: Facts) -> str:
+    summary, release = facts.summary, facts.release
+    identity = [
+        ["run", summary["run"]],
+        *[[stage, digest] for stage, digest in summary["digests"].items()],
+        ["code", release["code"]],
+        ["seed", str(release["seed"])],
+        ["threads", str(release["threads"])],
+        ["environment", ", ".join(f"{k} {v}" for k, v in release["environment"].items())],
+    ]
+    settings = yaml.safe_dump(dict(release["spec"]), sort_keys=False, allow_unicode=True)
+    times = table(
+        ["stage", "seconds", ""],
+        [
+            [entry["stage"], f"{entry['seconds']:.2f}", "found" if entry["found"] else ""]
+            for entry in summary["stages"]
+        ],
+    )
+    return (
+        table(["", "digest or value"], identity)
+        + f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
+        + f"<details><summary>Stages and times</summary>{times}</details>"
+    )
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if size >= 10 else f"{value:.4f}"
+
+
+def _estimate(value: Mapping[str, Any] | None) -> str:
+    if value is None or value["value"] is None:
+        return "–"
+    if value["low"] is None or value["high"] is None:
+        return _number(value["value"])
+    return f"{_number(value['value'])} [{_number(value['low'])}, {_number(value['high'])}]"

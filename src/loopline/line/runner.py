@@ -1,0 +1,239 @@
+"""Runs a line from its settings to its release, or finds that it has been run before."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from loopline.digest import value_digest
+from loopline.errors import LooplineError
+from loopline.line.context import LineContext
+from loopline.line.finish import evaluate, final_fit, read_choice, release
+from loopline.line.prepare import audit, ingest, plan, source_key, split
+from loopline.line.project import Project
+from loopline.line.race import Raced, choice, race
+from loopline.line.spec import Spec
+from loopline.progress import Reporter
+from loopline.release.bundle import Release
+from loopline.release.environment import code_digest, environment
+from loopline.store.artifacts import Artifact
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Args:
+        summary: the JSON object that ``loopline run --json`` prints.
+        found: whether the run had been finished before and nothing was computed.
+    """
+
+    summary: dict[str, Any]
+    found: bool
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return str(self.summary["run"])
+
+    @property
+    def release(self) -> str:
+        """The release's id."""
+        return str(self.summary["release"])
+
+
+def run_line(
+    project: Project,
+    spec: Spec,
+    folder: Path,
+    reporter: Reporter,
+    frame: pl.DataFrame | None = None,
+    source: Artifact | None = None,
+) -> Outcome:
+    """Run a line, go on with it, or find it done.
+
+    The run's id is the digest of its settings, its source's content and Loopline's code: the same
+    line on the same data has the same id, whoever asks and however often it was interrupted.
+
+    Args:
+        project: store and ledger.
+        spec: the settings.
+        folder: where their relative paths start.
+        reporter: hears of progress.
+        frame: the table, for lines that were started from Python with a table in memory.
+        source: a stored snapshot to start from, in place of reading the source.
+    """
+    context = LineContext(spec, folder, project.store, project.ledger, reporter)
+    key = source_key(context, frame) if source is None else {"snapshot": source.id}
+    context.run = (
+        "run-"
+        + value_digest(
+            {
+                "spec": spec.digest(),
+                "source": key,
+                "code": code_digest(),
+                "environment": environment(),
+            }
+        )[:16]
+    )
+    done = project.finished(context.run)
+    if done is not None:
+        return Outcome(done, found=True)
+    with _one_at_a_time(project, context.run, reporter):
+        done = project.finished(context.run)
+        if done is not None:
+            return Outcome(done, found=True)
+        earlier = project.ledger.events(kind="run.started", run=context.run, limit=1)
+        if earlier:
+            reporter.note(f"{context.run} was interrupted before; going on from what is whole.")
+        project.ledger.append(
+            "run.started",
+            run=context.run,
+            data={
+                "name": spec.line_name,
+                "spec": spec.model_dump(mode="json", exclude_none=True),
+                "folder": str(folder),
+            },
+        )
+        try:
+            summary = _run(context, key, frame, source)
+        except LooplineError as error:
+            project.ledger.append(
+                "run.failed",
+                run=context.run,
+                data={"error": type(error).__name__, "message": str(error)},
+            )
+            raise
+        project.ledger.append("run.finished", run=context.run, data=summary)
+    return Outcome(summary, found=False)
+
+
+def _run(
+    context: LineContext,
+    key: Mapping[str, Any],
+    frame: pl.DataFrame | None,
+    source: Artifact | None,
+) -> dict[str, Any]:
+    if source is None:
+        source = ingest(context, key, frame)
+    planned = plan(context, source)
+    prepared = split(context, planned)
+    audited = audit(context, prepared)
+    raced, skipped = race(context, prepared)
+    decision = choice(context, prepared, raced)
+    model = final_fit(context, prepared, decision, raced)
+    evaluation = evaluate(context, prepared, decision, raced, model)
+    released = release(context, planned, prepared, decision, raced, model, evaluation)
+    digests = {
+        "source": source.id,
+        "snapshot": planned.snapshot_id,
+        "plan": planned.artifact.id,
+        "split": prepared.split_artifact.id,
+        "audit": audited.id,
+        "choice": decision.id,
+        "model": model.id,
+        "evaluation": evaluation.id,
+        "release": released.id,
+    }
+    return {
+        "run": context.run,
+        "name": context.spec.line_name,
+        "release": released.id,
+        "digests": digests,
+        **_facts(raced, skipped, decision, evaluation, released),
+        "split": {
+            "reason": prepared.split_artifact.meta["reason"],
+            **{
+                name: prepared.split_artifact.meta["certificate"][name]
+                for name in ("num_train", "num_test", "num_excluded", "num_folds")
+            },
+        },
+        "findings": [
+            {
+                "kind": finding["kind"],
+                "severity": finding["severity"],
+                "sentence": finding["sentence"],
+            }
+            for finding in planned.data["findings"]
+        ]
+        + [
+            {
+                "kind": finding["kind"],
+                "severity": finding["severity"],
+                "sentence": finding["sentence"],
+            }
+            for finding in audited.meta["findings"]
+        ],
+        "vault_openings": len(
+            context.ledger.events(
+                kind="vault.opened", subject=_test_digest(prepared.split_artifact)
+            )
+        ),
+        "stages": context.stages,
+        "times": {"total_seconds": round(context.elapsed_seconds, 3)},
+    }
+
+
+def _test_digest(split_artifact: Artifact) -> str:
+    return str(split_artifact.meta["certificate"]["test_digest"])
+
+
+def _facts(
+    raced: Sequence[Raced],
+    skipped: Sequence[str],
+    decision: Artifact,
+    evaluation: Artifact,
+    released: Artifact,
+) -> dict[str, Any]:
+    data = read_choice(decision)
+    bundle = Release(released)
+    return {
+        "task": bundle.task,
+        "target": bundle.facts["target"],
+        "metric": data["metric"],
+        "candidates": [
+            {
+                "name": entry.spec.name,
+                "family": entry.spec.family,
+                "artifact": entry.artifact.id,
+                "metrics": entry.meta["metrics"],
+                "size_bytes": entry.meta["size_bytes"],
+            }
+            for entry in raced
+        ],
+        "skipped": list(skipped),
+        "chosen": data["chosen"],
+        "why": data["sentence"],
+        "threshold": data["threshold"],
+        "out_of_fold": data["metrics"],
+        "test": evaluation.meta["metrics"],
+        "num_test_rows": evaluation.meta["num_rows"],
+        "measured": bundle.measured,
+    }
+
+
+@contextmanager
+def _one_at_a_time(project: Project, run: str, reporter: Reporter) -> Iterator[None]:
+    """Two processes with the same line: the second waits, then finds everything done."""
+    folder = project.local_folder
+    if folder is None:
+        yield
+        return
+    locks = folder / "locks"
+    locks.mkdir(exist_ok=True)
+    with (locks / f"{run}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reporter.note("Another process is running this very line; waiting for it.")
+            began = time.monotonic()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            reporter.note(f"It ended after {time.monotonic() - began:.0f} s; going on.")
+        yield

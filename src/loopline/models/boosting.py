@@ -1,0 +1,443 @@
+"""What the boosted-tree families share: parameter names, rounds, and the scale of the target.
+
+The libraries keep targets (XGBoost also scores) as 32-bit floats, which cannot tell 1,700,000,000
+from 1,700,000,064. So a regression target is centred and scaled in 64 bits before they see it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import statistics
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopline.data.schema import Task
+from loopline.digest import canonical_json
+from loopline.errors import DataError, EnvironmentProblem, IntegrityError
+from loopline.models.base import FitContext, Floats, Params
+from loopline.models.parameters import Rule
+from loopline.models.probability import probabilities
+from loopline.models.table import Estimator, Matrix, TableFamily
+
+MAX_ROUNDS = 2_000
+"""Rounds at most when a validation view stops the training."""
+BLIND_ROUNDS = 200
+"""Rounds when nothing says how many: no validation view and no number given."""
+
+BOOSTING_RULES: Mapping[str, Rule] = {
+    "rounds": Rule("integer", low=1, high=100_000, words=("auto",)),
+    "patience": Rule("integer", low=1),
+    "learning_rate": Rule("number", low=0.0, above_low=True, high=1.0),
+    "l2": Rule("number", low=0.0),
+    "row_share": Rule("number", low=0.0, above_low=True, high=1.0),
+    "column_share": Rule("number", low=0.0, above_low=True, high=1.0),
+}
+
+
+def boosting_defaults(task: Task) -> dict[str, Any]:
+    """The parameters that every boosted-tree family has.
+
+    `rounds` "auto" means up to 2,000 with early stopping, 200 without a validation view; a number
+    is the limit of early stopping, or exactly what is trained without a validation view.
+    `row_share` and `column_share` are the shares of rows and columns that each tree sees.
+    """
+    shared: dict[str, Any] = {
+        "rounds": "auto",
+        "patience": 50,
+        "learning_rate": 0.05,
+        "l2": 0.0,
+        "row_share": 1.0,
+        "column_share": 1.0,
+    }
+    return {**shared, "objective": "auto"} if task == "regression" else shared
+
+
+def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:
+    """Rounds to train at most, and how many to wait for an improvement."""
+    rounds = params["rounds"]
+    if rounds == "auto":
+        rounds = MAX_ROUNDS if has_valid else BLIND_ROUNDS
+    return int(rounds), int(params["patience"])
+
+
+def median_rounds(fitted: Sequence[Mapping[str, Any]]) -> int:
+    """The median of the rounds that the folds used."""
+    rounds: list[int] = [params["rounds"] for params in fitted]
+    return max(1, round(statistics.median(rounds)))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """How a target becomes what the library sees, and back: ``(target - offset) / scale``."""
+
+    offset: float = 0.0
+    scale: float = 1.0
+
+    @staticmethod
+    def of(task: Task, objective: str, train: Matrix) -> Target:
+        """Mean and standard deviation of a regression target; nothing for classes and counts.
+
+        Raises:
+            DataError: the poisson objective met a negative target, or a target sum of 0.
+        """
+        if task != "regression":
+            return Target()
+        target = train.target
+        if objective == "poisson":
+            if float(target.min()) < 0 or float(target.sum()) == 0:
+                raise DataError(
+                    'The objective "poisson" needs targets >= 0 with some above 0; '
+                    f'the smallest is {float(target.min()):g}. Use objective "auto".'
+                )
+            return Target()
+        offset = float(np.average(target, weights=train.weight))
+        centred = target - offset
+        largest = float(np.abs(centred).max())
+        if largest == 0:
+            return Target(offset, 1.0)
+        mean_square = float(np.average((centred / largest) ** 2, weights=train.weight))
+        return Target(offset, largest * (math.sqrt(mean_square) or 1.0))
+
+    def scaled(self, target: Floats) -> Floats:
+        """What the library is trained on."""
+        return (target - self.offset) / self.scale
+
+    def restore(self, scores: Floats) -> Floats:
+        """Values from the library's predictions."""
+        return scores * self.scale + self.offset
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain data; `from_dict` reads it back."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, float]) -> Target:
+        """Read what `to_dict` wrote."""
+        return Target(**data)
+
+
+SINGLE_LIMIT = 3.0e38
+"""Cells are held inside the 32-bit float range, in which XGBoost and CatBoost read them."""
+
+
+def clipped(values: Floats) -> Floats:
+    """The matrix with infinities and huge numbers at ±3e38 (NaN stays), and at least one column."""
+    if not values.shape[1]:
+        return np.zeros((values.shape[0], 1))
+    return np.clip(values, -SINGLE_LIMIT, SINGLE_LIMIT)
+
+
+def categorical_columns(matrix: Matrix) -> tuple[int, ...]:
+    """Positions of the columns that hold category codes."""
+    return tuple(position for position, output in enumerate(matrix.outputs) if output.levels)
+
+
+def varies(values: Floats) -> bool:
+    """Whether any column has two different cells as 32-bit floats (missing counts as different)."""
+    for column in values.T:
+        single = column.astype(np.float32)
+        missing = np.isnan(single)
+        if missing.any() != missing.all():
+            return True
+        if not missing.any() and single.min() != single.max():
+            return True
+    return False
+
+
+class Trees(Protocol):
+    """What a library learned: scores and contributions of a clipped matrix."""
+
+    def scores(self, values: Floats) -> Floats:
+        """Raw scores, shape (rows, scores)."""
+
+    def shap(self, values: Floats) -> Floats:
+        """TreeSHAP values, shape (rows, columns, scores)."""
+
+    def gains(self) -> Floats:
+        """Importance of each column, shape (columns,)."""
+
+    def to_bytes(self) -> bytes:
+        """The model in the library's own format."""
+
+
+class BoostedEstimator(Estimator):
+    """Trees of a library that gives raw scores, with what turns the scores into predictions.
+
+    Args:
+        trees: what the library learned; None when there was nothing to learn from (one class only,
+            or no column that varies), then every row scores `base`.
+        base: scores of a model without trees, shape (scores,).
+        num_columns: columns of the matrix.
+        num_classes: number of classes, 0 for regression.
+        present: codes of the classes that occurred in training, in order; the others get 0.
+        target: how scores become values (regression).
+        log_link: whether a value is the exponential of its score (poisson).
+        categorical: positions of the columns that hold category codes.
+        file_name: name of the file that holds the trees.
+        params: the resolved parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        trees: Trees | None,
+        base: Floats,
+        num_columns: int,
+        num_classes: int,
+        present: Sequence[int],
+        target: Target,
+        log_link: bool,
+        categorical: Sequence[int],
+        file_name: str,
+        params: Mapping[str, Any],
+    ) -> None:
+        self.params = dict(params)
+        self._trees = trees
+        self._base = base
+        self._num_columns = num_columns
+        self._num_classes = num_classes
+        self._present = tuple(present)
+        self._target = target
+        self._log_link = log_link
+        self._categorical = tuple(categorical)
+        self._file_name = file_name
+
+    def predict(self, values: Floats) -> Floats:
+        """Class probabilities (rows, classes) or values (rows,)."""
+        rows = values.shape[0]
+        if self._trees is None or not rows:
+            scores = np.tile(self._base, (rows, 1))
+        else:
+            scores = self._trees.scores(clipped(values))
+        if not self._num_classes:
+            raw = np.exp(scores[:, 0]) if self._log_link else scores[:, 0]
+            return self._target.restore(raw)
+        if len(self._present) == 1:
+            shares = np.ones((rows, 1))
+        else:
+            shares = probabilities(scores[:, 0] if scores.shape[1] == 1 else scores)
+        if len(self._present) == self._num_classes:
+            return shares
+        out = np.zeros((rows, self._num_classes))
+        out[:, list(self._present)] = shares
+        return out
+
+    def contributions(self, values: Floats) -> Floats:
+        """TreeSHAP values of each column: (rows, columns) or (rows, columns, classes)."""
+        rows, multiclass = values.shape[0], self._num_classes > 2
+        out = np.zeros((rows, self._num_columns, self._num_classes if multiclass else 1))
+        if self._trees is not None and rows and self._num_columns:
+            parts = self._trees.shap(clipped(values))
+            if not multiclass:
+                out[:] = parts * self._target.scale
+            elif parts.shape[2] == 1:
+                out[:, :, self._present[1]] = parts[:, :, 0]
+            else:
+                out[:, :, list(self._present)] = parts
+        return out if multiclass else np.ascontiguousarray(out[:, :, 0])
+
+    def importances(self) -> Floats:
+        """The library's own importance of each column."""
+        if self._trees is None:
+            return np.zeros(self._num_columns)
+        return self._trees.gains()[: self._num_columns]
+
+    def save(self, folder: Path) -> None:
+        """Write the trees in the library's format and `estimator.json`."""
+        if self._trees is not None:
+            (folder / self._file_name).write_bytes(self._trees.to_bytes())
+        facts = {
+            "has_trees": self._trees is not None,
+            "base": self._base.tolist(),
+            "num_columns": self._num_columns,
+            "num_classes": self._num_classes,
+            "present": list(self._present),
+            "target": self._target.to_dict(),
+            "log_link": self._log_link,
+            "categorical": list(self._categorical),
+        }
+        (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
+
+
+class BoostedFamily(TableFamily):
+    """A boosted-tree family whose library gives raw scores: relabels, trains, finishes."""
+
+    recipe = "trees"
+    uses_validation = True
+    file_name: ClassVar[str]
+
+    @abstractmethod
+    def grow(
+        self,
+        train: Matrix,
+        valid: Matrix | None,
+        *,
+        task: Task,
+        num_classes: int,
+        params: Params,
+        context: FitContext,
+    ) -> tuple[Trees, int]:
+        """Train on a clipped matrix whose classes are 0 … num_classes - 1, each present.
+
+        Returns:
+            The trees and the rounds they used.
+        """
+
+    @abstractmethod
+    def read_trees(self, data: bytes, categorical: Sequence[int]) -> Trees:
+        """Read what `Trees.to_bytes` gave."""
+
+    def check_library(self) -> None:
+        """Raise `EnvironmentProblem` when the library is not installed."""
+        require_library(self.name)
+
+    def fit_matrix(
+        self,
+        train: Matrix,
+        valid: Matrix | None,
+        *,
+        task: Task,
+        num_classes: int,
+        params: Params,
+        context: FitContext,
+    ) -> BoostedEstimator:
+        """Boost until the held-out loss has not improved for `patience` rounds."""
+        self.check_library()
+        train = _weighing_rows(train)
+        objective = str(params.get("objective", "auto"))
+        target = Target.of(task, objective, train)
+        present = tuple(np.unique(train.target).tolist()) if num_classes else ()
+        inner_task: Task = "binary" if len(present) == 2 else task
+        goal: NDArray[Any] = (
+            np.searchsorted(present, train.target) if num_classes else target.scaled(train.target)
+        )
+        ready = replace(train, values=clipped(train.values), target=goal)
+        held = None
+        if valid is not None:
+            held = _held_out(valid, present, target)
+        base = _base_scores(ready, len(present), objective)
+        trees: Trees | None = None
+        used = 1
+        if goal.min() != goal.max() and varies(ready.values):
+            trees, used = self.grow(
+                ready,
+                held,
+                task=inner_task,
+                num_classes=len(present),
+                params=params,
+                context=context,
+            )
+        return BoostedEstimator(
+            trees=trees,
+            base=base,
+            num_columns=train.values.shape[1],
+            num_classes=num_classes,
+            present=present,
+            target=target,
+            log_link=objective == "poisson",
+            categorical=categorical_columns(train),
+            file_name=self.file_name,
+            params={**params, "rounds": used},
+        )
+
+    def load_estimator(self, folder: Path) -> BoostedEstimator:
+        """Read `estimator.json` and the trees."""
+        try:
+            facts = json.loads((folder / "estimator.json").read_text(encoding="utf-8"))
+            data = (folder / self.file_name).read_bytes() if facts["has_trees"] else None
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"{folder} does not hold a {self.name} model: {error}") from error
+        return BoostedEstimator(
+            trees=None if data is None else self.read_trees(data, facts["categorical"]),
+            base=np.array(facts["base"]),
+            num_columns=facts["num_columns"],
+            num_classes=facts["num_classes"],
+            present=facts["present"],
+            target=Target.from_dict(facts["target"]),
+            log_link=facts["log_link"],
+            categorical=facts["categorical"],
+            file_name=self.file_name,
+            params={},
+        )
+
+    def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The folds' parameters with the median of their rounds."""
+        return {**fitted[0], "rounds": median_rounds(fitted)}
+
+
+def require_library(name: str) -> None:
+    """Raise when the extra of that name is not installed.
+
+    Raises:
+        EnvironmentProblem: names the extra to install.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise EnvironmentProblem(
+            f"The {name} family needs the package {name}, which is not installed; "
+            f"run `pip install 'loopline[{name}]'`."
+        )
+
+
+def _weighing_rows(train: Matrix) -> Matrix:
+    """The rows whose weight is not 0: a class without any weight must not count as present."""
+    if train.weight is None or (train.weight > 0).all():
+        return train
+    kept = train.weight > 0
+    return replace(
+        train, values=train.values[kept], target=train.target[kept], weight=train.weight[kept]
+    )
+
+
+def _held_out(valid: Matrix, present: Sequence[int], target: Target) -> Matrix | None:
+    """The validation rows as the library sees them, less those of classes never seen."""
+    values = clipped(valid.values)
+    if not present:
+        return replace(valid, values=values, target=target.scaled(valid.target))
+    kept = np.isin(valid.target, present)
+    if not kept.any():
+        return None
+    return replace(
+        valid,
+        values=values[kept],
+        target=np.searchsorted(present, valid.target[kept]),
+        weight=None if valid.weight is None else valid.weight[kept],
+    )
+
+
+def _base_scores(train: Matrix, num_present: int, objective: str) -> Floats:
+    if num_present:
+        shares = np.bincount(train.target, weights=train.weight, minlength=num_present)
+        logs = np.log(np.maximum(shares, 1e-9) / shares.sum())
+        return np.array([logs[1] - logs[0]]) if num_present == 2 else logs
+    if objective == "mae":
+        return np.array([weighted_median(train.target, train.weight)])
+    mean = float(np.average(train.target, weights=train.weight))
+    return np.array([math.log(mean) if objective == "poisson" else mean])
+
+
+def weighted_median(values: Floats, weight: Floats | None = None) -> float:
+    """The value that splits the weight in halves; the middle of two when it falls between them.
+
+    >>> weighted_median(np.array([3.0, 1.0, 2.0, 10.0]))
+    2.5
+    >>> weighted_median(np.array([1.0, 2.0]), np.array([1.0, 3.0]))
+    2.0
+    """
+    if weight is None:
+        return float(np.median(values))
+    order = np.argsort(values, kind="stable")
+    order = order[weight[order] > 0]
+    ranked, mass = values[order], np.cumsum(weight[order])
+    half = mass[-1] / 2
+    at = int(np.searchsorted(mass, half * (1 - 1e-12)))
+    if mass[at] <= half * (1 + 1e-12) and at + 1 < ranked.size:
+        return float((ranked[at] + ranked[at + 1]) / 2)
+    return float(ranked[at])

@@ -1,0 +1,206 @@
+"""Gradient-boosted symmetric trees by CatBoost (extra `loopline[catboost]`).
+
+Source: Prokhorenkova et al., "CatBoost: unbiased boosting with categorical features", NeurIPS 2018.
+Category codes reach CatBoost as categories, so its ordered target statistics apply. Models are
+stored as CBM, CatBoost's own format, less the time and the random identifier that it adds.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from loopline.data.schema import Task
+from loopline.errors import IntegrityError, LooplineError
+from loopline.models.base import FitContext, Floats, Params
+from loopline.models.boosting import (
+    BOOSTING_RULES,
+    BoostedFamily,
+    boosting_defaults,
+    categorical_columns,
+    require_library,
+    settle_rounds,
+)
+from loopline.models.parameters import Rule
+from loopline.models.table import Matrix
+from loopline.seeds import child_seed
+
+_KEPT_FACTS = ("params", "class_params", "catboost_version_info")
+
+
+class _CatBoostTrees:
+    """A trained model; categorical columns stand behind the others in what CatBoost sees."""
+
+    def __init__(self, model: Any, categorical: Sequence[int]) -> None:
+        self._model = model
+        self._categorical = tuple(categorical)
+
+    def scores(self, values: Floats) -> Floats:
+        raw = self._model.predict(
+            _features(values, self._categorical), prediction_type="RawFormulaVal"
+        )
+        scores: Floats = np.asarray(raw, dtype=np.float64).reshape(values.shape[0], -1)
+        return scores
+
+    def shap(self, values: Floats) -> Floats:
+        import catboost
+
+        pool = catboost.Pool(_features(values, self._categorical))
+        raw = np.asarray(self._model.get_feature_importance(data=pool, type="ShapValues"))
+        if raw.ndim == 2:
+            raw = raw[:, None, :]
+        parts = np.empty((values.shape[0], values.shape[1], raw.shape[1]))
+        parts[:, _order(values.shape[1], self._categorical)] = raw[:, :, :-1].transpose(0, 2, 1)
+        return parts
+
+    def gains(self) -> Floats:
+        found = np.asarray(self._model.get_feature_importance(), dtype=np.float64)
+        out = np.empty(found.size)
+        out[_order(found.size, self._categorical)] = found
+        return out
+
+    def to_bytes(self) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.cbm"
+            self._model.save_model(str(path), format="cbm")
+            return path.read_bytes()
+
+
+class CatBoost(BoostedFamily):
+    """Boosted symmetric trees with ordered target statistics for categories."""
+
+    name = "catboost"
+    complexity = 22
+    file_name = "model.cbm"
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **BOOSTING_RULES,
+        "depth": Rule("integer", low=1, high=16),
+        "random_strength": Rule("number", low=0.0),
+        "objective": Rule("choice", words=("auto", "mae", "huber", "poisson")),
+    }
+
+    def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
+        """Rounds, depth, regularisation, sampling; `objective` for regression."""
+        del num_rows
+        return {**boosting_defaults(task), "l2": 3.0, "depth": 6, "random_strength": 1.0}
+
+    def grow(
+        self,
+        train: Matrix,
+        valid: Matrix | None,
+        *,
+        task: Task,
+        num_classes: int,
+        params: Params,
+        context: FitContext,
+    ) -> tuple[_CatBoostTrees, int]:
+        """Train; writes no file and prints nothing."""
+        import catboost
+
+        categorical = categorical_columns(train)
+        rounds, patience = settle_rounds(params, has_valid=valid is not None)
+
+        def pool(part: Matrix) -> Any:
+            return catboost.Pool(
+                _features(part.values, categorical), label=part.target, weight=part.weight
+            )
+
+        class Advance:
+            """Tell the reporter of each round."""
+
+            def after_iteration(self, info: Any) -> bool:
+                """Go on in any case."""
+                del info
+                step.advance()
+                return True
+
+        model = catboost.CatBoost(_native_settings(params, task, num_classes, rounds, context))
+        try:
+            with context.reporter.step("catboost", total=rounds) as step:
+                model.fit(
+                    pool(train),
+                    eval_set=None if valid is None else pool(valid),
+                    use_best_model=valid is not None,
+                    early_stopping_rounds=None if valid is None else patience,
+                    callbacks=[Advance()],
+                )
+        except catboost.CatBoostError as error:
+            raise LooplineError(
+                f"CatBoost could not train on {train.values.shape[0]} rows × "
+                f"{train.values.shape[1]} columns with {dict(params)}: {error}"
+            ) from error
+        facts = model.get_metadata()
+        for name in [*facts.keys()]:
+            if name not in _KEPT_FACTS:
+                del facts[name]
+        return _CatBoostTrees(model, categorical), max(1, int(model.tree_count_))
+
+    def read_trees(self, data: bytes, categorical: Sequence[int]) -> _CatBoostTrees:
+        """Read CBM bytes."""
+        require_library(self.name)
+        import catboost
+
+        model = catboost.CatBoost()
+        try:
+            model.load_model(blob=data)
+        except catboost.CatBoostError as error:
+            raise IntegrityError(f"model.cbm is no CatBoost model: {error}") from error
+        return _CatBoostTrees(model, categorical)
+
+    def versions(self) -> dict[str, str]:
+        """CatBoost's version."""
+        require_library(self.name)
+        return {"catboost": importlib.metadata.version("catboost")}
+
+
+def _order(num_columns: int, categorical: Sequence[int]) -> list[int]:
+    """Matrix columns in the order in which CatBoost sees them."""
+    chosen = set(categorical)
+    return [each for each in range(num_columns) if each not in chosen] + list(categorical)
+
+
+def _features(values: Floats, categorical: Sequence[int]) -> Any:
+    single = values.astype(np.float32)
+    if not categorical:
+        return single
+    import catboost
+
+    numbers = _order(values.shape[1], categorical)[: values.shape[1] - len(categorical)]
+    codes = values[:, list(categorical)]
+    missing = np.isnan(codes)
+    texts = np.where(missing, -1, codes).astype(np.int64).astype("S20").astype(object)
+    return catboost.FeaturesData(
+        num_feature_data=np.ascontiguousarray(single[:, numbers]) if numbers else None,
+        cat_feature_data=texts,
+    )
+
+
+def _native_settings(
+    params: Params, task: Task, num_classes: int, rounds: int, context: FitContext
+) -> dict[str, Any]:
+    regression = {"auto": "RMSE", "mae": "MAE", "huber": "Huber:delta=1.0", "poisson": "Poisson"}
+    settings: dict[str, Any] = {
+        "loss_function": regression[str(params.get("objective", "auto"))],
+        "iterations": rounds,
+        "learning_rate": params["learning_rate"],
+        "depth": params["depth"],
+        "l2_leaf_reg": params["l2"],
+        "random_strength": params["random_strength"],
+        "rsm": params["column_share"],
+        "random_seed": child_seed(context.seed, "catboost"),
+        "thread_count": context.threads,
+        "allow_writing_files": False,
+        "logging_level": "Silent",
+    }
+    if params["row_share"] < 1:
+        settings.update(bootstrap_type="Bernoulli", subsample=params["row_share"])
+    if task == "binary":
+        settings["loss_function"] = "Logloss"
+    elif task == "multiclass":
+        settings.update(loss_function="MultiClass", classes_count=num_classes)
+    return settings

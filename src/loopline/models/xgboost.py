@@ -1,0 +1,195 @@
+"""Gradient-boosted trees by XGBoost (extra `loopline[xgboost]`).
+
+Source: Chen and Guestrin, "XGBoost: A Scalable Tree Boosting System", KDD 2016. Scores are taken as
+margins and turned into probabilities in 64 bits. Models are stored as UBJ, XGBoost's own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from loopline.data.schema import Task
+from loopline.errors import IntegrityError, LooplineError
+from loopline.models.base import FitContext, Floats, Params
+from loopline.models.boosting import (
+    BOOSTING_RULES,
+    BoostedFamily,
+    boosting_defaults,
+    require_library,
+    settle_rounds,
+)
+from loopline.models.parameters import Rule
+from loopline.models.table import Matrix
+from loopline.seeds import child_seed
+
+
+class _XGBoostTrees:
+    """A trained booster."""
+
+    def __init__(self, booster: Any) -> None:
+        self._booster = booster
+
+    def scores(self, values: Floats) -> Floats:
+        raw = self._booster.inplace_predict(values, predict_type="margin", validate_features=False)
+        scores: Floats = np.asarray(raw, dtype=np.float64).reshape(values.shape[0], -1)
+        return scores
+
+    def shap(self, values: Floats) -> Floats:
+        import xgboost
+
+        matrix = xgboost.DMatrix(
+            values,
+            feature_names=self._booster.feature_names,
+            feature_types=self._booster.feature_types,
+            enable_categorical=True,
+        )
+        raw = self._booster.predict(matrix, pred_contribs=True, strict_shape=True)
+        parts: Floats = np.asarray(raw, dtype=np.float64)[:, :, :-1].transpose(0, 2, 1)
+        return parts
+
+    def gains(self) -> Floats:
+        found = self._booster.get_score(importance_type="total_gain")
+        count = self._booster.num_features()
+        return np.array([float(found.get(f"f{position}", 0.0)) for position in range(count)])
+
+    def to_bytes(self) -> bytes:
+        return bytes(self._booster.save_raw("ubj"))
+
+
+class XGBoost(BoostedFamily):
+    """Boosted trees of limited depth, with native categories and missing values."""
+
+    name = "xgboost"
+    complexity = 21
+    file_name = "model.ubj"
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **BOOSTING_RULES,
+        "max_depth": Rule("integer", low=1, high=100),
+        "min_child_weight": Rule("number", low=0.0),
+        "max_bin": Rule("integer", low=2, high=65_535),
+        "objective": Rule("choice", words=("auto", "mae", "huber", "poisson")),
+    }
+
+    def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
+        """Rounds, depth, regularisation, sampling; `objective` for regression."""
+        del num_rows
+        return {
+            **boosting_defaults(task),
+            "l2": 1.0,
+            "max_depth": 6,
+            "min_child_weight": 1.0,
+            "max_bin": 256,
+        }
+
+    def grow(
+        self,
+        train: Matrix,
+        valid: Matrix | None,
+        *,
+        task: Task,
+        num_classes: int,
+        params: Params,
+        context: FitContext,
+    ) -> tuple[_XGBoostTrees, int]:
+        """Train with the histogram method."""
+        import xgboost
+
+        class Advance(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # untyped library
+            """Tell the reporter of each round."""
+
+            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+                """Go on in any case."""
+                del model, epoch, evals_log
+                step.advance()
+                return False
+
+        types = ["c" if output.levels else "q" for output in train.outputs] or ["q"]
+
+        def matrix(part: Matrix) -> Any:
+            return xgboost.QuantileDMatrix(
+                part.values,
+                label=part.target,
+                weight=part.weight,
+                feature_names=[f"f{position}" for position in range(len(types))],
+                feature_types=types,
+                enable_categorical=True,
+                max_bin=params["max_bin"],
+                nthread=context.threads,
+                ref=None if part is train else trained,
+            )
+
+        rounds, patience = settle_rounds(params, has_valid=valid is not None)
+        settings = _native_settings(params, task, num_classes, context)
+        try:
+            trained = matrix(train)
+            watched = [] if valid is None else [(matrix(valid), "valid")]
+            with context.reporter.step("xgboost", total=rounds) as step:
+                booster = xgboost.train(
+                    settings,
+                    trained,
+                    rounds,
+                    evals=watched,
+                    early_stopping_rounds=None if valid is None else patience,
+                    verbose_eval=False,
+                    callbacks=[Advance()],
+                )
+        except xgboost.core.XGBoostError as error:
+            raise LooplineError(
+                f"XGBoost could not train on {train.values.shape[0]} rows × "
+                f"{train.values.shape[1]} columns with {dict(params)}: {error}"
+            ) from error
+        used = rounds if valid is None else booster.best_iteration + 1
+        return _XGBoostTrees(booster[:used]), used
+
+    def read_trees(self, data: bytes, categorical: Sequence[int]) -> _XGBoostTrees:
+        """Read UBJ bytes; the file knows its categorical columns."""
+        del categorical
+        require_library(self.name)
+        import xgboost
+
+        booster = xgboost.Booster()
+        try:
+            booster.load_model(bytearray(data))
+        except xgboost.core.XGBoostError as error:
+            raise IntegrityError(f"model.ubj is no XGBoost model: {error}") from error
+        return _XGBoostTrees(booster)
+
+    def versions(self) -> dict[str, str]:
+        """XGBoost's version."""
+        require_library(self.name)
+        import xgboost
+
+        return {"xgboost": str(xgboost.__version__)}
+
+
+def _native_settings(
+    params: Params, task: Task, num_classes: int, context: FitContext
+) -> dict[str, Any]:
+    regression = {
+        "auto": "reg:squarederror",
+        "mae": "reg:absoluteerror",
+        "huber": "reg:pseudohubererror",
+        "poisson": "count:poisson",
+    }
+    settings = {
+        "objective": regression[str(params.get("objective", "auto"))],
+        "learning_rate": params["learning_rate"],
+        "max_depth": params["max_depth"],
+        "min_child_weight": params["min_child_weight"],
+        "reg_lambda": params["l2"],
+        "subsample": params["row_share"],
+        "colsample_bytree": params["column_share"],
+        "max_bin": params["max_bin"],
+        "tree_method": "hist",
+        "seed": child_seed(context.seed, "xgboost"),
+        "nthread": context.threads,
+        "verbosity": 0,
+    }
+    if task == "binary":
+        settings["objective"] = "binary:logistic"
+    elif task == "multiclass":
+        settings.update(objective="multi:softprob", num_class=num_classes)
+    return settings

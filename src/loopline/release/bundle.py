@@ -1,0 +1,252 @@
+"""A release: one folder of data that predicts, says where it comes from, and runs no code.
+
+    release.json    what it is: task, classes, contract, repairs, threshold, metrics, lineage
+    model/          the fitted preprocessing and the model in its own text or binary format
+    card.md         the model card, written from the facts above
+    measured.json   times measured on the machine that made it (no part of the release's id)
+    manifest.json   sizes and digests of all files, written by the store
+
+`Release.predict` and `Release.predict_one` go the same way as training did: recorded repairs, input
+contract, feature graph, model, calibration, threshold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopline.data.clean import Repair, repair_row, repair_values
+from loopline.data.schema import Label, Schema
+from loopline.data.sources import Table, TableFormat, read_table
+from loopline.errors import DataError, IntegrityError, NotFoundError
+from loopline.evaluate.calibration import Calibration
+from loopline.evaluate.evaluation import evaluate_predictions
+from loopline.evaluate.intervals import Estimate
+from loopline.features.contract import InputContract
+from loopline.frames import as_frame, is_frame, like
+from loopline.models.base import FittedModel, Floats
+from loopline.models.families import family
+from loopline.store.artifacts import Artifact
+from loopline.store.folder import open_folder
+from loopline.store.manifest import FILES_FOLDER
+
+RELEASE_FORMAT = 1
+FACTS = "release.json"
+MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a release on labelled rows.
+
+    Args:
+        metrics: value and 95 % interval by metric name.
+        num_rows: labelled rows scored.
+        remarks: what the input contract noticed.
+    """
+
+    metrics: dict[str, Estimate]
+    num_rows: int
+    remarks: tuple[str, ...] = ()
+
+
+class Release:
+    """A released model. Get one with `load_release`, `Result.release` or `Project.release`."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.facts: dict[str, Any] = json.loads(artifact.path(FACTS).read_text(encoding="utf-8"))
+        if self.facts.get("format", 0) > RELEASE_FORMAT:
+            raise IntegrityError(
+                f"{artifact.id} has release format {self.facts['format']}; this Loopline reads up "
+                f"to {RELEASE_FORMAT}. Install a newer version."
+            )
+
+    @property
+    def id(self) -> str:
+        """The release's id, which is the digest of everything in it."""
+        return self.artifact.id
+
+    @property
+    def name(self) -> str:
+        """The name of the line that made it."""
+        return str(self.facts["name"])
+
+    @property
+    def task(self) -> str:
+        """binary, multiclass or regression."""
+        return str(self.facts["task"])
+
+    @property
+    def classes(self) -> tuple[Label, ...]:
+        """The labels in the order of the probability columns."""
+        return tuple(self.facts["classes"])
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Columns with types and roles, as in training."""
+        return Schema.from_dict(self.facts["schema"])
+
+    @cached_property
+    def contract(self) -> InputContract:
+        """What an input must look like."""
+        return InputContract.from_dict(self.facts["contract"])
+
+    @cached_property
+    def model(self) -> FittedModel:
+        """The fitted model with its preprocessing."""
+        return family(self.facts["family"]).load(self.artifact.path("model"))
+
+    @cached_property
+    def measured(self) -> dict[str, Any]:
+        """Latency and size, measured where the release was made."""
+        if MEASURED not in self.artifact.files:
+            return {}
+        data: dict[str, Any] = json.loads(self.artifact.path(MEASURED).read_text(encoding="utf-8"))
+        return data
+
+    @cached_property
+    def _repairs(self) -> tuple[Repair, ...]:
+        return tuple(Repair.from_dict(data) for data in self.facts["repairs"])
+
+    @cached_property
+    def _calibration(self) -> Calibration | None:
+        data = self.facts["calibration"]
+        return None if data is None else Calibration.from_dict(data)
+
+    @property
+    def threshold(self) -> float | None:
+        """For binary tasks: the probability from which on the positive class is predicted."""
+        data = self.facts["threshold"]
+        return None if data is None else float(data["value"])
+
+    def read(self, source: Any) -> Table:
+        """Read new data the way the training data was read, into the same types."""
+        if is_frame(source):
+            return read_table(source)
+        return read_table(source, format=TableFormat.from_dict(self.facts["table_format"]))
+
+    def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
+        """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""
+        repaired = repair_values(frame, self._repairs)
+        checked, remarks = self.contract.check(repaired)
+        raw = self.model.predict(checked)
+        if self._calibration is not None:
+            raw = self._calibration.apply(raw)
+        return raw, tuple(str(remark) for remark in remarks)
+
+    def predict(self, data: Any) -> Any:
+        """Predict new rows.
+
+        Args:
+            data: a path, glob or URL, or a polars, pandas or Arrow table.
+
+        Returns:
+            A table with `prediction` and, for classes, one `probability_<class>` column each, in
+            the input's row order; of the same kind as the input (polars for paths).
+
+        Raises:
+            DataError: a column is missing or has another type; the message names it.
+        """
+        frame = as_frame(data) if is_frame(data) else self.read(data).frame
+        predicted, _ = self.predict_frame(frame)
+        return like(predicted, data)
+
+    def predict_frame(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+        """Predict a polars table; gives the predictions and the contract's remarks."""
+        raw, remarks = self.probabilities(frame)
+        if self.task == "regression":
+            return pl.DataFrame({"prediction": raw}), remarks
+        labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
+        columns = {
+            f"probability_{label}": np.ascontiguousarray(raw[:, code])
+            for code, label in enumerate(self.classes)
+        }
+        return pl.DataFrame({"prediction": labels, **columns}), remarks
+
+    def codes(self, probabilities: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Class codes from probabilities: at the threshold if binary, else the most probable."""
+        if self.threshold is not None:
+            return (probabilities[:, 1] >= self.threshold).astype(np.int64)
+        return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
+
+    def predict_one(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Predict one row given as a mapping.
+
+        Returns:
+            ``{"prediction": value}`` for regression, else also ``"probability"``, a mapping from
+            class to probability.
+        """
+        checked = self.contract.check_row(repair_row(row, self._repairs))
+        raw = self.model.predict_row(checked)
+        if self._calibration is not None:
+            raw = self._calibration.apply(raw[None, :])[0]
+        if self.task == "regression":
+            return {"prediction": float(raw[0])}
+        classes = self.classes
+        threshold = self.threshold
+        code = int(raw[1] >= threshold) if threshold is not None else int(raw.argmax())
+        return {
+            "prediction": classes[code],
+            "probability": dict(zip(classes, raw.tolist(), strict=True)),
+        }
+
+    def evaluate(self, data: Any, *, seed: int = 0) -> Evaluation:
+        """Score the release on new labelled rows, each metric with its 95 % interval.
+
+        Raises:
+            DataError: the target column is absent, or holds labels that training did not know.
+        """
+        from loopline.splits.views import target_codes
+
+        frame = as_frame(data) if is_frame(data) else self.read(data).frame
+        target = self.schema.target
+        if target not in frame.columns:
+            raise DataError(
+                f"To evaluate, the data needs the target column {target!r}; it has "
+                f"{', '.join(frame.columns[:20])}. Add it, or use `predict`."
+            )
+        repaired = repair_values(frame, self._repairs)
+        y = target_codes(repaired[target], self.schema)
+        raw, remarks = self.probabilities(frame)
+        metrics = evaluate_predictions(
+            self.schema.task,
+            self.classes,
+            y,
+            raw,
+            threshold=0.5 if self.threshold is None else self.threshold,
+            seed=seed,
+            metrics=self.facts["objective"]["further"],
+        )
+        return Evaluation(metrics, len(y), remarks)
+
+
+def load_release(where: str | Path) -> Release:
+    """Load a release from its folder; every file's digest is checked before it is read.
+
+    Args:
+        where: a release's folder, in a store or copied anywhere.
+
+    Raises:
+        NotFoundError: there is no release in that folder.
+        IntegrityError: a file differs from the manifest.
+    """
+    if not is_release_folder(where):
+        raise NotFoundError(
+            f"There is no release in {str(where)!r} (no {FACTS}). Give a release's folder, or use "
+            "`loopline.open_project().release(id)` for an id."
+        )
+    return Release(open_folder(where))
+
+
+def is_release_folder(where: str | Path) -> bool:
+    """Whether a path is the folder of a release."""
+    folder = Path(where)
+    return (folder / FACTS).is_file() or (folder / FILES_FOLDER / FACTS).is_file()

@@ -1,0 +1,364 @@
+"""What a splitter is told about the rows: who belongs together, when, which class.
+
+`read_rows` turns a table and its settings into `SplitRows`, once. All refusals that concern the
+data alone (empty group cells, times that cannot be ordered, labels that are no class) happen here,
+so splitters deal with whole numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loopline.data.fingerprint import row_digests
+from loopline.data.schema import Schema
+from loopline.errors import DataError
+from loopline.splits.deal import Ints, dense, mixed, row_keys
+from loopline.splits.spec import SplitSettings
+from loopline.splits.views import encode_target
+
+Digests = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitRows:
+    """The rows as a splitter sees them; every array has one entry a row.
+
+    Args:
+        keys: scrambled identity; the source of all randomness.
+        units: rows with the same code must share a side.
+        twins: rows with the same code are duplicates in the sense of the settings.
+        groups: one array of codes for each group column, by name.
+        order: rank in time, equal for equal times; None when the method knows no time.
+        clock: the first time column: microseconds (int64) or numbers (float64).
+        labels: class codes, or bins of a numeric target; None when there is nothing to stratify.
+        classes: names of the labels, for messages; empty for bins.
+        part: for a predefined split: -1 test, -2 train, or the number of the validation fold.
+        places: where the rows stand in the table.
+    """
+
+    keys: NDArray[np.uint64]
+    units: Ints
+    twins: Ints
+    groups: dict[str, Ints] = field(default_factory=dict)
+    order: Ints | None = None
+    clock: NDArray[Any] | None = None
+    labels: Ints | None = None
+    classes: tuple[str, ...] = ()
+    part: Ints | None = None
+    places: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return int(self.keys.size)
+
+    def only(self, chosen: NDArray[np.bool_]) -> SplitRows:
+        """The chosen rows."""
+        if chosen.all():
+            return self
+
+        def cut(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[chosen]
+
+        return replace(
+            self,
+            keys=cut(self.keys),
+            units=cut(self.units),
+            twins=cut(self.twins),
+            groups={name: cut(codes) for name, codes in self.groups.items()},
+            order=cut(self.order),
+            clock=cut(self.clock),
+            labels=cut(self.labels),
+            part=cut(self.part),
+            places=cut(self.places),
+        )
+
+
+def read_rows(
+    table: pl.DataFrame,
+    schema: Schema,
+    digests: Digests,
+    settings: SplitSettings,
+    feature_digests: Digests | None = None,
+) -> SplitRows:
+    """Read from a table what its split depends on.
+
+    Args:
+        table: all rows, all columns that schema and settings name.
+        schema: roles, task and classes.
+        digests: (rows, 2) row digests of the table.
+        settings: which columns make groups and time, and what counts as a duplicate.
+        feature_digests: (rows, 2) row digests of the feature columns alone; computed when absent.
+
+    Raises:
+        DataError: a column is missing, a group or time cell is empty, a time cannot be ordered, a
+            label is no class. Rows are named.
+    """
+    wanted = [schema.target, *settings.group, *settings.time]
+    wanted += [settings.column] if settings.column else []
+    missing = sorted({name for name in wanted if name not in table.columns})
+    if missing:
+        raise DataError(f"The split needs columns that the table lacks: {', '.join(missing)}.")
+    if digests.shape != (table.height, 2):
+        raise DataError(
+            f"Row digests must have shape ({table.height}, 2), one for each row of the table, got "
+            f"{digests.shape}."
+        )
+    if not table.height:
+        raise DataError("There is nothing to split: the table has no rows.")
+    twins, occurrence = _twins(table, schema, digests, settings, feature_digests)
+    groups = {name: group_codes(table[name]) for name in settings.group}
+    order, clock = (None, None)
+    if settings.time:
+        order, clock = time_ranks(table.select(settings.time))
+    labels, classes = _labels(table, schema, settings)
+    return SplitRows(
+        keys=row_keys(digests) if occurrence is None else mixed(row_keys(digests) + occurrence),
+        units=connected(twins, list(groups.values())),
+        twins=twins,
+        groups=groups,
+        order=order,
+        clock=clock,
+        labels=labels,
+        classes=classes,
+        part=_parts(table[settings.column], settings) if settings.column else None,
+        places=np.arange(table.height, dtype=np.int64),
+    )
+
+
+def digest_codes(digests: Digests) -> Ints:
+    """Codes 0 … that are equal where digests are equal, numbered in the order of the digests.
+
+    >>> digest_codes(np.array([[9, 1], [2, 2], [9, 1]], dtype=np.uint64))
+    array([1, 0, 1])
+    """
+    order = np.argsort(digests[:, 0], kind="stable")
+    first = digests[order, 0]
+    second = digests[order, 1]
+    same = first[1:] == first[:-1]
+    if np.any(same & (second[1:] != second[:-1])):  # two digests that agree in their first half
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
+        first, second = digests[order, 0], digests[order, 1]
+        same = first[1:] == first[:-1]
+    codes = np.empty(order.size, dtype=np.int64)
+    new = np.ones(order.size, dtype=np.int64)
+    new[1:] = ~(same & (second[1:] == second[:-1]))
+    codes[order] = np.cumsum(new) - 1
+    return codes
+
+
+def _twins(
+    table: pl.DataFrame,
+    schema: Schema,
+    digests: Digests,
+    settings: SplitSettings,
+    feature_digests: Digests | None,
+) -> tuple[Ints, NDArray[np.uint64] | None]:
+    """Duplicate codes; and, where equal rows are separate units, which of its equals a row is."""
+    if settings.duplicates == "features" and schema.features:
+        if feature_digests is None:
+            feature_digests = row_digests(table.select(schema.features))
+        return digest_codes(feature_digests), None
+    codes = digest_codes(digests)
+    if settings.duplicates == "ignore":
+        place = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[place], np.arange(int(codes.max()) + 1))
+        number = np.empty(codes.size, dtype=np.int64)
+        number[place] = np.arange(codes.size)
+        return number, (number - starts[codes]).astype(np.uint64)
+    return codes, None
+
+
+def group_codes(series: pl.Series, *, allow_empty: bool = False) -> Ints:
+    """Codes that are equal where the values of a group column are equal.
+
+    Args:
+        series: the column.
+        allow_empty: treat empty cells as one more value; only for structure that is ignored.
+
+    Raises:
+        DataError: an empty cell (the rows are named): nobody knows where such a row belongs.
+    """
+    empty = series.is_null()
+    if series.dtype.is_float():
+        empty |= series.is_nan()
+    if empty.any() and not allow_empty:
+        raise DataError(
+            f"The group column {series.name!r} is empty in {_rows_named(empty)}; nobody can tell "
+            "which rows belong with them. Fill the cells, drop the rows, or give each its own "
+            "value."
+        )
+    frame = pl.DataFrame({"group": series}).with_row_index("row")
+    first = frame.select(pl.col("row").first().over("group"))["row"]
+    return dense(first.to_numpy().astype(np.int64))[0]
+
+
+def time_ranks(times: pl.DataFrame) -> tuple[Ints, NDArray[Any]]:
+    """Dense ranks of rows in time, and the clock of the first column.
+
+    Args:
+        times: one or more columns, compared from the first to the last.
+
+    Returns:
+        Ranks from 0, equal for equal times; and the first column as microseconds (int64, dates
+        and times) or as float64 (numbers).
+
+    Raises:
+        DataError: a cell is empty or not finite (the rows are named), or a type has no order in
+            time.
+
+    >>> time_ranks(pl.DataFrame({"day": [2, 1, 2], "hour": [0, 5, 3]}))[0]
+    array([1, 0, 2])
+    """
+    ranks: Ints | None = None
+    clock: NDArray[Any] | None = None
+    for series in times.get_columns():
+        values = _clock(series)
+        clock = values if clock is None else clock
+        _, codes = np.unique(values, return_inverse=True)
+        if ranks is None:
+            ranks = codes.astype(np.int64)
+        else:
+            _, ranks = np.unique(ranks * (int(codes.max()) + 1) + codes, return_inverse=True)
+    assert ranks is not None
+    assert clock is not None
+    return ranks.astype(np.int64), clock
+
+
+def _clock(series: pl.Series) -> NDArray[Any]:
+    dtype = series.dtype
+    if not (dtype.is_temporal() or dtype.is_numeric()):
+        raise DataError(
+            f"The time column {series.name!r} has type {dtype}, which has no order in time; read "
+            "it "
+            "as a date, a time or a number."
+        )
+    empty = series.is_null()
+    if dtype.is_float():
+        empty |= ~series.is_finite().fill_null(value=False)
+    if empty.any():
+        raise DataError(
+            f"The time column {series.name!r} is empty or not finite in {_rows_named(empty)}; such "
+            "rows are neither before nor after the others. Fill the cells or drop the rows."
+        )
+    if dtype.is_numeric():
+        return series.cast(pl.Float64).to_numpy()
+    if dtype == pl.Time:
+        return series.cast(pl.Int64).to_numpy() // 1000
+    target = pl.Duration("us") if dtype == pl.Duration else pl.Datetime("us")
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+        target = pl.Datetime("us", dtype.time_zone)
+    return series.cast(target).cast(pl.Int64).to_numpy()
+
+
+def clock_gap(gap: float, clock: NDArray[Any] | None) -> float:
+    """The gap in the clock's units: whole numbers are microseconds, fractions are as declared."""
+    if clock is None or clock.dtype.kind == "f":
+        return gap
+    return gap * 1e6
+
+
+def connected(base: Ints, others: Sequence[Ints]) -> Ints:
+    """Codes of the connected components of rows that share a code in any of the arrays.
+
+    The components are numbered by their smallest `base` code, so the numbers do not depend on the
+    order of the rows where `base` does not. Union-find over the bipartite graph of codes (rows
+    are the edges), in time linear in the rows.
+
+    >>> connected(np.array([0, 1, 2, 3]), [np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])])
+    array([0, 0, 0, 1])
+    """
+    units, num_units = dense(base)
+    for other in others:
+        codes, num_codes = dense(other)
+        units, num_units = _joined(units, num_units, codes, num_codes)
+    return units
+
+
+def _joined(a: Ints, num_a: int, b: Ints, num_b: int) -> tuple[Ints, int]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    lowest = np.full(num_b, num_a, dtype=np.int64)
+    np.minimum.at(lowest, b, a)
+    leader = lowest[b]  # the smallest unit among the rows of the same code
+    apart = leader != a
+    if not apart.any():
+        return a, num_a
+    edges = coo_array(
+        (np.ones(int(apart.sum()), dtype=np.int8), (leader[apart], a[apart])), shape=(num_a, num_a)
+    )
+    found, component = connected_components(edges, directed=False)
+    first = np.full(found, num_a, dtype=np.int64)
+    np.minimum.at(first, component, np.arange(num_a))
+    return dense(first[component][a])
+
+
+def _labels(
+    table: pl.DataFrame, schema: Schema, settings: SplitSettings
+) -> tuple[Ints | None, tuple[str, ...]]:
+    target = encode_target(table[schema.target], schema, np.arange(table.height))
+    if schema.task != "regression":
+        return target.astype(np.int64), tuple(str(label) for label in schema.classes)
+    if settings.method not in ("stratified", "group_stratified"):
+        return None, ()
+    num_bins = int(np.clip(table.height // 50, 2, 10))
+    edges = np.quantile(target, np.arange(1, num_bins) / num_bins)
+    return np.searchsorted(np.unique(edges), target, side="right").astype(np.int64), ()
+
+
+TEST_WORDS = ("test",)
+TRAIN_WORDS = ("train", "training")
+VALID_WORDS = ("validation", "valid", "val")
+
+
+def _parts(series: pl.Series, settings: SplitSettings) -> Ints:
+    """-1 test, -2 train, else the number of the fold that the row validates."""
+    text = series.cast(pl.String).str.strip_chars().str.to_lowercase()
+    empty = text.is_null()
+    if empty.any():
+        raise DataError(f"The split column {series.name!r} is empty in {_rows_named(empty)}.")
+    values = text.unique().sort().to_list()
+    code: dict[str, int] = {}
+    strange = []
+    for value in values:
+        if value in TEST_WORDS:
+            code[value] = -1
+        elif value in TRAIN_WORDS:
+            code[value] = -2
+        elif value in VALID_WORDS:
+            code[value] = 0
+        elif value.isdecimal():
+            code[value] = int(value)
+        else:
+            strange.append(value)
+    numbers = [value for value in values if value.isdecimal()]
+    words = [value for value in values if value in VALID_WORDS]
+    if strange:
+        row = int((text == strange[0]).arg_max() or 0)
+        raise DataError(
+            f"The split column {series.name!r} holds {strange[0]!r} (row {row}); it may hold "
+            "train, "
+            "validation and test, or train, test and fold numbers from 0."
+        )
+    if numbers and words:
+        raise DataError(
+            f"The split column {series.name!r} holds both {words[0]!r} and fold numbers "
+            f"({', '.join(numbers[:5])}); use one of the two."
+        )
+    del settings
+    return text.replace_strict(
+        values, [code[value] for value in values], return_dtype=pl.Int64
+    ).to_numpy()
+
+
+def _rows_named(chosen: pl.Series) -> str:
+    rows = chosen.arg_true()
+    shown = ", ".join(str(row) for row in rows.head(5).to_list())
+    return f"{rows.len()} rows (row {shown}{', …' if rows.len() > 5 else ''})"

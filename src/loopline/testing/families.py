@@ -1,0 +1,447 @@
+"""Conformance kit of model families: what every family must do, on tables made for the purpose.
+
+Run every check over a family in a test of your own:
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    @pytest.mark.parametrize("task", TASKS)
+    def test_my_family_conforms(check, task, tmp_path):
+        check(MyFamily(), task, tmp_path)
+
+Each check raises AssertionError with what was promised and what came. `check_load_runs_no_code`
+starts a Python process of its own; the rest takes milliseconds a family.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loopline.data.schema import Column, Schema, Task
+from loopline.models.base import Family, FitContext, FittedModel, Floats
+from loopline.splits.split import all_train
+from loopline.splits.views import TrainView
+
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+CLASSES: dict[Task, tuple[str, ...]] = {
+    "binary": ("no", "yes"),
+    "multiclass": ("amber", "blue", "crimson"),
+    "regression": (),
+}
+
+_TYPES = {"size": "number", "noise": "number", "flag": "boolean", "kind": "category"}
+_LOAD = """
+import sys
+from pathlib import Path
+import polars as pl
+import importlib
+
+module, name, folder = sys.argv[1:]
+family = getattr(importlib.import_module(module), name)()
+row = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
+family.load(Path(folder)).predict_row(row)
+seen = []
+WATCHED = {"exec", "compile", "import", "marshal.loads", "pickle.find_class", "os.system",
+           "os.exec", "os.posix_spawn", "subprocess.Popen", "ctypes.dlopen", "socket.connect"}
+active = [True]
+def hook(event, arguments):
+    if active[0] and event in WATCHED:
+        seen.append(f"{event} {str(arguments)[:200]}")
+sys.addaudithook(hook)
+model = family.load(Path(folder))
+model.predict_row(row)
+model.predict(pl.DataFrame([row] * 3))
+active[0] = False
+print("\\n".join(seen))
+"""
+
+
+def make_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """A small table whose target depends on `size` and `kind`; `noise` and `flag` say nothing.
+
+    One cell in ten of `size` and `kind` is missing.
+    """
+    rng = np.random.default_rng(seed)
+    size, noise = rng.normal(size=rows), rng.normal(size=rows)
+    kind = rng.integers(0, 4, rows)
+    score = 2.0 * size + 1.5 * (kind == 1) - 1.0 * (kind == 2) + 0.3 * rng.normal(size=rows)
+    names = np.array(["a", "b", "c", "d"])[kind]
+    frame = pl.DataFrame(
+        {
+            "size": np.where(rng.random(rows) < 0.1, np.nan, size),
+            "noise": noise,
+            "flag": rng.random(rows) < 0.5,
+            "kind": [
+                None if hidden else str(name)
+                for name, hidden in zip(names, rng.random(rows) < 0.1, strict=True)
+            ],
+        }
+    ).with_columns(pl.col("size").fill_nan(None))
+    return frame.with_columns(pl.Series("target", _labels(task, score)))
+
+
+def make_view(
+    task: Task,
+    frame: pl.DataFrame | None = None,
+    *,
+    weight: NDArray[np.float64] | None = None,
+    order: NDArray[np.int64] | None = None,
+) -> TrainView:
+    """A training view of a whole table such as `make_table` gives.
+
+    Args:
+        task: what is predicted.
+        frame: any of the columns of `make_table`, with `target`.
+        weight: sample weights, shape (rows,).
+        order: rank in time, shape (rows,).
+    """
+    frame = make_table(task) if frame is None else frame
+    columns = [
+        Column(name, _TYPES[name])  # type: ignore[arg-type]  # values of _TYPES are column types
+        for name in frame.columns
+        if name != "target"
+    ]
+    kind = "number" if task == "regression" else "category"
+    columns.append(Column("target", kind, "target"))  # type: ignore[arg-type]  # one of two
+    if weight is not None:
+        frame = frame.with_columns(pl.Series("weight", weight))
+        columns.append(Column("weight", "number", "weight"))
+    digests = np.random.default_rng(7).integers(0, 2**63, (frame.height, 2)).astype(np.uint64)
+    schema = Schema(tuple(columns), task, CLASSES[task])
+    return all_train(digests, order=order).train_view(frame, schema)
+
+
+def quick(family: Family, task: Task) -> dict[str, Any]:
+    """Parameters that keep a fit to milliseconds."""
+    return {"rounds": 20} if "rounds" in family.defaults(task, 120) else {}
+
+
+def fit(
+    family: Family,
+    task: Task,
+    view: TrainView | None = None,
+    valid: TrainView | None = None,
+    **params: Any,
+) -> FittedModel:
+    """A quick fit on `view`, by default on the kit's table."""
+    given = {**quick(family, task), **params}
+    return family.fit(view or make_view(task), valid, given, FitContext(seed=5))
+
+
+def check_shape(family: Family, task: Task, folder: Path) -> None:
+    """Predictions have one row a row: a finite simplex over the classes, or finite values."""
+    del folder
+    model = fit(family, task)
+    for rows in (0, 1, 40):
+        _expect_valid(model.predict(make_table(task, rows, seed=1)), task, rows)
+    assert (model.family, model.task) == (family.name, task), "the model must say what it is"
+
+
+def check_parameters(family: Family, task: Task, folder: Path) -> None:
+    """A model knows all its parameters, as plain data that the family accepts again."""
+    del folder
+    names = set(family.defaults(task, 120))
+    model = fit(family, task, valid=make_view(task, make_table(task, seed=3)))
+    assert set(model.params) == names, f"expected the parameters {names}, got {set(model.params)}"
+    final = family.consolidate([model.params, model.params])
+    _expect_valid(fit(family, task, **final).predict(make_table(task, 9)), task, 9)
+
+
+def check_determinism(family: Family, task: Task, folder: Path) -> None:
+    """Two fits with one seed save the same bytes."""
+    valid = make_view(task, make_table(task, seed=3))
+    saved = []
+    for name in ("first", "second"):
+        fit(family, task, valid=valid).save(folder / name)
+        saved.append(_bytes_of(folder / name))
+    assert saved[0].keys() == saved[1].keys(), "two equal fits saved different files"
+    for name, content in saved[0].items():
+        assert content == saved[1][name], f"two equal fits differ in {name}"
+
+
+def check_save_and_load(family: Family, task: Task, folder: Path) -> None:
+    """A loaded model predicts the same bits, and saves the same bytes again."""
+    model = fit(family, task)
+    model.save(folder / "saved")
+    loaded = family.load(folder / "saved")
+    table = make_table(task, 50, seed=1)
+    np.testing.assert_array_equal(loaded.predict(table), model.predict(table))
+    assert loaded.params == model.params, "the parameters changed on the way through the folder"
+    assert loaded.size_bytes > 0, "a loaded model must know its size"
+    loaded.save(folder / "again")
+    assert _bytes_of(folder / "again") == _bytes_of(folder / "saved"), "saving again changed bytes"
+
+
+def check_one_row(family: Family, task: Task, folder: Path) -> None:
+    """`predict_row` equals `predict` on a table, row by row, to 1e-12."""
+    del folder
+    model = fit(family, task)
+    table = make_table(task, 30, seed=1)
+    expected = model.predict(table).reshape(30, -1)
+    for row, values in zip(table.to_dicts(), expected, strict=True):
+        np.testing.assert_allclose(model.predict_row(row), values, rtol=1e-12, atol=1e-12)
+
+
+def check_blocks(family: Family, task: Task, folder: Path) -> None:
+    """A row's prediction does not depend on the rows around it, to 1e-12."""
+    del folder
+    model = fit(family, task)
+    table = make_table(task, 50, seed=1)
+    parts = [model.predict(table[:17]), model.predict(table[17:])]
+    np.testing.assert_allclose(np.concatenate(parts), model.predict(table), rtol=1e-12, atol=1e-12)
+
+
+def check_weights(family: Family, task: Task, folder: Path) -> None:
+    """Weights count: heavy rows pull; a common factor changes nothing; weight 2 is a row twice."""
+    del folder
+    table = make_table(task)
+    top = table["target"].to_numpy()
+    heavy = (top > 1.0) if task == "regression" else (top == CLASSES[task][-1])
+    weight = np.where(heavy, 4.0, 1.0)
+    plain = _mean_answer(fit(family, task), table)
+    pulled = fit(family, task, make_view(task, table, weight=weight))
+    assert _mean_answer(pulled, table) > plain, "rows of larger weight did not count more"
+    scaled = fit(family, task, make_view(task, table, weight=weight * 2.0**-30))
+    np.testing.assert_array_equal(scaled.predict(table), pulled.predict(table))
+    doubled = pl.concat([table, table.filter(pl.Series(heavy))])
+    twice = fit(family, task, make_view(task, doubled))
+    once = fit(family, task, make_view(task, table, weight=np.where(heavy, 2.0, 1.0)))
+    far = np.abs(_mean_answer(once, table) - _mean_answer(twice, table))
+    assert far < 0.1, f"weight 2 and a row twice are {far:.3f} apart in the mean prediction"
+
+
+def check_zero_weight(family: Family, task: Task, folder: Path) -> None:
+    """Rows of weight 0 may be there, even all the rows of a class."""
+    del folder
+    table = make_table(task)
+    weight = np.ones(table.height)
+    weight[:10] = 0.0
+    _expect_valid(fit(family, task, make_view(task, table, weight=weight)).predict(table), task)
+    if task == "multiclass":
+        weight = (table["target"] != "blue").to_numpy().astype(np.float64)
+        predicted = fit(family, task, make_view(task, table, weight=weight)).predict(table)
+        _expect_valid(predicted, task)
+        assert predicted[:, 1].max() < 0.2, "a class of weight 0 was predicted"
+
+
+def check_class_weight(family: Family, task: Task, folder: Path) -> None:
+    """`class_weight="balanced"` raises the probability of a rare class."""
+    del folder
+    if task == "regression":
+        return
+    table = make_table(task, 400)
+    rare = table["target"] == CLASSES[task][-1]
+    table = pl.concat([table.filter(~rare), table.filter(rare)[:15]])
+    means = []
+    for class_weight in (None, "balanced"):
+        context = FitContext(seed=5, class_weight=class_weight)
+        model = family.fit(make_view(task, table), None, quick(family, task), context)
+        means.append(float(model.predict(table)[:, -1].mean()))
+    assert means[1] > means[0] + 0.01, f"the mean probability of the rare class went {means}"
+
+
+def check_class_order(family: Family, task: Task, folder: Path) -> None:
+    """Column `i` of the probabilities is class `i` of the schema, also with a class absent."""
+    del folder
+    if task == "regression":
+        return
+    table = make_table(task, 200)
+    for absent in (None, CLASSES[task][0]):
+        part = table if absent is None else table.filter(pl.col("target") != absent)
+        predicted = fit(family, task, make_view(task, part)).predict(part)
+        _expect_valid(predicted, task)
+        for code, label in enumerate(CLASSES[task]):
+            share = float((part["target"] == label).mean())  # type: ignore[arg-type]  # a number
+            off = abs(float(predicted[:, code].mean()) - share)
+            assert off < 0.15, f"class {label} is {off:.2f} off its share of {share:.2f}"
+
+
+def check_unknown_cells(family: Family, task: Task, folder: Path) -> None:
+    """Missing cells, infinities and categories never seen are predicted like any row."""
+    del folder
+    model = fit(family, task)
+    table = make_table(task, 8).with_columns(
+        pl.Series("size", [None, np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, 1e-300]),
+        pl.Series("kind", ["never", None, "", "a", "never seen", "a", None, "b"]),
+        pl.Series("flag", [None, True, None, False, True, None, False, True]),
+    )
+    predicted = model.predict(table)
+    if task == "regression":
+        assert np.isfinite(predicted).all(), "a prediction is not finite"
+    else:
+        _expect_valid(predicted, task)
+    for row, values in zip(table.to_dicts(), predicted.reshape(8, -1), strict=True):
+        np.testing.assert_allclose(model.predict_row(row), values, rtol=1e-12, atol=1e-12)
+
+
+def check_poor_features(family: Family, task: Task, folder: Path) -> None:
+    """A constant feature, one feature, features without information, an empty feature."""
+    del folder
+    table = make_table(task)
+    rng = np.random.default_rng(9)
+    cases = {
+        "constant": table.with_columns(size=pl.lit(1.0)),
+        "all constant": table.select(
+            pl.lit(3.5).alias("size"), pl.lit("a").alias("kind"), "target"
+        ),
+        "one": table.select("size", "target"),
+        "one category": table.select("kind", "target"),
+        "uninformative": table.select("noise", "flag", "target").with_columns(
+            noise=pl.Series(rng.normal(size=table.height))
+        ),
+        "empty": table.with_columns(noise=pl.lit(None, dtype=pl.Float64)),
+        "huge": table.with_columns(noise=pl.col("noise") * 1e150, size=pl.col("size") + 1e9),
+        "copied": table.with_columns(noise=pl.col("size")),
+    }
+    valid_rows = make_table(task, 40, seed=3)
+    for name, frame in cases.items():
+        try:
+            valid = make_view(task, valid_rows.select(frame.columns))
+            predicted = fit(family, task, make_view(task, frame), valid).predict(frame)
+            _expect_valid(predicted, task)
+        except AssertionError as error:
+            raise AssertionError(f"with the feature table {name!r}: {error}") from error
+
+
+def check_few_rows(family: Family, task: Task, folder: Path) -> None:
+    """Twenty rows, three rows, and a target that never varies are enough for a model."""
+    del folder
+    table = make_table(task, 20)
+    _expect_valid(fit(family, task, make_view(task, table)).predict(table), task)
+    _expect_valid(fit(family, task, make_view(task, table[:3])).predict(table), task)
+    same = table.with_columns(target=pl.lit(table["target"][0]))
+    predicted = fit(family, task, make_view(task, same), make_view(task, same)).predict(table)
+    _expect_valid(predicted, task)
+    if task == "regression":
+        np.testing.assert_allclose(predicted, same["target"][0], rtol=1e-6)
+    else:
+        code = CLASSES[task].index(same["target"][0])
+        assert predicted[:, code].min() > 0.9, "the only class was not predicted"
+
+
+def check_target_scale(family: Family, task: Task, folder: Path) -> None:
+    """A regression target far from zero, or tiny, is learned as well as its standard form."""
+    del folder
+    if task != "regression":
+        return
+    table = make_table(task)
+    standard = fit(family, task).predict(table)
+    spread = float(table["target"].std())  # type: ignore[arg-type]  # a number
+    for offset, scale in ((1.7e9, 1.0), (0.0, 1e-20), (0.0, 1e20)):
+        moved = table.with_columns(target=pl.col("target") * scale + offset)
+        predicted = (fit(family, task, make_view(task, moved)).predict(table) - offset) / scale
+        off = float(np.abs(predicted - standard).max())
+        assert off < 0.05 * spread, f"target × {scale:g} + {offset:g} moved predictions by {off}"
+
+
+def check_contributions(family: Family, task: Task, folder: Path) -> None:
+    """Contributions name raw features; with one constant they add up to the raw score."""
+    del folder
+    model = fit(family, task)
+    table = make_table(task, 30, seed=1)
+    parts = model.contributions(table)
+    if parts is None:
+        return
+    assert set(parts) <= {"size", "noise", "flag", "kind"}, f"contributions name {set(parts)}"
+    shape = (30, 3) if task == "multiclass" else (30,)
+    assert all(part.shape == shape for part in parts.values()), "wrong shape of contributions"
+    rest = _raw_scores(model.predict(table), task) - np.sum(list(parts.values()), axis=0)
+    if task == "multiclass":
+        rest -= rest[:, :1]
+    spread = np.ptp(rest, axis=0).max()
+    assert spread < 1e-4, f"what contributions leave varies by {spread:.2g} between rows"
+
+
+def check_importances(family: Family, task: Task, folder: Path) -> None:
+    """Importances are shares, and the feature that makes the target has the largest."""
+    del folder
+    found = fit(family, task).importances()
+    if found is None:
+        return
+    assert abs(sum(found.values()) - 1.0) < 1e-9, f"importances sum to {sum(found.values())}"
+    assert max(found, key=lambda name: found[name]) == "size", f"importances are {found}"
+
+
+def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
+    """Loading and predicting compiles, imports, unpickles and starts nothing.
+
+    A first load warms up the library; a second is watched by an audit hook.
+    """
+    fit(family, task).save(folder / "model")
+    kind = type(family)
+    result = subprocess.run(
+        [sys.executable, "-c", _LOAD, kind.__module__, kind.__qualname__, str(folder / "model")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stdout.strip(), f"loading did more than read data:\n{result.stdout}"
+    kinds = {path.suffix for path in (folder / "model").rglob("*") if path.is_file()}
+    assert not kinds & {".pkl", ".pickle", ".joblib", ".py"}, f"code files in the model: {kinds}"
+
+
+Check = Callable[[Family, Task, Path], None]
+
+CHECKS: tuple[Check, ...] = (
+    check_shape,
+    check_parameters,
+    check_determinism,
+    check_save_and_load,
+    check_one_row,
+    check_blocks,
+    check_weights,
+    check_zero_weight,
+    check_class_weight,
+    check_class_order,
+    check_unknown_cells,
+    check_poor_features,
+    check_few_rows,
+    check_target_scale,
+    check_contributions,
+    check_importances,
+    check_load_runs_no_code,
+)
+"""Every check, in the order of what they rest on."""
+
+
+def _labels(task: Task, score: Floats) -> list[Any]:
+    if task == "regression":
+        labels: list[Any] = score.tolist()
+        return labels
+    cuts = [0.0] if task == "binary" else [-1.0, 1.0]
+    return [CLASSES[task][code] for code in np.digitize(score, cuts)]
+
+
+def _expect_valid(predicted: Floats, task: Task, rows: int | None = None) -> None:
+    assert predicted.dtype == np.float64, f"predictions are {predicted.dtype}, not float64"
+    count = predicted.shape[0] if rows is None else rows
+    shape = (count, len(CLASSES[task])) if CLASSES[task] else (count,)
+    assert predicted.shape == shape, f"expected the shape {shape}, got {predicted.shape}"
+    assert np.isfinite(predicted).all(), "a prediction is not finite"
+    if CLASSES[task]:
+        assert (predicted >= 0).all(), "a probability is negative"
+        np.testing.assert_allclose(predicted.sum(axis=1), 1.0, rtol=0, atol=1e-12)
+
+
+def _mean_answer(model: FittedModel, table: pl.DataFrame) -> float:
+    predicted = model.predict(table)
+    return float(predicted.mean() if predicted.ndim == 1 else predicted[:, -1].mean())
+
+
+def _raw_scores(predicted: Floats, task: Task) -> Floats:
+    if task == "regression":
+        return predicted
+    logs: Floats = np.log(np.maximum(predicted, 1e-300))
+    return logs[:, 1] - logs[:, 0] if task == "binary" else logs
+
+
+def _bytes_of(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -1,0 +1,34 @@
+"""Every family passes the public conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loopline.data.schema import Task
+from loopline.models.families import FAMILY_NAMES, family
+from loopline.testing import families as kit
+
+OWN_PROCESS = kit.check_load_runs_no_code
+QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
+
+
+@pytest.fixture(params=FAMILY_NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of each family; an extra that is not installed is skipped."""
+    if request.param in ("xgboost", "catboost"):
+        pytest.importorskip(request.param)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("check", QUICK, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("task", kit.TASKS)
+def test_family_conforms(name: str, task: Task, check: kit.Check, tmp_path: Path) -> None:
+    """The family does what the kit's check promises."""
+    check(family(name), task, tmp_path)
+
+
+def test_loading_runs_no_code(name: str, tmp_path: Path) -> None:
+    """Loading a saved model only reads data."""
+    OWN_PROCESS(family(name), "binary", tmp_path)
