@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -92,7 +93,7 @@ def main() -> None:
         print(f"  {job:8} {told}  ({size / 1e6 / parts['total']:,.0f} MB/s)")
     print(f"  ratio of the totals: {ratio:.2f}")
     result = {
-        **facts(0),
+        **facts(os.cpu_count() or 1),
         "rows": options.rows,
         "columns": 20,
         "csv_megabytes": round(size / 1e6, 1),

@@ -4,7 +4,11 @@ Faults of 19 kinds are planted into real tables, one at a time, and the search r
 table; on the tables as they are it must stay silent. The 20th kind of the usual list, a foreign
 key without its row, needs two tables and is not measured here.
 
-    python benchmarks/planted_faults.py --seeds 201 202 --out result.json
+    python benchmarks/planted_faults.py --held-out --out benchmarks/results/planted_faults.json
+
+The checks were written and mended while looking at the first set of tables under seeds 1 to 8; the
+results that are kept are of other seeds (101 to 103), and of a second set of tables (`--held-out`)
+that was first run when the checks were done.
 
 A fault counts as found when a finding of severity `warning` or `error`, of a kind that names this
 fault and on the right column, is there that the table did not have before.
@@ -32,7 +36,6 @@ from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
 
 DATA = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
-RESULTS = Path(__file__).parent / "results" / "planted_faults.json"
 ADULT = [
     "age",
     "workclass",
@@ -111,6 +114,31 @@ def tables() -> list[Table]:
         ("sms_spam", sms, "label"),
         ("banking77", pl.read_csv(DATA / "banking77/train.csv"), "category"),
     ]
+    return [Table(name, frame, infer_schema(frame, target=target)) for name, frame, target in named]
+
+
+def held_out_tables() -> list[Table]:
+    """Real tables that nobody looked at while the checks were written."""
+    day = pl.read_csv(DATA / "bike_sharing/day.csv", try_parse_dates=True)
+    higgs = pl.read_csv(
+        DATA / "lightgbm_examples/binary_classification/binary.train",
+        separator="\t",
+        has_header=False,
+        infer_schema_length=None,
+    )
+    named = [("bike_day", day, "cnt"), ("higgs", higgs, higgs.columns[0])]
+    for name in ("concrete", "energy", "yacht"):
+        numbers = np.loadtxt(DATA / "uci_splits_small" / name / "data.txt")
+        used = np.loadtxt(DATA / "uci_splits_small" / name / "index_features.txt", dtype=int)
+        answer = int(np.loadtxt(DATA / "uci_splits_small" / name / "index_target.txt", dtype=int))
+        frame = pl.DataFrame({f"f{k}": numbers[:, k] for k in [*used.tolist(), answer]})
+        named.append((name, frame, frame.columns[-1]))
+    for path in sorted((DATA / "nab_known_cause").glob("*.csv")):
+        if path.stem != "nyc_taxi":
+            named.append((path.stem, pl.read_csv(path, try_parse_dates=True), "value"))
+    for name, target in (("daily-min-temperatures", "Temp"), ("airline-passengers", "Passengers")):
+        path = DATA / "small_series" / f"{name}.csv"
+        named.append((name, pl.read_csv(path, try_parse_dates=True), target))
     return [Table(name, frame, infer_schema(frame, target=target)) for name, frame, target in named]
 
 
@@ -510,21 +538,16 @@ def false_alarms(table: Table) -> dict[str, list[str]]:
     return sorted_out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103, 104, 105])
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    started = time.perf_counter()
-    all_tables = tables()
+def measure(chosen: list[Table], seeds: list[int]) -> dict:
+    """Recall by fault and false alarms of one set of tables."""
     hits: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     missed = []
-    for table in all_tables:
-        before = {
-            (f.kind, f.columns): f.count for f in _loud(find_problems(table.frame, table.schema))
-        }
+    alarms: dict[str, list[str]] = defaultdict(list)
+    for table in chosen:
+        clean = _loud(find_problems(table.frame, table.schema))
+        before = {(finding.kind, finding.columns): finding.count for finding in clean}
         for index, (fault, (plant, kinds)) in enumerate(FAULTS.items()):
-            for seed in arguments.seeds:
+            for seed in seeds:
                 rng = np.random.default_rng([seed, index, len(table.frame)])
                 planted = plant(table, rng)
                 if planted is None:
@@ -534,35 +557,47 @@ def main() -> None:
                 hits[fault][1] += 1
                 if not ok:
                     missed.append(f"{table.name}, seed {seed}: {fault} in {planted[1]}")
-    alarms: dict[str, list[str]] = defaultdict(list)
-    for table in all_tables:
         for key, texts in false_alarms(table).items():
             alarms[key] += texts
-    num_columns = sum(table.frame.width for table in all_tables)
-    total, right = sum(n for _, n in hits.values()), sum(n for n, _ in hits.values())
-    for fault in FAULTS:
-        n, of = hits[fault]
-        print(f"{fault:36} {n:4} of {of:4}  {n / max(of, 1):7.1%}")
-    print(f"{'all':36} {right:4} of {total:4}  {right / total:7.1%}")
-    rate = 100 * len(alarms["false"]) / num_columns
-    print(
-        f"false alarms: {len(alarms['false'])} on {num_columns} clean columns = {rate:.2f} per 100"
-    )
-    print("missed:", *missed, sep="\n  ")
-    for key, texts in alarms.items():
-        print(f"{key}:", *texts, sep="\n  ")
+    num_columns = sum(table.frame.width for table in chosen)
+    num_found, num_planted = (sum(pair[k] for pair in hits.values()) for k in (0, 1))
+    return {
+        "tables": {table.name: list(table.frame.shape) for table in chosen},
+        "found": num_found,
+        "planted": num_planted,
+        "recall": round(num_found / num_planted, 4),
+        "recall_by_fault": {f: hits[f] for f in FAULTS},
+        "clean_columns": num_columns,
+        "false_alarms_per_100_columns": round(100 * len(alarms["false"]) / num_columns, 3),
+        "warnings_on_clean_tables": dict(alarms),
+        "missed": missed,
+    }
+
+
+def show(name: str, result: dict) -> None:
+    print(f"== {name}: {len(result['tables'])} tables, {result['clean_columns']} columns")
+    for fault, (n, of) in result["recall_by_fault"].items():
+        print(f"{fault:36} {n:4} of {of:4}" + (f"  {n / of:7.1%}" if of else ""))
+    print(f"{'all':36} {result['found']:4} of {result['planted']:4}  {result['recall']:7.1%}")
+    print(f"false alarms per 100 clean columns: {result['false_alarms_per_100_columns']}")
+    for key, texts in [*result["warnings_on_clean_tables"].items(), ("missed", result["missed"])]:
+        print(f"{key}: {len(texts)}", *texts, sep="\n  ")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--held-out", action="store_true", help="the unseen tables too")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    result = {"seeds": arguments.seeds, "seen": measure(tables(), arguments.seeds)}
+    show("tables seen in development", result["seen"])
+    if arguments.held_out:
+        result["held_out"] = measure(held_out_tables(), arguments.seeds)
+        show("held-out tables", result["held_out"])
+    result["seconds"] = round(time.perf_counter() - started, 1)
     if arguments.out:
-        result = {
-            "seeds": arguments.seeds,
-            "tables": {table.name: list(table.frame.shape) for table in all_tables},
-            "recall": {f: {"found": hits[f][0], "planted": hits[f][1]} for f in FAULTS},
-            "recall_all": round(right / total, 4),
-            "clean_columns": num_columns,
-            "false_alarms_per_100_columns": round(rate, 3),
-            "warnings_on_clean_tables": dict(alarms),
-            "missed": missed,
-            "seconds": round(time.perf_counter() - started, 1),
-        }
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

@@ -452,3 +452,8 @@ def test_titanic_alive_is_the_answer(data_dir):
     findings = find_problems(frame, infer_schema(frame, target="survived"))
     found = [f for f in findings if f.kind == "renamed_column" and f.severity == "warning"]
     assert [f.columns for f in found] == [("survived", "alive")]
+
+
+def test_values_around_zero_have_no_unit():
+    """Standardised values spread over many powers of ten near zero; that is no unit change."""
+    assert kinds(look(RNG.standard_t(3, 5000))) == []

@@ -275,3 +275,10 @@ def test_lists_and_structs_come_back():
     repairs = [Repair.drop_rows([1]), Repair.drop_column("l")]
     cleaned = apply_repairs(frame, repairs)
     assert undo(cleaned.frame, cleaned.record).equals(frame)
+
+
+def test_a_signed_zero_comes_back():
+    """Replacing 0.0 by 0.0 turns -0.0 into 0.0, and undo turns it back."""
+    frame = pl.DataFrame({"f": [-0.0, 1.0]})
+    cleaned = apply_repairs(frame, [Repair.replace("f", {0.0: 0.0})])
+    assert exact(undo(cleaned.frame, cleaned.record)) == exact(frame)

@@ -205,7 +205,7 @@ def test_strings_beside_each_other_do_not_matter() -> None:
 
 def test_cell_of_row_ten_thousand_and_one() -> None:
     """A changed cell far down a long table is seen, in its row only."""
-    table = pl.DataFrame({"x": np.arange(70_000), "s": ["a"] * 70_000})
+    table = pl.DataFrame({"x": np.arange(140_000), "s": ["a"] * 140_000})
     changed = table.with_columns(
         pl.when(pl.col("x") == 10_000).then(pl.lit("b")).otherwise("s").alias("s")
     )
@@ -218,9 +218,9 @@ def test_threads_and_blocks_take_no_part(monkeypatch: pytest.MonkeyPatch) -> Non
     rng = np.random.default_rng(3)
     table = pl.DataFrame(
         {
-            "x": rng.normal(size=70_000),
-            "s": [LONG[: k % 280] for k in range(70_000)],
-            "l": rng.integers(0, 9, (70_000, 3)),
+            "x": rng.normal(size=140_000),
+            "s": [LONG[: k % 280] for k in range(140_000)],
+            "l": rng.integers(0, 9, (140_000, 3)),
         }
     )
     one = row_digests(table, threads=1)

@@ -441,10 +441,37 @@ def test_wrong_given_encoding(write):
         read_table(write("a\n1\n"), format=TableFormat(encoding="utf-99"))
 
 
-def test_unknown_column_in_the_format(write):
-    """A type for a column that is not there is refused."""
-    with pytest.raises(DataError, match=r"no column 'z'"):
-        read_table(write("a,b\n1,2\n"), format=TableFormat(dtypes={"z": "Int64"}))
+def test_a_file_may_lack_a_column_of_the_format(write):
+    """A file to predict on lacks the target: the types of the other columns still rule."""
+    fmt = TableFormat(dtypes={"a": "String", "y": "Int64"})
+    assert read_table(write("a,b\n1,2\n"), format=fmt).frame.rows() == [("1", 2)]
+
+
+def test_nan_far_from_the_sample(write, monkeypatch):
+    """A "nan" that no sample saw is a missing cell, as everywhere."""
+    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(csv_reader, "_PIECE_BYTES", 500)
+    lines = [f"{i}.5,x" for i in range(20_000)]
+    lines[7_000] = "nan,x"
+    series = read_table(write("a,b\n" + "\n".join(lines) + "\n")).frame["a"]
+    assert series.dtype == pl.Float64
+    assert series.null_count() == 1
+
+
+def test_an_endless_line_after_others(write, monkeypatch):
+    """A line without end is named by its number."""
+    monkeypatch.setattr(csv_reader, "MAX_LINE_BYTES", 4 << 20)
+    with pytest.raises(DataError, match=r"line 3 has no end within 4 MB"):
+        read_table(write(b"a,b\n1,2\n" + b"x" * (6 << 20)))
+
+
+def test_many_columns(write):
+    """5,000 columns are read in seconds, each with its type."""
+    names = ",".join(f"c{i}" for i in range(5_000))
+    rows = "\n".join(",".join(str(i * k) for i in range(5_000)) for k in range(3))
+    frame = read_table(write(f"{names}\n{rows}\n")).frame
+    assert frame.shape == (3, 5_000)
+    assert set(frame.dtypes) == {pl.Int64}
 
 
 # ---- several files ------------------------------------------------------------------------------

@@ -33,9 +33,10 @@ def naive_delong(y, p):
     """DeLong's variance straight from its definition, with all pairs written out."""
     gap = p[y == 1][:, None] - p[y == 0][None, :]
     right = (gap > 0) + 0.5 * (gap == 0)
-    return np.var(right.mean(axis=1), ddof=1) / len(right) + np.var(
-        right.mean(axis=0), ddof=1
-    ) / right.shape[1]
+    return (
+        np.var(right.mean(axis=1), ddof=1) / len(right)
+        + np.var(right.mean(axis=0), ddof=1) / right.shape[1]
+    )
 
 
 def test_auc_error_is_delongs():
@@ -85,10 +86,9 @@ def test_copied_rows_do_not_narrow_the_interval():
         assert fooled.half_width < 0.4 * once.half_width
 
 
-EVERY_BINARY = (
-    "auc pr_auc log_loss brier ece accuracy balanced_accuracy f1 precision recall mcc cost=1,5 "
-    "precision_at_recall=0.8 recall_at_precision=0.6"
-).split()  # fmt: skip
+LABELLED = ["accuracy", "balanced_accuracy", "f1", "precision", "recall", "mcc", "cost=1,5"]
+RESAMPLED = ["precision_at_recall=0.8", "recall_at_precision=0.6"]
+EVERY_BINARY = ["auc", "pr_auc", "log_loss", "brier", "ece", *LABELLED, *RESAMPLED]
 
 
 @pytest.mark.parametrize("name", EVERY_BINARY)

@@ -152,7 +152,10 @@ def test_weight_is_repetition(name):
     if name == "ece":  # its number of bins follows the number of rows, so repeat all rows alike
         times[:] = 1
         w[:] = 2.5
-    once, thrice = metric(name)(y, p, weight=w), metric(name)(np.repeat(y, times), np.repeat(p, times))
+    once, thrice = (
+        metric(name)(y, p, weight=w),
+        metric(name)(np.repeat(y, times), np.repeat(p, times)),
+    )
     assert once == pytest.approx(thrice, rel=1e-12)
 
 
@@ -170,8 +173,18 @@ def test_row_order_and_zero_weight_do_not_count(name):
         assert metric(name)(y[:60], p[:60], weight=w[:60]) == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if metric(n).formula(metric(n).rows(
-    Y + (0.5 if metric(n).tasks == {"regression"} else 0), P)).influence is not None and n != "ece"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in EVERY
+        if metric(n)
+        .formula(metric(n).rows(Y + (0.5 if metric(n).tasks == {"regression"} else 0), P))
+        .influence
+        is not None
+        and n != "ece"
+    ],
+)
 def test_influence_is_the_derivative(name):
     """A row's influence is what a small change of its weight does to the value."""
     y, p, w = binary_rows(7, 80)

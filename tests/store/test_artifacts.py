@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loopline.digest import bytes_digest, canonical_json
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.store.artifacts import Store
+from loopline.store.local import LocalPlace
 from loopline.store.manifest import is_safe_name, seal, unseal
 from loopline.testing.store import flip_byte, writing
 
@@ -179,6 +180,30 @@ def test_lost_manifest_is_healed_by_making_the_artifact_again(tmp_path: Path) ->
     assert store.ids() == []
     assert store.put("note", writing(a="1")) == made
     store.verify(made.id)
+
+
+def test_artifact_used_while_a_collector_looks_stays_with_its_lineage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found between listing and removal stays, and so does what it was made from."""
+    store = Store.open(tmp_path)
+    base = store.put("note", writing(a="base"))
+    middle = store.put("note", writing(a="middle"), inputs={"from": base.id})
+    top = store.put("note", writing(a="top"), inputs={"from": middle.id})
+    loose = store.put("note", writing(a="loose"), inputs={"from": middle.id})
+    real = LocalPlace.artifacts
+
+    def listed(self: LocalPlace, kind: str | None = None, start: str = "") -> dict[str, float]:
+        found = real(self, kind, start)
+        time.sleep(0.05)
+        assert self.use(top.id)
+        return found
+
+    time.sleep(0.05)
+    monkeypatch.setattr(LocalPlace, "artifacts", listed)
+    assert store.collect([], grace_seconds=0).ids == (loose.id,)
+    for kept in (base, middle, top):
+        store.verify(kept.id)
 
 
 def test_opening_finding_and_getting_take_milliseconds(tmp_path: Path, no_sync: None) -> None:

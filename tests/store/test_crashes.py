@@ -26,6 +26,7 @@ for number in itertools.count():
             (folder / "deep" / f"{part}.bin").write_bytes(f"{sys.argv[2]}-{number}".encode() * 9999)
     inputs = {} if last is None else {"last": last}
     last = store.put("thing", write, inputs=inputs, meta={"n": number}).id
+    print("put", flush=True)
     store.bind(f"key-{number}", last)
 """
 
@@ -47,10 +48,11 @@ def assert_all_whole(store: Store) -> None:
         assert set(store.get(artifact_id).inputs.values()) <= ids
 
 
-def kill_at(child: subprocess.Popen[str], seconds: float) -> None:
-    """Let the child start, then `kill -9` it after `seconds`."""
+def kill_at(child: subprocess.Popen[str], seconds: float, num_lines: int = 1) -> None:
+    """Let the child print so many lines, then `kill -9` it after `seconds`."""
     assert child.stdout is not None
-    assert child.stdout.readline() == "started\n", child.communicate()[1]
+    for _ in range(num_lines):
+        assert child.stdout.readline() in {"started\n", "put\n"}, child.communicate()[1]
     time.sleep(seconds)
     assert child.poll() is None, child.communicate()[1]
     child.kill()
@@ -63,12 +65,13 @@ def test_killed_writers_leave_whole_artifacts_only(tmp_path: Path, start: Start)
     rng = random.Random(7)
     num_drafts = 0
     for number in range(32):
-        kill_at(start(PUT_FOR_EVER, str(tmp_path), str(number)), rng.uniform(0, 0.15))
+        child = start(PUT_FOR_EVER, str(tmp_path), str(number))
+        kill_at(child, rng.uniform(0, 0.02), num_lines=rng.randrange(1, 4))
         assert_all_whole(store)
         num_drafts = max(num_drafts, len(list((tmp_path / "tmp").iterdir())))
         for key in (tmp_path / "keys").rglob("key-*"):
             assert store.lookup(key.name) is not None
-    assert len(store.ids()) > 20
+    assert len(store.ids()) > 16
     assert num_drafts > 8, "the kills never hit a write: the test shows nothing"
     time.sleep(0.05)
     roots = store.ids()
@@ -88,7 +91,7 @@ def test_killed_collectors_remove_nothing_reachable(
     rng = random.Random(11)
     for number in range(30):
         loose = None
-        for part in range(12):
+        for part in range(8):
             made = store.put(
                 "loose",
                 writing(a=f"{number} {part}", b="x", c="y"),
@@ -104,7 +107,7 @@ def test_killed_collectors_remove_nothing_reachable(
     store.collect([root.id], grace_seconds=0)
     assert store.ids() == sorted([first.id, root.id])
     assert [p for p in (tmp_path / "tmp").iterdir() if p.is_dir()] == []
-    assert [p for p in (tmp_path / "keys").rglob("key-*")] == []
+    assert list((tmp_path / "keys").rglob("key-*")) == []
 
 
 USE_FOR_A_WHILE = """
@@ -113,17 +116,19 @@ from loopline.errors import NotFoundError
 from loopline.store.artifacts import Store
 rng = random.Random(int(sys.argv[2]))
 store = Store.open(sys.argv[1])
-end = time.monotonic() + float(sys.argv[3])
-hits = made = 0
-while time.monotonic() < end:
-    number = rng.randrange(60)
+end = time.monotonic() + 40
+hits = again = 0
+seen = set()
+while time.monotonic() < end and not (hits >= 10 and again >= 1):
+    number = rng.randrange(40)
     found = store.lookup(f"base-{number}")
     if found is None:
         found = store.put("base", lambda f: (f / "a").write_text(str(number)) and None).id
         store.bind(f"base-{number}", found)
-        made += 1
+        again += number in seen
     else:
         hits += 1
+    seen.add(number)
     assert store.get(found).path("a").read_text() == str(number)
     def write(folder):
         time.sleep(rng.uniform(0, 0.01))
@@ -131,8 +136,8 @@ while time.monotonic() < end:
     child = store.put("child", write, inputs={"base": found}, meta={"n": rng.randrange(10)})
     store.verify(child.id)
     store.verify(found)
-    time.sleep(rng.uniform(0, 0.02))
-print(hits, made)
+    time.sleep(rng.choice([0, 0, 0, 0, 0, 0, 0, 1.0]))
+print(hits, again)
 """
 
 
@@ -141,8 +146,8 @@ def test_collectors_beside_writers_take_nothing_that_was_just_found(
 ) -> None:
     """Two collectors with a short grace never take what three writers found or made within it."""
     Store.open(tmp_path)
-    collectors = [start(COLLECT_FOR_EVER, str(tmp_path), "0.6") for _ in range(2)]
-    users = [start(USE_FOR_A_WHILE, str(tmp_path), str(n), "5") for n in range(3)]
+    collectors = [start(COLLECT_FOR_EVER, str(tmp_path), "1.2") for _ in range(2)]
+    users = [start(USE_FOR_A_WHILE, str(tmp_path), str(n)) for n in range(3)]
     counts = [0, 0]
     for user in users:
         out, err = user.communicate(timeout=60)
@@ -152,8 +157,8 @@ def test_collectors_beside_writers_take_nothing_that_was_just_found(
         assert collector.poll() is None, collector.communicate()[1]
         collector.kill()
     assert_all_whole(Store.open(tmp_path))
-    assert counts[0] > 20, "nothing was ever found"
-    assert counts[1] > 80, "nothing was ever collected"
+    assert counts[0] >= 10, "nothing was ever found"
+    assert counts[1] >= 1, "nothing was ever collected"
 
 
 SAME = """

@@ -15,16 +15,30 @@ def evaluate(
         typer.Argument(help="A release's id (or the start of it), line name, folder, or latest."),
     ],
     data: Annotated[str, typer.Argument(help="A file, glob or URL of labelled rows.")],
+    allow_known: Annotated[
+        bool,
+        typer.Option("--allow-training-rows", help="Score rows that were trained on as well."),
+    ] = False,
     as_json: Json = False,
     store: Store = None,
     ledger: LedgerUrl = None,
 ) -> None:
     """Score a release on labelled rows that it has not been trained on, with 95 % intervals."""
     from loopline.cli import show
-    from loopline.line.project import find_release
+    from loopline.errors import NotFoundError
+    from loopline.line.scoring import evaluate_release
+    from loopline.release.bundle import is_release_folder, load_release
 
-    found = find_release(release, lambda: project(store, ledger))
-    result = found.evaluate(data)
+    try:
+        opened = project(store, ledger)
+    except NotFoundError:
+        if not is_release_folder(release):
+            raise
+        opened = None
+    found = load_release(release) if opened is None else opened.release(release)
+    result = evaluate_release(opened, found, data, allow_known=allow_known)
+    if opened is not None:
+        opened.close()
     metrics = {name: value.to_dict() for name, value in result.metrics.items()}
     if as_json:
         show.print_json(
@@ -36,8 +50,7 @@ def evaluate(
             }
         )
         return
-    for remark in result.remarks:
-        show.say(f"! {remark}")
+    show.remarks(result.remarks)
     show.table(
         ["metric", "value [95 %]"],
         [[name, show.estimate(value)] for name, value in metrics.items()],

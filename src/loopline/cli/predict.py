@@ -44,6 +44,5 @@ def predict(
             }
         )
         return
-    for remark in remarks:
-        show.say(f"! {remark}")
+    show.remarks(remarks)
     show.say(f"{predicted.height:,} predictions by {found.name} ({found.id[:20]}) → {output}")

@@ -9,6 +9,14 @@ from typing import Any
 
 import typer
 
+OTHERS = {
+    "binary": ("auc", "log_loss", "balanced_accuracy", "f1"),
+    "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""What a summary tells beside the metric that ranks."""
+MAX_REMARKS = 5
+
 
 def print_json(data: Any) -> None:
     """Print one JSON object."""
@@ -18,6 +26,14 @@ def print_json(data: Any) -> None:
 def say(text: str = "") -> None:
     """Print a line of text."""
     typer.echo(text)
+
+
+def remarks(sentences: Sequence[str]) -> None:
+    """Print what the input contract noticed, the first few of it."""
+    for sentence in sentences[:MAX_REMARKS]:
+        say(f"! {sentence}")
+    if len(sentences) > MAX_REMARKS:
+        say(f"! and {len(sentences) - MAX_REMARKS} more such remarks (all of them with --json)")
 
 
 def estimate(value: Mapping[str, Any] | None) -> str:
@@ -110,8 +126,8 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
             f"On {data['num_test_rows']:,} test rows that no stage had seen: "
             f"{name} {estimate(data['test'].get(name))}  (test labels opened {times} so far)"
         )
-        others = [key for key in data["test"] if key != name]
-        say("  " + "; ".join(f"{key} {estimate(data['test'][key])}" for key in others[:4]))
+        others = [key for key in OTHERS[data["task"]] if key != name and key in data["test"]]
+        say("  " + "; ".join(f"{key} {estimate(data['test'][key])}" for key in others))
     else:
         say("There is no test side, so only the out-of-fold scores speak for this model.")
     measured = data.get("measured") or {}
@@ -138,4 +154,6 @@ def size(num_bytes: int) -> str:
         return f"{num_bytes} B"
     if num_bytes < 1_000_000:
         return f"{num_bytes / 1000:.1f} kB"
-    return f"{num_bytes / 1e6:.1f} MB"
+    if num_bytes < 1_000_000_000:
+        return f"{num_bytes / 1e6:.1f} MB"
+    return f"{num_bytes / 1e9:.1f} GB"

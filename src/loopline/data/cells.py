@@ -120,6 +120,46 @@ def read_cells(
     return ReadColumn(series, found, markers, notes=notes)
 
 
+def direct_types(sample: pl.DataFrame) -> dict[str, tuple[pl.DataType, int]]:
+    """Columns whose sampled cells are all plain numbers or truth values, with their type.
+
+    One polars expression over all columns a question, so that 100,000 columns take seconds.
+
+    Returns:
+        Column to its type and, for whole numbers that all have the same number of digits, that
+        number; else 0. Columns of anything else are left out.
+
+    >>> direct_types(pl.DataFrame({"a": ["10", "20"], "b": ["1.5", "2"], "c": ["x", "y"]}))
+    {'a': (Int64, 2), 'b': (Float64, 0)}
+    """
+
+    def asked(question: pl.Expr) -> tuple[object, ...]:
+        return sample.select(question).row(0)
+
+    cells = pl.all()
+    whole = asked(cells.str.contains(_INTEGER).all())
+    number = asked(cells.str.contains(_NUMBER).all())
+    zeros = asked(cells.str.contains(_LEADING_ZERO).any())
+    truth = asked(cells.str.contains(r"^(?i:true|false)$").all())
+    empty = asked(cells.is_null().all())
+    fits = asked(
+        cells.cast(pl.Int64(), strict=False).null_count().eq(cells.null_count()).cast(pl.Boolean())
+    )
+    shortest, longest = asked(cells.str.len_bytes().min()), asked(cells.str.len_bytes().max())
+    found: dict[str, tuple[pl.DataType, int]] = {}
+    for place, name in enumerate(sample.columns):
+        if empty[place] or zeros[place]:
+            continue
+        if whole[place] and fits[place]:
+            same = shortest[place] == longest[place]
+            found[name] = (pl.Int64(), int(str(longest[place])) if same else 0)
+        elif number[place] and not whole[place]:
+            found[name] = (pl.Float64(), 0)
+        elif truth[place]:
+            found[name] = (pl.Boolean(), 0)
+    return found
+
+
 def _find_missing(bare: pl.Series, rules: CellRules) -> tuple[dict[str, int], pl.Series]:
     words = list(dict.fromkeys(("", *rules.missing)))
     longest = max(len(word.encode()) for word in words)

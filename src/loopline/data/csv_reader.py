@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from loopline.data.cells import CellRules, ReadColumn, read_cells
+from loopline.data.cells import CellRules, ReadColumn, direct_types, read_cells
 from loopline.data.csv_dialect import (
     Dialect,
     find_dialect,
@@ -27,9 +27,10 @@ from loopline.data.csv_dialect import (
 from loopline.data.csv_rows import RowShapes, scan_rows
 from loopline.data.table_format import MISSING_MARKERS, TableFormat, dtype_name, dtype_of
 from loopline.errors import DataError
+from loopline.frames import canonical
 
 HEAD_BYTES = 1 << 20
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20
 MAX_COLUMNS = 200_000
 _PIECE_BYTES = 256 << 10
 _NUM_RETRIES = 3
@@ -159,17 +160,23 @@ def _head(source: Path | bytes, name: str) -> bytes:
             f"{name} is no text table: its first line has no end within {MAX_LINE_BYTES >> 20} MB "
             f"(the file has {size >> 20:,} MB). Is a line break missing, or is it no text?"
         )
-    cut = head.rfind(b"\n")
-    wide = head.count(b"\n") < 50 and len(head) == HEAD_BYTES < size
-    if wide and cut > 0:
+    if head.count(b"\n") < 50 and len(head) < size:
         # Long rows: see more of them than the first megabyte holds.
-        return source[: 16 * HEAD_BYTES] if isinstance(source, bytes) else _first(source, 16)
+        head = _first(source, MAX_LINE_BYTES + HEAD_BYTES)
+        if len(head) - head.rfind(b"\n") > MAX_LINE_BYTES and b"\n" in head:
+            num_lines = head.count(b"\n")
+            raise DataError(
+                f"{name} is no text table: line {num_lines + 1:,} has no end within "
+                f"{MAX_LINE_BYTES >> 20} MB. Is a line break missing?"
+            )
     return head
 
 
-def _first(path: Path, megabytes: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(megabytes << 20)
+def _first(source: Path | bytes, count: int) -> bytes:
+    if isinstance(source, bytes):
+        return source[:count]
+    with source.open("rb") as file:
+        return file.read(count)
 
 
 def _all_bytes(source: Path | bytes) -> bytes:
@@ -209,9 +216,8 @@ def _cell_rules(
 
 def _number_style(sample: pl.DataFrame, delimiter: str, thousands: str | None) -> tuple[str, str]:
     """Decimal mark and digit grouping, from all columns that hold a comma between digits."""
-    if delimiter == "," and not any(
-        sample[name].str.contains(r"^\s*[+-]?\d+,\d").any() for name in sample.columns
-    ):
+    with_marks = sample.select(pl.all().str.contains(r"^\s*[+-]?\d*,\d").any()).row(0)
+    if not any(with_marks):
         return ".", thousands or ""
     comma = point = grouped = 0
     for name in sample.columns:
@@ -318,61 +324,52 @@ class _Reader:
             notes.insert(0, "quote marks are read as ordinary characters")
         self._check_text(frame)
         notes.extend(self._row_like_cells(frame))
-        columns, dates, problems = [], {}, {}
+        columns = []
+        dates: dict[str, str] = {}
+        problems: dict[str, int] = {}
         markers: dict[str, tuple[int, int]] = {}
-        for column in frame.columns:
-            series = frame[column]
-            if series.dtype == pl.String():
-                read = self._read_column(series)
-                series = read.series
-                if read.date_format:
-                    dates[column] = read.date_format
-                notes.extend(read.notes)
-                for word, count in read.markers.items():
-                    if word:
-                        cells, places = markers.get(word, (0, 0))
-                        markers[word] = (cells + count, places + 1)
-                if blanks := read.markers.get("", 0):
-                    notes.extend(_blank_note(series, blanks))
-                if read.unreadable is not None:
-                    problems[column] = int(read.unreadable.sum())
-                    notes.append(
-                        f"{problems[column]:,} cells of {column!r} are not "
-                        f"{dtype_name(series.dtype)} and read as missing"
-                    )
-            columns.append(series)
+        for written in frame.get_columns():
+            if written.dtype != pl.String():
+                columns.append(written)
+                continue
+            column, read = written.name, self._read_column(written)
+            columns.append(read.series)
+            if read.date_format:
+                dates[column] = read.date_format
+            notes.extend(read.notes)
+            for word, count in read.markers.items():
+                if word:
+                    cells, places = markers.get(word, (0, 0))
+                    markers[word] = (cells + count, places + 1)
+            if blanks := read.markers.get("", 0):
+                notes.extend(_blank_note(read.series, blanks))
+            if read.unreadable is not None:
+                problems[column] = int(read.unreadable.sum())
+                notes.append(
+                    f"{problems[column]:,} cells of {column!r} are not "
+                    f"{dtype_name(read.series.dtype)} and read as missing"
+                )
         notes = [*_marker_notes(markers), *notes]
-        return pl.DataFrame(columns), dates, notes, problems
+        # A "nan" that no sample saw was read as a number by polars; here it is a missing cell.
+        return canonical(pl.DataFrame(columns)), dates, notes, problems
 
     def _plan(self, sample: pl.DataFrame) -> tuple[dict[str, pl.DataType], dict[str, int]]:
         """The types to read directly, and for whole numbers their one number of digits, if one."""
+        direct = (
+            direct_types(sample)
+            if self.rules.decimal == "." and not self.rules.thousands and sample.height
+            else {}
+        )
         schema: dict[str, pl.DataType] = {}
         widths: dict[str, int] = {}
         for column in self.dialect.names:
-            wanted = self.wanted.get(column)
-            schema[column] = pl.String()
-            cells = sample[column]
-            head = cells.drop_nulls().head(50)
-            if (
-                self.rules.decimal == ","
-                or self.rules.thousands
-                or head.is_empty()
-                or not head.str.contains(r"^[\d.+-]|^(?i:true|false|inf)").all()
-            ):
-                continue
-            read = read_cells(cells, self.rules)
-            dtype = read.series.dtype
-            clean = not set(read.markers) - {""} and not cells.str.contains(r"^\s|\s$").any()
-            if not clean or dtype not in (pl.Int64(), pl.Float64(), pl.Boolean()):
-                continue
-            if wanted is not None and wanted != dtype:
-                if wanted == pl.Float64() and dtype == pl.Int64():
-                    schema[column] = wanted
-                continue
-            schema[column] = dtype
-            lengths = cells.drop_nulls().str.len_bytes().unique()
-            if dtype == pl.Int64() and wanted is None and len(lengths) == 1 and lengths[0] > 1:
-                widths[column] = int(lengths[0])
+            dtype, width = direct.get(column, (pl.String(), 0))
+            wanted = self.wanted.get(column, dtype)
+            if wanted == pl.Float64() and dtype == pl.Int64():
+                dtype = wanted
+            schema[column] = dtype if dtype == wanted else pl.String()
+            if dtype == pl.Int64() and column not in self.wanted and width > 1:
+                widths[column] = width
         return schema, widths
 
     def _pass(self, schema: dict[str, pl.DataType]) -> pl.DataFrame:
@@ -516,8 +513,8 @@ class _Reader:
         return notes
 
     def _check_text(self, frame: pl.DataFrame) -> None:
-        for column in frame.columns:
-            if frame[column].dtype != pl.String():
+        for column, dtype in frame.schema.items():
+            if dtype != pl.String():
                 continue
             zero = frame[column].str.contains("\0", literal=True)
             if zero.any():

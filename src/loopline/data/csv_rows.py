@@ -75,7 +75,7 @@ def scan_rows(
                 inside = 1
                 quotes_seen_line = line
             rest = data
-            if len(rest) > 64 * BLOCK_BYTES:
+            if len(rest) > 8 * BLOCK_BYTES:
                 shapes.open_quote_line = line
                 return shapes
             continue

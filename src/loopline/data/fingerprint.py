@@ -22,8 +22,8 @@ How it works. A cell is a short list of 64-bit words (a number is one, a string 
 its first 4 bytes and then 8 bytes a word). Each word is mixed by two keyed multiply-xorshift
 permutations of 64 bits (the lanes), with a key drawn by BLAKE3 from column name, logical type and
 word position; the words of a row are added modulo 2**64 lane by lane and mixed once more. A single
-changed number therefore always changes its row. Everything runs in numpy over blocks that stay in
-the cache (speed: ``benchmarks/digest.py``).
+changed number therefore always changes its row. Everything runs in numpy over blocks of
+65,536 rows (speed: ``benchmarks/digest.py``).
 
 Bound: two different rows collide with probability about 2**-128; among n rows, n**2 / 2**129
 (5 million rows: 4e-26). The mixing has no secret, so this guards against accidents, not against a
@@ -58,9 +58,9 @@ FORMAT = "loopline-table-1"
 
 Words = NDArray[np.uint64]
 
-_BLOCK_ROWS = 16_384  # 128 KiB a column: words and scratch stay in a 1 MiB second-level cache
+_BLOCK_ROWS = 65_536  # at 16,384 the calls into polars cost as much as the hashing
 _BLOCK_BYTES = 1 << 23  # fewer rows a block where one column's cells are long
-_PARALLEL_ROWS = 4 * _BLOCK_ROWS
+_PARALLEL_ROWS = 2 * _BLOCK_ROWS
 _FULL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _SPREAD = np.uint64(0x9FB2_1C65_1E98_DF25)
 _MIX = np.uint64(0xD6E8_FEB8_6659_FD93)

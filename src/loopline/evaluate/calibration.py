@@ -2,8 +2,8 @@
 
 A `Calibration` is learned from out-of-fold predictions (never from rows that the model was fitted
 on, never from the test set), stored as plain data and applied to every later prediction. Both kinds
-keep the order of the scores, so they never change which of two rows ranks higher (isotonic may make
-them equal), and the AUC of the temperature kind stays what it was.
+keep the order of the scores: isotonic exactly (it may make two scores equal), temperature up to
+rounding in the last place, so the AUC stays what it was.
 """
 
 from __future__ import annotations
@@ -222,9 +222,10 @@ def _interpolate(value: Floats, at: tuple[float, ...], level: tuple[float, ...])
     inside = width > 0
     part = np.divide(value - knots[left], width, out=np.zeros_like(value), where=inside)
     part = np.clip(part, 0.0, 1.0)
-    # Rounding may overshoot the next knot by one unit in the last place, hence the minimum.
+    # Every operation rounds monotonically and `part` stays below 1 before the next knot, so the
+    # result never passes the knot's value.
     drawn: Floats = levels[left] + part * (levels[right] - levels[left])
-    return np.asarray(np.minimum(drawn, levels[right]), dtype=np.float64)
+    return drawn
 
 
 @dataclass(frozen=True)

@@ -400,7 +400,7 @@ def operating_points(rows: Rows) -> tuple[Floats, Floats, Floats, float]:
     hits: Floats = np.cumsum(np.bincount(group, weights=positive)[::-1], dtype=np.float64)
     negative = rows.weight - positive
     alarms: Floats = np.cumsum(np.bincount(group, weights=negative)[::-1], dtype=np.float64)
-    return thresholds[::-1], hits, alarms, float(positive.sum())
+    return thresholds[::-1], hits, alarms, float(hits[-1])
 
 
 def precision_at_recall(rows: Rows, least: float) -> Scored:

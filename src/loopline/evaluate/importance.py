@@ -80,7 +80,7 @@ def permutation_importance(
     mass = None if weight is None else np.asarray(weight)[index]
     shared = Units.build(None if units is None else np.asarray(units)[index], len(index))
     whole = chosen.rows(truth, predict(table), weight=mass, threshold=threshold)
-    base = chosen.formula(whole)
+    base = chosen.score(whole)
     if math.isnan(base.value):
         raise DataError(
             f"Importance cannot be measured by {chosen.name} on these rows: {base.reason}."
@@ -93,7 +93,7 @@ def permutation_importance(
             order = rng.permutation(len(index))
             shuffled = table.with_columns(table[column][order] for column in columns)
             rows = chosen.rows(truth, predict(shuffled), weight=mass, threshold=threshold)
-            parts.append(chosen.formula(rows))
+            parts.append(chosen.score(rows))
         result[name] = _drop(chosen, base, parts, whole, shared)
     return dict(sorted(result.items(), key=lambda item: (-item[1].value, item[0])))
 

@@ -19,6 +19,7 @@ simulated; `benchmarks/intervals.py` has the script and the numbers, also where 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -87,7 +88,7 @@ class Estimate:
         return plain(asdict(self))
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Estimate:
+    def from_dict(data: Mapping[str, Any]) -> Estimate:
         """Read what `to_dict` wrote."""
         nan = float("nan")
         fixed: dict[str, Any] = {
@@ -140,7 +141,7 @@ def estimate_rows(
     metric: Metric, rows: Rows, units: Units, *, level: float = LEVEL, seed: int = 0
 ) -> Estimate:
     """`estimate` on rows that were checked before (many metrics of the same rows)."""
-    scored = metric.formula(rows)
+    scored = metric.score(rows)
     if math.isnan(scored.value):
         return _without_interval(scored.value, "none", units, level, scored.reason)
     if units.count < 2:
@@ -222,9 +223,9 @@ def bootstrap_error(
         weight = rows.weight * units.spread(drawn.astype(np.float64))
         if weight.sum() <= 0:
             continue
-        value = metric.formula(rows.reweighted(weight)).value
+        value = metric.score(rows.reweighted(weight)).value
         if other is not None:
-            value -= metric.formula(other.reweighted(weight)).value
+            value -= metric.score(other.reweighted(weight)).value
         if not math.isnan(value):
             values.append(value)
     return float(np.std(values, ddof=1)) * shrink if len(values) > 1 else float("nan")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -96,7 +96,13 @@ class Metric:
         >>> metric("auc")(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
         0.75
         """
-        return self.formula(self.rows(y, prediction, weight=weight, threshold=threshold)).value
+        return self.score(self.rows(y, prediction, weight=weight, threshold=threshold)).value
+
+    def score(self, rows: Rows) -> Scored:
+        """The formula's answer, held within the bounds that rounding may pass by a hair."""
+        scored = self.formula(rows)
+        held = min(max(scored.value, self.bounds[0]), self.bounds[1])
+        return scored if held == scored.value or math.isnan(held) else replace(scored, value=held)
 
     @property
     def sign(self) -> float:
@@ -416,7 +422,7 @@ def _read(name: str) -> Metric:
         if equals:
             raise SettingsError([f"The metric {head} takes no argument, got {name!r}."])
         return _BY_NAME[head]
-    numbers = _numbers(text)
+    numbers = read_numbers(text)
     if head == "cost":
         if len(numbers) != 2 or min(numbers) < 0 or max(numbers) <= 0:
             raise SettingsError(
@@ -433,8 +439,12 @@ def _read(name: str) -> Metric:
     return _WITH_SHARE[head](f"{head}={numbers[0]:.15g}", numbers[0])
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    """The finite numbers of a comma list; empty when any of them is not one."""
+def read_numbers(text: str) -> tuple[float, ...]:
+    """The finite numbers of a comma list; empty when any of them is not one.
+
+    >>> read_numbers("1,5")
+    (1.0, 5.0)
+    """
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loopline.errors import DataError, SettingsError
 from loopline.evaluate.formulas import operating_points
 from loopline.evaluate.intervals import Estimate, estimate_rows
-from loopline.evaluate.metrics import metric
+from loopline.evaluate.metrics import metric, read_numbers
 from loopline.evaluate.rows import Floats, Rows, Units, plain
 
 GoalKind = Literal["f1", "balanced_accuracy", "accuracy", "cost", "precision", "recall"]
@@ -78,16 +78,12 @@ class Goal:
             }
             return Goal(kinds[plain_text])
         head, _, tail = plain_text.partition("=")
-        try:
-            if head == "cost":
-                prices = [float(part) for part in tail.split(",")]
-                if len(prices) == 2:
-                    return Goal._priced(prices[0], prices[1])
-            bounded: dict[str, GoalKind] = {"precision>": "precision", "recall>": "recall"}
-            if head in bounded and 0 < float(tail) <= 1:
-                return Goal(bounded[head], least=float(tail))
-        except ValueError:
-            pass  # a number that cannot be read: the sentence below lists the forms
+        numbers = read_numbers(tail)
+        if head == "cost" and len(numbers) == 2:
+            return Goal._priced(numbers[0], numbers[1])
+        bounded: dict[str, GoalKind] = {"precision>": "precision", "recall>": "recall"}
+        if head in bounded and len(numbers) == 1 and 0 < numbers[0] <= 1:
+            return Goal(bounded[head], least=numbers[0])
         raise SettingsError([f"The threshold's goal must be {_EXAMPLES}; got {text!r}."])
 
     @staticmethod
@@ -131,6 +127,16 @@ class Threshold:
         """Plain data."""
         data = plain({**asdict(self), "achieved": None})
         return {**data, "achieved": self.achieved.to_dict()}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Threshold:
+        """Read what `to_dict` wrote."""
+        return Threshold(
+            value=float(data["value"]),
+            goal=str(data["goal"]),
+            achieved=Estimate.from_dict(data["achieved"]),
+            sentence=str(data["sentence"]),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,7 +138,7 @@ def confusion_chart(confusion: Mapping[str, Any] | None) -> Figure | None:
                 "z": shares,
                 "x": classes,
                 "y": classes,
-                "colorscale": "Blues",
+                "colorscale": [[0, "rgba(31,111,235,0.04)"], [1, "rgba(31,111,235,0.85)"]],
                 "zmin": 0,
                 "zmax": 1,
                 "showscale": False,

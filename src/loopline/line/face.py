@@ -14,9 +14,10 @@ from loopline.line.console import console_reporter
 from loopline.line.files import read_line
 from loopline.line.project import Project, open_project
 from loopline.line.runner import Outcome, run_line
+from loopline.line.scoring import evaluate_release
 from loopline.line.spec import Spec, make_spec
 from loopline.progress import Reporter, SilentReporter
-from loopline.release.bundle import Evaluation, Release
+from loopline.release.bundle import Release
 from loopline.release.lineage import Lineage, lineage
 
 IN_MEMORY = "memory"
@@ -65,10 +66,14 @@ class Result:
         return pl.DataFrame(rows).sort("value", descending=best_first, nulls_last=True)
 
     def evaluate(self, data: Any = None) -> dict[str, dict[str, Any]]:
-        """The test metrics ``{name: {value, low, high}}``; of new labelled data when given."""
+        """The test metrics ``{name: {value, low, high}}``; of new labelled data when given.
+
+        Raises:
+            LeakError: some of the new rows stand among the training rows.
+        """
         if data is None:
             return dict(self.summary["test"])
-        found: Evaluation = self.release.evaluate(data)
+        found = evaluate_release(self._project, self.release, data)
         return {name: value.to_dict() for name, value in found.metrics.items()}
 
     def predict(self, data: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from safetensors.numpy import save_file
 
 from loopline.data.cleaning.repair import VALUE_KINDS
@@ -32,13 +33,14 @@ from loopline.line.race import (
     metric_name,
     resolve_params,
 )
-from loopline.models.base import FittedModel
+from loopline.models.base import FittedModel, Floats
 from loopline.models.families import family
 from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
 from loopline.release.card import model_card
 from loopline.release.environment import code_digest, environment
 from loopline.seeds import child_seed
 from loopline.splits.vault import Vault
+from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_ROWS = 5_000
@@ -114,9 +116,8 @@ def evaluate(
 
     def make() -> Artifact:
         with context.reporter.step("evaluate on the test rows"):
-            fold = context.store.get(chosen(choice, raced).artifact.inputs["fold0"])
             data, prediction = _evaluate(context, prepared, choice, model)
-            data["importance"] = _importance(context, prepared, load_model(fold))
+            data["importance"] = _importance(context, prepared, chosen(choice, raced))
 
         def write(folder: Path) -> None:
             (folder / "evaluation.json").write_text(
@@ -207,27 +208,46 @@ def _evaluate(
 
 
 def _importance(
-    context: LineContext, prepared: Prepared, fitted: FittedModel
+    context: LineContext, prepared: Prepared, winner: Raced
 ) -> dict[str, dict[str, Any]]:
-    """What shuffling each column costs, on validation rows that this fold's model never saw."""
-    if not prepared.schema.features or fitted.family == "baseline":
+    """What shuffling each column costs, on validation rows under the models that never saw them."""
+    if not prepared.schema.features or winner.spec.family == "baseline":
         return {}
-    _, valid = prepared.fold(0)
-    view = valid.sample(IMPORTANCE_ROWS, child_seed(context.spec.seed, "importance"))
+    seed = child_seed(context.spec.seed, "importance")
+    folds = [name for name in winner.artifact.inputs if name.startswith("fold")]
+    models: list[FittedModel] = []
+    views: list[TrainView] = []
+    for number in range(len(folds)):
+        fold = context.store.get(winner.artifact.inputs[f"fold{number}"])
+        models.append(load_model(fold))
+        views.append(prepared.fold(number)[1].sample(IMPORTANCE_ROWS // len(folds), seed))
+    ends = np.cumsum([view.num_rows for view in views])
+
+    def predict(frame: pl.DataFrame) -> Floats:
+        starts = [0, *ends[:-1].tolist()]
+        parts = [
+            model.predict(frame.slice(start, view.num_rows))
+            for model, view, start in zip(models, views, starts, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    weights = [view.weight for view in views if view.weight is not None]
     found = permutation_importance(
-        fitted.predict,
-        view.frame(),
-        view.target,
+        predict,
+        pl.concat([view.frame() for view in views]),
+        np.concatenate([view.target for view in views]),
         metric(metric_name(context, prepared)),
-        weight=view.weight,
-        seed=child_seed(context.spec.seed, "importance"),
-        units=view.units,
+        weight=np.concatenate(weights) if weights else None,
+        seed=seed,
+        max_rows=None,
+        units=np.concatenate([view.units for view in views]),
     )
     return {name: value.to_dict() for name, value in found.items()}
 
 
 def release(
     context: LineContext,
+    source: Artifact,
     plan: Plan,
     prepared: Prepared,
     choice: Artifact,
@@ -244,7 +264,7 @@ def release(
         "code": code_digest(),
     }
     inputs = {
-        "source": plan.artifact.inputs["source"],
+        "source": source.id,
         "snapshot": plan.snapshot_id,
         "plan": plan.artifact.id,
         "split": prepared.split_artifact.id,
@@ -255,7 +275,6 @@ def release(
 
     def make() -> Artifact:
         decision = read_choice(choice)
-        source = context.store.get(inputs["source"])
         facts: dict[str, Any] = {
             "format": RELEASE_FORMAT,
             "name": spec.line_name,

@@ -30,7 +30,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
+    inner = f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="wide"><table>{inner}</table></div>'
 
 
 def columns_of(parts: Sequence[str]) -> str:
@@ -45,8 +46,7 @@ def page(title: str, body: str, figures: Sequence[Figure]) -> str:
         from plotly.offline import get_plotlyjs
 
         data = json.dumps([figure.to_dict() for figure in figures], ensure_ascii=False)
-        # "</" inside a string would end the script element.
-        safe = data.replace("</", "<\\/").replace("\u2028", "").replace("\u2029", "")
+        safe = data.replace("<", "\\u003c")  # a name must not end or open a script element
         script = (
             f"<script>{get_plotlyjs()}</script>"
             f'<script type="application/json" id="figures">{safe}</script>'

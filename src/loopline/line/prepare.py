@@ -203,7 +203,7 @@ def plan(context: LineContext, source: Artifact) -> Plan:
         "plan",
         1,
         settings=settings,
-        inputs={"source": source.id},
+        inputs={"raw": source.inputs["snapshot"]},
         make=lambda: _make_plan(context, source, columns),
     )
     return Plan(artifact)
@@ -267,7 +267,7 @@ def _make_plan(
         (folder / "record").mkdir()
         cleaned.record.save(folder / "record")
 
-    return context.store.put("plan", write, inputs={"source": source.id, "snapshot": after.id})
+    return context.store.put("plan", write, inputs={"raw": before.id, "snapshot": after.id})
 
 
 def _value_map(name: str, mapping: Mapping[Any, Any], frame: pl.DataFrame) -> Repair:

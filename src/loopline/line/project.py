@@ -105,10 +105,8 @@ class Project:
         if len({record.id for record in matches}) == 1:
             return matches[0]
         if matches:
-            raise NotFoundError(
-                f"{run!r} fits {len(matches)} runs: {', '.join(record.id for record in matches[:5])}. "
-                "Give more of the id."
-            )
+            told = ", ".join(record.id for record in matches[:5])
+            raise NotFoundError(f"{run!r} fits {len(matches)} runs: {told}. Give more of the id.")
         raise NotFoundError(self._no_such("run", run, [record.id for record in records]))
 
     def releases(self) -> list[tuple[Event, Release]]:
@@ -174,7 +172,7 @@ class Project:
             return self.store.get(str(record.summary["release"]))
 
     def roots(self, keep: int | None = None) -> list[str]:
-        """Ids that garbage collection keeps: all releases, and the artifacts of (the newest) runs."""
+        """Ids that collection keeps: all releases, and the artifacts of the (newest) runs."""
         kept: list[str] = [
             event.subject for event in self.ledger.events(kind="release.made") if event.subject
         ]

@@ -105,7 +105,7 @@ def _leaks(table: Table, schema: Schema) -> dict[str, str]:
 def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) -> str:
     positive = schema.classes[-1] if schema.task == "binary" else None
     lines = [
-        "# A Loopline line. Every inferred value stands here with its reason; change what is wrong.",
+        "# A Loopline line. What was inferred stands here with its reason; change what is wrong.",
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
         "data:",

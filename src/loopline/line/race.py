@@ -367,7 +367,7 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
 
 
 def further_metrics(context: LineContext, prepared: Prepared) -> tuple[str, ...]:
-    """Metrics beside the task's standard ones: the one that ranks, cost, and the required floors."""
+    """Metrics beside the standard ones: the one that ranks, the cost, the required floors."""
     objective = context.spec.objective
     names = [metric_name(context, prepared)]
     if objective.cost is not None:

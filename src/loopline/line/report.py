@@ -123,9 +123,7 @@ def render(facts: Facts) -> str:
         block("Can this be believed?", bullets(_reasons(facts))),
         block(
             "The race",
-            f"<p>{escape(facts.choice['sentence'])}</p>"
-            + chart(candidates_chart(summary))
-            + _candidates(facts),
+            chart(candidates_chart(summary)) + _candidates(facts),
         ),
         block("Scores of the chosen model", _scores(facts)),
     ]
@@ -162,7 +160,8 @@ def _head(facts: Facts) -> str:
         f"<header><p class=kind>{escape(summary['task'])} of {escape(summary['target'])}</p>"
         f"<h1>{escape(summary['name'])}</h1>"
         f"<p class=score><b>{_number(score['value'])}</b> {escape(name)} "
-        f"<span>95 % interval {_number(score['low'])} – {_number(score['high'])}, {where}</span></p>"
+        f"<span>95 % interval {_number(score['low'])} – {_number(score['high'])}, "
+        f"{where}</span></p>"
         f"<p>{escape(summary['why'])}</p></header>"
     )
 

@@ -130,7 +130,7 @@ def _run(
     decision = choice(context, prepared, raced)
     model = final_fit(context, prepared, decision, raced)
     evaluation = evaluate(context, prepared, decision, raced, model)
-    released = release(context, planned, prepared, decision, raced, model, evaluation)
+    released = release(context, source, planned, prepared, decision, raced, model, evaluation)
     digests = {
         "source": source.id,
         "snapshot": planned.snapshot_id,

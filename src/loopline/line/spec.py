@@ -280,7 +280,8 @@ class Spec(_Part):
 
     def portable(self) -> dict[str, Any]:
         """The settings as plain data without the places of this machine; for releases."""
-        data = self.model_dump(mode="json", exclude={"store", "ledger"}, exclude_none=True)
+        machine = {"store", "ledger", "threads"}
+        data = self.model_dump(mode="json", exclude=machine, exclude_none=True)
         for role in ("source", "test"):
             if role in data["data"]:
                 data["data"][role] = Path(data["data"][role].split("?")[0]).name or role

@@ -121,6 +121,11 @@ class Release:
         data = self.facts["calibration"]
         return None if data is None else Calibration.from_dict(data)
 
+    @cached_property
+    def _expected(self) -> frozenset[str]:
+        """Columns that training knew and the model does not use: no remark on them."""
+        return frozenset(column.name for column in self.schema.columns if column.role != "feature")
+
     @property
     def threshold(self) -> float | None:
         """For binary tasks: the probability from which on the positive class is predicted."""
@@ -136,7 +141,9 @@ class Release:
     def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
         """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""
         repaired = repair_values(frame, self._repairs)
-        checked, remarks = self.contract.check(repaired)
+        checked, remarks = self.contract.check(
+            repaired.select(name for name in repaired.columns if name not in self._expected)
+        )
         raw = self.model.predict(checked)
         if self._calibration is not None:
             raw = self._calibration.apply(raw)

@@ -81,4 +81,6 @@ def _unused(facts: Mapping[str, Any]) -> str:
 def _estimate(value: Mapping[str, Any] | None) -> str:
     if value is None or value["value"] is None:
         return "–"
+    if value["low"] is None or value["high"] is None:
+        return f"{value['value']:.6g}"
     return f"{value['value']:.6g} [{value['low']:.6g}, {value['high']:.6g}]"

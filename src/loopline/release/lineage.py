@@ -80,13 +80,18 @@ class Lineage:
             if again:
                 return
             shown.add(name)
+            folds = [each for role, each in node.inputs.items() if role.startswith("fold")]
             for input_role, input_name in node.inputs.items():
-                show(input_name, input_role, depth + 1)
+                if input_name not in folds:
+                    show(input_name, input_role, depth + 1)
+            if folds:
+                lines.append(f"{'  ' * (depth + 1)}{len(folds)} fold fits, the first:")
+                show(folds[0], "", depth + 2)
 
         show(self.root, "", 0)
         if self.descendants:
             lines.append("made from it:")
-            lines += [f"  {node.id[:24]}…  {node.remark}" for node in self.descendants]
+            lines += [f"  {node.id[:24]}…  {node.remark}".rstrip() for node in self.descendants]
         return "\n".join(lines)
 
 

@@ -89,7 +89,7 @@ def compare_rows(
         return Estimate(
             0.0, 0.0, 0.0, "equal predictions", units.count, level, 0.0, note="equal predictions"
         )
-    first, second = metric.formula(a), metric.formula(b)
+    first, second = metric.score(a), metric.score(b)
     value = round(metric.sign * (first.value - second.value), 15)
     if math.isnan(value) or units.count < 2:
         reason = first.reason or second.reason or "a comparison needs two independent units"

@@ -61,7 +61,8 @@ class Certificate:
     """Counts, digests and claims; plain data inside the stored split.
 
     Digests are sums of scrambled row digests, so they do not depend on the order of the rows and
-    change with every row. They guard against accidents, not against a forger.
+    change with every row. They guard against accidents, not against a forger. `num_common` rows
+    were set apart from their equals (`SplitSettings.duplicates` and `common_share`).
     """
 
     num_rows: int
@@ -71,6 +72,7 @@ class Certificate:
     num_folds: int
     rows_digest: str
     num_units: int = 0
+    num_common: int = 0
     train_digest: str = ""
     test_digest: str = ""
     assignment_digest: str = ""
@@ -145,6 +147,7 @@ def prove(
         num_excluded=int((side == EXCLUDED).sum()),
         num_folds=int(folds.shape[1]),
         num_units=num_codes(rows.units),
+        num_common=0 if rows.separate is None else int(rows.separate.sum()),
         rows_digest=_summed(*words),
         train_digest=_summed(*(word[train] for word in words)),
         test_digest=_summed(*(word[test] for word in words)),
@@ -165,7 +168,11 @@ def known_structures(
     ignored: Mapping[str, pl.Series],
 ) -> list[tuple[str, Ints, bool]]:
     """(name, codes, whether nothing may straddle) of each structure that is not time."""
-    found = [("rows", digest_codes(digests), settings.duplicates != "ignore")]
+    exact = digest_codes(digests)
+    if rows.separate is not None and settings.duplicates != "ignore":
+        fresh = int(exact.max()) + 1 + np.arange(exact.size)
+        exact = np.where(rows.separate, fresh, exact)  # common values make no claim
+    found = [("rows", exact, settings.duplicates != "ignore")]
     if settings.duplicates == "features":
         found.append(("features", rows.twins, True))
     found += [(f"group {name}", codes, True) for name, codes in rows.groups.items()]

@@ -85,6 +85,33 @@ def dense(codes: Ints) -> tuple[Ints, int]:
     return number[codes], int(number[-1]) + 1
 
 
+def sorted_order(keys: Keys) -> Ints:
+    """Positions that sort random 64-bit keys, equal keys in the order they came.
+
+    Key and position are packed into one word and sorted as plain numbers, which takes a fifth of
+    the time of an indirect sort; the few keys whose leading bits agree are put right afterwards.
+
+    >>> sorted_order(np.array([7 << 60, 1 << 60, 7 << 60], dtype=np.uint64))
+    array([1, 0, 2])
+    """
+    if keys.size < 2:
+        return np.arange(keys.size, dtype=np.int64)
+    bits = int(keys.size - 1).bit_length()
+    mask = np.uint64((1 << bits) - 1)
+    packed = (keys & ~mask) | np.arange(keys.size, dtype=np.uint64)
+    packed.sort()
+    order = (packed & mask).astype(np.int64)
+    packed >>= np.uint64(bits)
+    same = packed[1:] == packed[:-1]
+    if same.any():
+        tied = np.zeros(keys.size, dtype=bool)
+        tied[1:] |= same
+        tied[:-1] |= same
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((rows, keys[rows]))]
+    return order
+
+
 def shuffled_units(keys: Keys, units: Ints, num_units: int, seed: int) -> Ints:
     """Unit codes in an order that is random by seed and free of the order of the rows.
 
@@ -95,7 +122,7 @@ def shuffled_units(keys: Keys, units: Ints, num_units: int, seed: int) -> Ints:
     start = mixed(np.array([seed], dtype=np.uint64))[0]
     lowest = np.full(num_units, np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(lowest, units, mixed(keys ^ start))
-    return np.argsort(mixed(lowest), kind="stable").astype(np.int64)
+    return sorted_order(mixed(lowest))
 
 
 def take(sizes: Ints, target: int) -> NDArray[np.bool_]:
@@ -247,7 +274,10 @@ def _runs(chosen: Ints, top: Ints) -> list[Ints]:
     """The chosen units, class by class, each run in the order it came."""
     if not chosen.size:
         return []
-    ordered = chosen[np.argsort(top[chosen], kind="stable")]
+    label = top[chosen]
+    if label.max() < 2**15:
+        label = label.astype(np.int16)  # sorted by radix, in linear time
+    ordered = chosen[np.argsort(label, kind="stable")]
     edges = np.flatnonzero(np.diff(top[ordered])) + 1
     return np.split(ordered, edges)
 

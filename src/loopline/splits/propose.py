@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import SettingsError
+from loopline.splits.rows import digest_codes
 from loopline.splits.spec import GROUP_METHODS, METHODS, TIME_METHODS, SplitSettings
 
 TEST_SHARE = 0.2
@@ -22,6 +24,9 @@ NUM_FOLDS_LARGE = 3
 LARGE_ROWS = 100_000
 """Above so many training rows a fold's score is precise enough with fewer folds."""
 TINY_ROWS = 100
+COMMON_SHARE = 0.05
+COMMON_ROWS = 100
+"""Equal rows are a common value above this share of the rows, and above so many rows."""
 
 _NAMES = {"test": "test_share", "folds": "num_folds"}
 _OPEN = (
@@ -33,6 +38,7 @@ _OPEN = (
     "group",
     "time",
     "duplicates",
+    "common_share",
     "ignore_structure",
 )
 
@@ -50,7 +56,8 @@ def propose_split(
         schema: roles and task.
         frame: the rows; looked at for counts only (classes, groups, distinct values).
         given: what a person decided: any of `method` (or "auto"), `test` or `test_share`, `folds`
-            or `num_folds`, `gap`, `column`, `group`, `time`, `duplicates`, `ignore_structure`.
+            or `num_folds`, `gap`, `column`, `group`, `time`, `duplicates`,
+            `common_share`, `ignore_structure`.
         seed: of the split's random choices.
 
     Raises:
@@ -92,16 +99,16 @@ def propose_split(
         method == "predefined" and _goes_forward(frame, time, values.get("column"))
     ):
         chosen["time"] = time
-    if "duplicates" not in values and (few := _few_values(schema, frame)):
-        chosen["duplicates"] = "ignore"
-    else:
-        few = ""
+    told = ""
+    if "duplicates" not in values and "common_share" not in values:
+        repeats, told = _repeats(schema, frame)
+        chosen |= repeats
     chosen |= values
     notes = [_why(method, schema, chosen, asked=asked)]
     if "num_folds" not in values:
         chosen["num_folds"], note = _folds(schema, frame, chosen)
         notes.append(note)
-    notes.append(few)
+    notes.append(told)
     if frame.height < TINY_ROWS:
         notes.append(
             f"With {frame.height} rows a test side of {chosen['test_share']:.0%} measures little; "
@@ -176,16 +183,34 @@ def _folds(schema: Schema, frame: pl.DataFrame, chosen: Mapping[str, Any]) -> tu
     return folds, ""
 
 
-def _few_values(schema: Schema, frame: pl.DataFrame) -> str:
-    """Why equal rows are separate observations: there are fewer possible rows than rows."""
+def _repeats(schema: Schema, frame: pl.DataFrame) -> tuple[dict[str, Any], str]:
+    """Settings for equal rows that are no repeated records, and why.
+
+    Where features can take fewer values together than there are rows, repeats are inevitable. Where
+    one set of equal features holds more than a twentieth of the rows, it is a common value (an
+    empty form, a default reading): a model learns its average from it and nothing to remember.
+    """
     possible = 1
-    if not schema.features:
-        return ""
     for name in schema.features:
         possible *= max(1, frame[name].n_unique())
         if possible > frame.height:
-            return ""
-    return (
-        f"Equal rows count as separate observations, because the features can only take {possible} "
-        f"different values together and there are {frame.height} rows."
+            break
+    else:
+        if not schema.features:
+            return {}, ""
+        return {"duplicates": "ignore"}, (
+            f"Equal rows count as separate observations, because the features can only take "
+            f"{possible} different values together and there are {frame.height} rows."
+        )
+    share = max(COMMON_SHARE, COMMON_ROWS / max(frame.height, 1))
+    if share >= 1.0:
+        return {}, ""
+    sizes = np.bincount(digest_codes(row_digests(frame.select(schema.features))))
+    largest = int(sizes.max())
+    if largest <= share * frame.height:
+        return {}, ""
+    return {"common_share": share}, (
+        f"Values as common as the one that {largest} rows share in all features "
+        f"({largest / frame.height:.1%} of the rows) count as separate observations, not as "
+        "repeated records."
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError
-from loopline.splits.deal import Ints, dense, mixed, row_keys
+from loopline.splits.deal import Ints, dense, mixed, row_keys, sorted_order
 from loopline.splits.spec import SplitSettings
 from loopline.splits.views import encode_target
 
@@ -33,6 +33,7 @@ class SplitRows:
         keys: scrambled identity; the source of all randomness.
         units: rows with the same code must share a side.
         twins: rows with the same code are duplicates in the sense of the settings.
+        separate: rows whose equals count as separate observations (common values); None for none.
         groups: one array of codes for each group column, by name.
         order: rank in time, equal for equal times; None when the method knows no time.
         clock: the first time column: microseconds (int64) or numbers (float64).
@@ -45,6 +46,7 @@ class SplitRows:
     keys: NDArray[np.uint64]
     units: Ints
     twins: Ints
+    separate: NDArray[np.bool_] | None = None
     groups: dict[str, Ints] = field(default_factory=dict)
     order: Ints | None = None
     clock: NDArray[Any] | None = None
@@ -71,6 +73,7 @@ class SplitRows:
             keys=cut(self.keys),
             units=cut(self.units),
             twins=cut(self.twins),
+            separate=cut(self.separate),
             groups={name: cut(codes) for name, codes in self.groups.items()},
             order=cut(self.order),
             clock=cut(self.clock),
@@ -112,7 +115,7 @@ def read_rows(
         )
     if not table.height:
         raise DataError("There is nothing to split: the table has no rows.")
-    twins, occurrence = _twins(table, schema, digests, settings, feature_digests)
+    twins, separate, occurrence = _twins(table, schema, digests, settings, feature_digests)
     groups = {name: group_codes(table[name]) for name in settings.group}
     order, clock = (None, None)
     if settings.time:
@@ -122,6 +125,7 @@ def read_rows(
         keys=row_keys(digests) if occurrence is None else mixed(row_keys(digests) + occurrence),
         units=connected(twins, list(groups.values())),
         twins=twins,
+        separate=separate,
         groups=groups,
         order=order,
         clock=clock,
@@ -138,7 +142,7 @@ def digest_codes(digests: Digests) -> Ints:
     >>> digest_codes(np.array([[9, 1], [2, 2], [9, 1]], dtype=np.uint64))
     array([1, 0, 1])
     """
-    order = np.argsort(digests[:, 0], kind="stable")
+    order = sorted_order(digests[:, 0])
     first = digests[order, 0]
     second = digests[order, 1]
     same = first[1:] == first[:-1]
@@ -159,20 +163,27 @@ def _twins(
     digests: Digests,
     settings: SplitSettings,
     feature_digests: Digests | None,
-) -> tuple[Ints, NDArray[np.uint64] | None]:
-    """Duplicate codes; and, where equal rows are separate units, which of its equals a row is."""
-    if settings.duplicates == "features" and schema.features:
-        if feature_digests is None:
-            feature_digests = row_digests(table.select(schema.features))
-        return digest_codes(feature_digests), None
-    codes = digest_codes(digests)
-    if settings.duplicates == "ignore":
-        place = np.argsort(codes, kind="stable")
-        starts = np.searchsorted(codes[place], np.arange(int(codes.max()) + 1))
-        number = np.empty(codes.size, dtype=np.int64)
-        number[place] = np.arange(codes.size)
-        return number, (number - starts[codes]).astype(np.uint64)
-    return codes, None
+) -> tuple[Ints, NDArray[np.bool_] | None, NDArray[np.uint64] | None]:
+    """Duplicate codes, the rows set apart from their equals, and the how-manieth equal each is."""
+    by_features = settings.duplicates == "features" and bool(schema.features)
+    if by_features and feature_digests is None:
+        feature_digests = row_digests(table.select(schema.features))
+    codes = digest_codes(
+        feature_digests if by_features and feature_digests is not None else digests
+    )
+    sizes = np.bincount(codes)
+    limit = 0.0 if settings.duplicates == "ignore" else settings.common_share * table.height
+    common = sizes > limit
+    if settings.duplicates != "ignore" and (settings.common_share >= 1.0 or not common.any()):
+        return codes, None, None
+    exact = digest_codes(digests) if by_features else codes
+    place = np.argsort(exact, kind="stable")
+    starts = np.searchsorted(exact[place], np.arange(int(exact.max()) + 1))
+    number = np.empty(codes.size, dtype=np.int64)
+    number[place] = np.arange(codes.size)
+    separate = common[codes]
+    apart = np.where(separate, sizes.size + number, codes)
+    return dense(apart)[0], separate, (number - starts[exact]).astype(np.uint64)
 
 
 def group_codes(series: pl.Series, *, allow_empty: bool = False) -> Ints:

@@ -48,6 +48,8 @@ class SplitSettings:
         duplicates: which rows count as the same row. `features`: rows whose features are all
             equal, whatever their target. `rows`: rows that are equal in every column. `ignore`:
             none; for tables of few distinct values, where equal rows are separate observations.
+        common_share: a set of equal rows that holds more than this share of all rows is a common
+            value, not a repeated record, and its rows count as separate observations. 1: never.
         ignore_structure: allow a method that does not honour a column whose role is `group` or
             `time`. The certificate then counts what straddles instead of proving that nothing does.
         seed: the seed of every random choice, 0 or larger.
@@ -70,6 +72,7 @@ class SplitSettings:
     gap: float = 0.0
     column: str | None = None
     duplicates: Duplicates = "features"
+    common_share: float = 1.0
     ignore_structure: bool = False
     seed: int = 0
 
@@ -146,6 +149,10 @@ def _problems(settings: SplitSettings) -> list[str]:
             f"`duplicates` must be one of {', '.join(get_args(Duplicates))}, got "
             f"{settings.duplicates!r}."
         )
+    if not 0.0 < settings.common_share <= 1.0:
+        found.append(f"`common_share` must lie in (0, 1], got {settings.common_share}.")
+    elif settings.common_share < 1.0 and settings.duplicates == "ignore":
+        found.append("`common_share` has no effect with `duplicates: ignore`.")
     if settings.seed < 0:
         found.append(f"`seed` must be >= 0, got {settings.seed}.")
     return found

@@ -57,6 +57,7 @@ class RemotePlace(Place):
     def __init__(self, url: str) -> None:
         self.address = shown(url)
         self._fs, self._root = _connect(url, self.address)
+        self._is_memory = url.startswith("memory://")
         self._has_folders = url.partition("://")[0] not in _OBJECT_STORES
         self._cache = cache_folder() / bytes_digest(self.address.encode())[:16]
         self._drafts = Drafts(self._cache / "tmp")
@@ -185,9 +186,10 @@ class RemotePlace(Place):
 
     def _keep_copy(self, draft: Path, manifest: Manifest) -> None:
         folder = self._copy_folder(manifest)
-        with suppress(OSError):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            (draft / FILES_FOLDER).rename(folder)
+        with suppress(OSError):  # file by file: a reader may be filling the same folder
+            for name in manifest.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft / FILES_FOLDER / name).replace(folder / name)
 
     def file(self, manifest: Manifest, name: str, *, fresh: bool = False) -> Path:
         """The copy in the cache, downloaded aside and renamed when it is missing or `fresh`."""
@@ -215,7 +217,10 @@ class RemotePlace(Place):
         remote = f"{artifact_folder(manifest.id)}/{manifest.place}/{name}"
         with self._asking("read"):
             try:
-                self._fs.get_file(self._at(remote), str(aside))
+                if self._is_memory:  # its open files share one position between threads
+                    aside.write_bytes(self._fs.cat_file(self._at(remote)))
+                else:
+                    self._fs.get_file(self._at(remote), str(aside))
             except FileNotFoundError as error:
                 raise IntegrityError(
                     f"{manifest.id} is damaged: file {name!r} is missing in the store at "

@@ -57,13 +57,14 @@ def writing(**files: str) -> Callable[[Path], None]:
 @contextmanager
 def refuses(error: type[LooplineError], *words: str) -> Iterator[None]:
     """Assert that the block raises `error` with every one of `words` in its message."""
+    said: str | None = None
     try:
         yield
     except error as found:
-        missing = [word for word in words if word not in str(found)]
-        assert not missing, f"{str(found)!r} does not say {missing[0]!r}"
-    else:
-        raise AssertionError(f"{error.__name__} was expected, and nothing was raised")
+        said = str(found)
+    assert said is not None, f"{error.__name__} was expected, and nothing was raised"
+    missing = [word for word in words if word not in said]
+    assert not missing, f"{said!r} does not say {missing[0]!r}"
 
 
 def file_names(place: Place, artifact_id: str) -> dict[str, str]:
@@ -168,12 +169,12 @@ def check_failed_write_leaves_nothing(open_place: OpenPlace) -> None:
         (folder / "half.txt").write_text("half")
         raise KeyError("stopped")
 
+    told = False
     try:
         store.put("thing", fail)
-    except KeyError as error:
-        assert "stopped" in str(error)
-    else:
-        raise AssertionError("the error of `write` was swallowed")
+    except KeyError:
+        told = True
+    assert told, "the error of `write` was swallowed"
     assert store.ids() == []
     time.sleep(tick_seconds(open_place()))
     assert store.collect([], grace_seconds=0).num_leftovers == 0
@@ -186,7 +187,7 @@ def check_damage_is_found(open_place: OpenPlace) -> None:
     for name, where in file_names(place, made.id).items():
         whole = place.read(where)
         assert whole is not None
-        for position in range(0, len(whole), max(1, len(whole) // 7)):
+        for position in range(0, len(whole), max(1, len(whole) // 4)):
             flip_byte(place, where, position)
             store = Store.at(open_place())
             with refuses(IntegrityError, made.id, name):
@@ -237,13 +238,13 @@ def check_find(open_place: OpenPlace) -> None:
     store = Store.at(open_place())
     with refuses(NotFoundError, "'thing-00'", "empty"):
         store.find("thing-00")
-    made = [store.put("thing", writing(a=str(number))).id for number in range(20)]
+    made = [store.put("thing", writing(a=str(number))).id for number in range(8)]
     other = store.put("release", writing(a="1")).id
     assert store.find(other) == store.find("release") == store.find(other[:14]) == other
     for artifact_id in made:
         digest = artifact_id.partition("-")[2]
         assert store.find(artifact_id[:20]) == store.find(digest[:14]) == artifact_id
-    with refuses(NotFoundError, "20 artifacts", "more characters"):
+    with refuses(NotFoundError, "8 artifacts", "more characters"):
         store.find("thing-")
     with refuses(NotFoundError, "these kinds: release, thing"):
         store.find("rleease-1")
@@ -333,7 +334,8 @@ def check_grace(open_place: OpenPlace) -> None:
     """What was made or used within the grace stays, with all that it was made from."""
     tick = tick_seconds(open_place())
     base, middle, top, loose = _chain(Store.at(open_place()))
-    assert Store.at(open_place()).collect([], grace_seconds=60).ids == ()
+    for dry_run in (True, False):
+        assert Store.at(open_place()).collect([], grace_seconds=60, dry_run=dry_run).ids == ()
     time.sleep(3 * tick)
     assert Store.at(open_place()).get(middle.id) == middle
     done = Store.at(open_place()).collect([], grace_seconds=2 * tick)

@@ -110,7 +110,7 @@ def find_sentinels(view: ColumnView) -> list[Finding]:
         here = rest == value
         count = int(here.sum())
         others = rest[~here]
-        if value not in SENTINELS or count < 2 or len(others) < 10:
+        if value not in SENTINELS or len(others) < 10:
             continue
         seen = _isolated(value, others, side)
         if seen:
@@ -134,7 +134,7 @@ def _isolated(value: float, others: NDArray[np.float64], side: str) -> str:
     gap = low - value if side == "low" else value - high
     if gap > high - low:
         return f"{gap:g} away from the next value; all others lie within {low:g} to {high:g}"
-    distinct = len(np.unique(others[:100_000]))
+    distinct = len(np.unique(others[sample_rows(len(others))]))
     if side == "low" and value < 0 <= low and distinct >= 10:
         return "the only value below zero"
     return ""
@@ -159,6 +159,9 @@ def find_unit_change(view: ColumnView) -> list[Finding]:
     """A part of the rows in another unit: two like clusters a power of ten (100 or more) apart."""
     if not is_number(view) or view.column.type not in ("number", "category"):
         return []
+    below = int((view.values < 0).sum())
+    if 0.01 * view.num_rows < below < 0.99 * (view.num_rows - view.num_missing):
+        return []  # a quantity around zero has no order of magnitude of its own
     logs = np.abs(view.values.cast(pl.Float64).fill_null(float("nan")).to_numpy())
     with np.errstate(divide="ignore", invalid="ignore"):
         np.log10(logs, out=logs)
@@ -217,8 +220,7 @@ def _apart(logs: NDArray[np.float64]) -> NDArray[np.bool_] | None:
         fewest = max(5, 0.0005 * len(known))
         if min(len(small), len(large)) < fewest or between.min() > 0.1 * near.max():
             continue
-        distinct = min(len(np.unique(small[:10_000])), len(np.unique(large[:10_000])))
-        if distinct >= 2 and _like(small, large):
+        if small.min() < small.max() and large.min() < large.max() and _like(small, large):
             above: NDArray[np.bool_] = logs >= cut
             return above if len(large) <= len(small) else ~above & np.isfinite(logs)
     return None

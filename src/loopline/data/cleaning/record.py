@@ -183,9 +183,9 @@ def _cells_changed(frame: pl.DataFrame, repair: Repair) -> tuple[pl.DataFrame, S
 
 def _differing(old: pl.Series, new: pl.Series) -> NDArray[np.int64]:
     differs = old.ne_missing(new)
-    if old.dtype == pl.Float64:  # by bits, so that 0.0 for -0.0 is a change too
-        bits = old.reinterpret(signed=True).ne_missing(new.reinterpret(signed=True))
-        differs = differs | bits
+    if old.dtype.is_float():  # 0.0 for -0.0 is a change too
+        signs = np.signbit(old.to_numpy()) != np.signbit(new.to_numpy())
+        differs = differs | pl.Series(signs)
     return differs.arg_true().to_numpy().astype(np.int64)
 
 

@@ -248,17 +248,21 @@ def _swapped_numbers(frame: pl.DataFrame, names: list[str]) -> list[Finding]:
             odd[name] = rows
     findings = []
     for a, b in combinations(odd, 2):
-        both = np.intersect1d(odd[a], odd[b], assume_unique=True)
-        if len(both) < 3:
-            continue
-        in_a, in_b = frame[a].gather(both).to_numpy(), frame[b].gather(both).to_numpy()
-        fits = (in_a >= ranges[b][0]) & (in_a <= ranges[b][1])
-        fits &= (in_b >= ranges[a][0]) & (in_b <= ranges[a][1])
-        rows = both[fits]
-        chance = len(odd[a]) * len(odd[b]) / len(frame)
-        if len(rows) >= max(3, 5 * chance, 0.5 * len(both)):
+        a_in_b = _inside(frame[a], odd[a], ranges[b])
+        b_in_a = _inside(frame[b], odd[b], ranges[a])
+        rows = np.intersect1d(a_in_b, b_in_a, assume_unique=True)
+        # Most values that would suit the other column must have changed places with one.
+        chance = len(a_in_b) * len(b_in_a) / len(frame)
+        if len(rows) >= max(3, 5 * chance, 0.5 * min(len(a_in_b), len(b_in_a))):
             findings.append(_swap(frame, a, b, rows))
     return findings
+
+
+def _inside(
+    values: pl.Series, rows: NDArray[np.int64], bounds: tuple[float, float]
+) -> NDArray[np.int64]:
+    x = values.gather(rows).cast(pl.Float64).to_numpy()
+    return rows[(x >= bounds[0]) & (x <= bounds[1])]
 
 
 def _swapped_levels(frame: pl.DataFrame, names: list[str]) -> list[Finding]:

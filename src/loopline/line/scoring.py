@@ -1,0 +1,75 @@
+"""Scoring a release on new labelled rows, after a look whether they are new at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopline.data.cleaning.repair import Repair, repair_values
+from loopline.data.fingerprint import row_digests
+from loopline.data.snapshot import open_snapshot
+from loopline.errors import LeakError, NotFoundError
+from loopline.frames import as_frame, is_frame
+from loopline.line.project import Project
+from loopline.release.bundle import Evaluation, Release
+from loopline.splits.spec import TRAIN
+from loopline.splits.split import Split
+
+
+def evaluate_release(
+    project: Project | None, release: Release, data: Any, *, allow_known: bool = False
+) -> Evaluation:
+    """Score a release on labelled rows that it has not been trained on.
+
+    Args:
+        project: where the release's training rows are kept; without it nothing can be compared, and
+            a remark says so.
+        release: the release.
+        data: a path, or a table, with the target column.
+        allow_known: score rows that stand among the training rows too.
+
+    Raises:
+        LeakError: some rows equal training rows in all features and the target.
+        DataError: the data has no target column, or labels that training did not know.
+    """
+    frame = as_frame(data) if is_frame(data) else release.read(data).frame
+    known = None if project is None else known_rows(project, release, frame)
+    if known and not allow_known:
+        raise LeakError(
+            f"{known:,} of {frame.height:,} rows stand among the rows that this release was "
+            "trained on, so their score would be too good. Leave them out, or allow them with "
+            "`--allow-training-rows` and do not believe the result."
+        )
+    found = release.evaluate(frame)
+    told = {
+        None: "The training rows are not at hand, so whether these rows are new was not checked.",
+        0: "",
+    }.get(known, f"{known or 0:,} of these rows stand among the training rows.")
+    remarks = (told, *found.remarks) if told else found.remarks
+    return Evaluation(found.metrics, found.num_rows, remarks)
+
+
+def known_rows(project: Project, release: Release, frame: pl.DataFrame) -> int | None:
+    """How many rows equal a training row in features and target; None when that cannot be told."""
+    columns = [*release.schema.features, release.schema.target]
+    if any(name not in frame.columns for name in columns):
+        return 0
+    lineage = release.facts["lineage"]
+    try:
+        snapshot = open_snapshot(project.store, lineage["snapshot"])
+        split = Split.load(project.store.get(lineage["split"]).path())
+    except NotFoundError:
+        return None
+    table = snapshot.frame()
+    train = table.filter(split.align(np.array(snapshot.rows())).side == TRAIN).select(columns)
+    repairs = [Repair.from_dict(data) for data in release.facts["repairs"]]
+    new = repair_values(frame, repairs).select(columns)
+    new = new.cast(train.schema, strict=False)
+    return int(np.isin(_keys(new), _keys(train)).sum())
+
+
+def _keys(frame: pl.DataFrame) -> np.ndarray[Any, Any]:
+    digests = np.ascontiguousarray(row_digests(frame))
+    return digests.view([("high", "<u8"), ("low", "<u8")]).reshape(-1)

@@ -1,0 +1,89 @@
+"""Permutation importance: the columns that matter, groups, seeds, refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loopline.errors import DataError, SettingsError
+from loopline.evaluate.importance import permutation_importance
+
+
+def table(num_rows=1000, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {name: rng.standard_normal(num_rows) for name in ("strong", "weak", "noise")}
+    )
+    y = frame["strong"].to_numpy() * 2 + frame["weak"].to_numpy() * 0.5
+    return frame, y + 0.3 * rng.standard_normal(num_rows)
+
+
+def predict(frame):
+    return frame["strong"].to_numpy() * 2 + frame["weak"].to_numpy() * 0.5
+
+
+def test_columns_rank_by_what_they_carry():
+    """The strong column comes first, and a column that the model ignores has exactly 0."""
+    frame, y = table()
+    found = permutation_importance(predict, frame, y, "rmse", seed=1)
+    assert list(found) == ["strong", "weak", "noise"]
+    assert found["noise"].value == 0
+    assert found["weak"].low > 0
+
+
+def test_drop_has_the_right_size():
+    """Shuffling x in y = 2x raises the squared error by 2 * 4 * var(x)."""
+    frame, y = table(20_000)
+    found = permutation_importance(predict, frame, y, "r2", seed=1, max_rows=None)
+    expected = 2 * 4 / np.var(y)
+    assert found["strong"].low < expected < found["strong"].high
+    assert found["strong"].value == pytest.approx(expected, rel=0.05)
+
+
+def test_other_columns_do_not_move_a_columns_number():
+    """A column's stream comes from its name, so dropping another column changes nothing."""
+    frame, y = table()
+    whole = permutation_importance(predict, frame, y, "mae", seed=3)
+    part = permutation_importance(predict, frame.select("weak", "strong"), y, "mae", seed=3)
+    assert part["strong"] == whole["strong"]
+    assert permutation_importance(predict, frame, y, "mae", seed=4)["strong"] != whole["strong"]
+
+
+def test_groups_are_shuffled_together():
+    """Two halves of one fact look useless alone and matter together."""
+    rng = np.random.default_rng(0)
+    fact = rng.standard_normal(500)
+    frame = pl.DataFrame({"a": fact, "b": fact})
+
+    def either(given):
+        return np.where(given["a"] == given["b"], given["a"], fact)
+
+    alone = permutation_importance(either, frame, fact, "rmse")
+    together = permutation_importance(either, frame, fact, "rmse", groups={"fact": ["a", "b"]})
+    assert alone["a"].value == 0
+    assert together["fact"].value > 1
+
+
+def test_rows_are_limited():
+    """No more rows than asked for reach the model."""
+    frame, y = table()
+    seen = []
+
+    def counting(given):
+        seen.append(given.height)
+        return predict(given)
+
+    permutation_importance(counting, frame, y, "rmse", repeats=2, max_rows=100)
+    assert seen == [100] * 7
+
+
+def test_refusals():
+    """Wrong settings are told all at once; lengths and metrics that do not fit are refused."""
+    frame, y = table(20)
+    with pytest.raises(SettingsError, match="2 problems"):
+        permutation_importance(predict, frame, y, "rmse", repeats=0, groups={"g": ["zzz"]})
+    with pytest.raises(DataError, match="The table has 20 rows and the target has 19"):
+        permutation_importance(predict, frame, y[:-1], "rmse")
+    with pytest.raises(DataError, match="cannot be measured by auc on these rows: only one class"):
+        permutation_importance(lambda f: np.full(f.height, 0.5), frame, np.ones(20, int), "auc")
