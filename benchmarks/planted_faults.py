@@ -6,9 +6,11 @@ key without its row, needs two tables and is not measured here.
 
     python benchmarks/planted_faults.py --held-out --out benchmarks/results/planted_faults.json
 
-The checks were written and mended while looking at the first set of tables under seeds 1 to 8; the
-results that are kept are of other seeds (101 to 103), and of a second set of tables (`--held-out`)
-that was first run when the checks were done.
+The checks were written and mended while looking at the first set of tables under seeds 1 to 8. The
+second set (`--held-out`) was first run when the checks were done, with seeds 101 to 103: 301 of 312
+faults found (96.5 %), one warning on 86 columns (the daylight saving jump now in `KNOWN`). Ten of
+the eleven misses were dates swapped in series of a few weeks; that check was then mended, so its
+share on the second set is not a blind one any more. The kept results are of seeds 201 to 203.
 
 A fault counts as found when a finding of severity `warning` or `error`, of a kind that names this
 fault and on the right column, is there that the table did not have before.
@@ -56,6 +58,11 @@ ADULT = [
 # What the tables' own descriptions admit, or what their publishers document.
 KNOWN = {
     ("adult", "sentinel", "capital-gain"): "99999 is the census bureau's top code",
+    (
+        "machine_temperature_system_failure",
+        "clock_shift",
+        "timestamp",
+    ): "the description admits jumps of daylight saving time",
 }
 
 
@@ -135,7 +142,7 @@ def held_out_tables() -> list[Table]:
         named.append((name, frame, frame.columns[-1]))
     for path in sorted((DATA / "nab_known_cause").glob("*.csv")):
         if path.stem != "nyc_taxi":
-            named.append((path.stem, pl.read_csv(path, try_parse_dates=True), "value"))
+            named += [(path.stem, pl.read_csv(path, try_parse_dates=True), "value")]
     for name, target in (("daily-min-temperatures", "Temp"), ("airline-passengers", "Passengers")):
         path = DATA / "small_series" / f"{name}.csv"
         named.append((name, pl.read_csv(path, try_parse_dates=True), target))
@@ -586,7 +593,7 @@ def show(name: str, result: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[201, 202, 203])
     parser.add_argument("--held-out", action="store_true", help="the unseen tables too")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

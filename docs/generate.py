@@ -110,7 +110,7 @@ def rows(model: type[BaseModel], path: str, lines: list[str]) -> None:
     for name, field in model.model_fields.items():
         inner = model_in(field.annotation)
         key = f"{path}{name}"
-        if name == "columns":
+        if key == "columns":
             key = "columns.<name>"
         if inner is not None and name != "models":
             rows(inner, f"{key}.", lines)

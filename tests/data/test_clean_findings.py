@@ -211,6 +211,7 @@ def test_keys_that_repeat():
     near = [str(k) for k in range(99)] + ["0"]
     assert kinds(look(near, "text", name="orderID")) == ["key_not_unique"]
     assert kinds(look(near, "text", name="word")) == []
+    assert kinds(look([float(text) for text in near], name="orderID")) == []
 
 
 @pytest.mark.parametrize(
@@ -322,6 +323,9 @@ def test_clock_shift(hours):
     shifted = list(HOURS)
     shifted[500:900] = [hour + dt.timedelta(hours=hours) for hour in shifted[500:900]]
     assert "clock_shift" in kinds(look(shifted, "datetime"))
+    slow = HOURS[::6]  # two hours against six-hour steps: later, never back
+    slow[300:] = [hour + dt.timedelta(hours=2) for hour in slow[300:]]
+    assert "clock_shift" in kinds(look(slow, "datetime"))
     gap = HOURS[:500] + HOURS[600:]
     assert kinds(look(gap, "datetime")) == []
 
@@ -334,6 +338,10 @@ def test_day_first():
     lost = sorted(d for d in swapped if d.day <= 12)
     assert kinds(look(RNG.permutation(lost).tolist(), "datetime")) == ["day_first"]
     assert kinds(look(days, "datetime")) == []
+    weeks = [d for d in swapped[186:205] for _ in range(10)]  # 6 to 24 July: one break in order
+    assert kinds(look(weeks, "datetime")) == ["day_first"]
+    two_shops = days[:100] + days[:100]
+    assert kinds(look(two_shops, "datetime")) == []
     monthly = [dt.date(year, month, 1) for year in range(1990, 2020) for month in range(1, 13)]
     assert kinds(look(monthly, "datetime")) == []
 

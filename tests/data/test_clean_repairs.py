@@ -282,3 +282,10 @@ def test_a_signed_zero_comes_back():
     frame = pl.DataFrame({"f": [-0.0, 1.0]})
     cleaned = apply_repairs(frame, [Repair.replace("f", {0.0: 0.0})])
     assert exact(undo(cleaned.frame, cleaned.record)) == exact(frame)
+
+
+def test_an_integer_that_no_float_holds_matches_no_float():
+    """A map of 2**53 + 1 leaves the Float64 2.0**53 alone."""
+    repair = Repair.replace("f", {2**53 + 1: 0})
+    assert repair_values(pl.DataFrame({"f": [2.0**53]}), [repair])["f"].to_list() == [2.0**53]
+    assert repair_row({"f": 2.0**53}, [repair]) == {"f": 2.0**53}

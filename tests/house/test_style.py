@@ -43,6 +43,9 @@ def test_broad_except_only_at_the_edge(path: Path) -> None:
         if isinstance(node, ast.ExceptHandler):
             name = getattr(node.type, "id", None)
             assert node.type is not None, f"line {node.lineno}"
+            last = node.body[-1]
+            if name == "BaseException" and isinstance(last, ast.Raise) and last.exc is None:
+                continue  # tidies up and lets the error pass
             assert name not in {"Exception", "BaseException"}, f"line {node.lineno}"
 
 

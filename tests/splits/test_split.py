@@ -130,7 +130,7 @@ def test_a_forged_certificate_is_refused():
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_the_order_of_rows_plays_no_part(name):
     """A shuffled table gets the same split, row for row, and the same id."""
-    split, frame, schema = made(name)
+    split, frame, _ = made(name)
     shuffle = np.random.default_rng(3).permutation(frame.height)
     again, _, _ = made(name, frame[shuffle])
     assert np.array_equal(again.side, split.side[shuffle])
@@ -230,7 +230,7 @@ def test_common_values_are_set_apart_and_others_are_not():
     frame = people(700)
     blank = pl.concat([frame.head(1)] * 300)
     both = pl.concat([frame, blank])
-    with pytest.raises(SplitError, match=r"has 30\d rows \(28"):
+    with pytest.raises(SplitError, match=r"has 30\d rows \(\d+\.\d%\).*`common_share`"):
         make_split(both, PLAIN, row_digests(both), SplitSettings("random"))
     asked = SplitSettings("random", common_share=0.05)
     split = make_split(both, PLAIN, row_digests(both), asked)
@@ -273,9 +273,7 @@ def test_two_time_columns_are_compared_in_turn():
     frame = frame.with_columns(pl.col("home").cast(pl.Int64))
     asked = SplitSettings("time", time=("day", "home"), test_share=0.25, gap=1.0, num_folds=0)
     split = make_split(frame, schema, row_digests(frame), asked)
-    assert split.side.tolist() == [0] * 12 + [0, 0, 0, 2, 2, 2, 2, 2][0:0] + [2] * 3 + [1] * 5 or (
-        split.side.tolist() == [0] * 12 + [2] * 0 + [0] * 3 + [1] * 5
-    )
+    assert split.side.tolist() == [0] * 12 + [2] * 3 + [1] * 5
 
 
 @pytest.mark.parametrize(

@@ -149,9 +149,11 @@ def fit(
         LeakError: a feature gives the answer away.
 
     >>> import loopline, polars as pl, tempfile
-    >>> frame = pl.DataFrame({"x": range(200), "y": [i % 2 + i / 100 for i in range(200)]})
+    >>> frame = pl.DataFrame(
+    ...     {"size": [i % 37 for i in range(200)], "price": [i % 37 + i / 100 for i in range(200)]}
+    ... )
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     result = loopline.fit(frame, "y", models="linear", store=folder, progress=False)
+    ...     result = loopline.fit(frame, "price", models="linear", store=folder, progress=False)
     ...     result.summary["task"]
     'regression'
     """

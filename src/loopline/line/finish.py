@@ -319,7 +319,7 @@ def release(
                     target = folder / name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(model.path(name).read_bytes())
-            text = json.dumps(facts, ensure_ascii=False, indent=1)
+            text = json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True)
             (folder / FACTS).write_text(text, encoding="utf-8")
             (folder / "card.md").write_text(model_card(facts), encoding="utf-8")
             (folder / MEASURED).write_text(json.dumps(_measure(prepared, model)), encoding="utf-8")

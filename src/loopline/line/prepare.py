@@ -255,6 +255,16 @@ def _make_plan(
         else:
             after = before
     _check_settings_against(schema, context)
+    if not schema.features:
+        why = "; ".join(
+            f"{column.name} is {column.role} ({column.reason})"
+            for column in schema.columns
+            if column.role != "target"
+        )
+        raise DataError(
+            f"No column is left to predict {schema.target!r} from: {why or 'there is no other'}. "
+            "Give one the role feature under `columns`."
+        )
     data = {
         "schema": schema.to_dict(),
         "findings": [finding.to_dict() for finding in findings],

@@ -169,8 +169,8 @@ def _unit_advice(rows: SplitRows) -> str:
     if rows.groups:
         return "Use a finer group column, fewer folds, or another share."
     return (
-        "Use fewer folds or another share; if rows with equal features are separate observations "
-        "(few distinct values), set `duplicates` to 'rows' or 'ignore'."
+        "Use fewer folds or another share; if rows with equal features are separate observations, "
+        "set `duplicates` to 'rows' or 'ignore', or `common_share` for common values alone."
     )
 
 

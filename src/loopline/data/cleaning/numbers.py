@@ -110,7 +110,7 @@ def find_sentinels(view: ColumnView) -> list[Finding]:
         here = rest == value
         count = int(here.sum())
         others = rest[~here]
-        if value not in SENTINELS or len(others) < 10:
+        if value not in SENTINELS or count < 2 or len(others) < 10:
             continue
         seen = _isolated(value, others, side)
         if seen:

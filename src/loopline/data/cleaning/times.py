@@ -5,8 +5,8 @@ No wall clock: a time is late or early compared with the others of its column.
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -171,68 +171,70 @@ def find_day_first(view: ColumnView) -> list[Finding]:
 
 
 def _swapped_in_order(view: ColumnView, days: pl.Series) -> list[Finding]:
-    """Rows out of the file's time order that fit once day and month change places."""
+    """Rows that break the file's time order and mend it once day and month change places."""
     changed = np.flatnonzero(np.diff(days.cast(pl.Int32).to_numpy(), prepend=-(2**31)))
-    if not 20 <= len(changed) <= LONGEST_ORDER:
+    if not 5 <= len(changed) <= LONGEST_ORDER:
         return []
     compact = days.gather(changed)
-    number = compact.cast(pl.Int32).to_numpy().astype(np.int64)
-    keep = longest_order(number)
-    out = np.flatnonzero(~keep)
-    if len(out) < 3 or len(out) > 0.5 * len(number):
+    dates = compact.cast(pl.Int32).to_numpy().astype(np.int64)
+    breaks = int((np.diff(dates) < 0).sum())
+    if not breaks:
         return []
-    inside = np.flatnonzero(keep)
-    fits = [position for position in out.tolist() if _fits(compact, number, inside, position)]
-    if len(fits) < 0.8 * len(out):
+    left, swapped = best_order(dates, exchanged(compact))
+    if swapped.sum() < 3 or left > 0.2 * breaks:
         return []
-    ends = np.append(changed, len(days))
-    rows_known = np.flatnonzero(~view.is_missing.to_numpy())
+    known = np.zeros(len(days), dtype=np.bool_)
+    known[:] = np.repeat(swapped, np.diff(np.append(changed, len(days))))
     where = np.zeros(view.num_rows, dtype=np.bool_)
-    for position in fits:
-        where[rows_known[ends[position] : ends[position + 1]]] = True
+    where[np.flatnonzero(~view.is_missing.to_numpy())] = known
     sentence = (
-        f"Column {view.name!r} is out of the file's time order in {{}}, and in order once day and "
-        "month change places: they were read the wrong way round."
+        f"Column {view.name!r} breaks the file's time order {breaks} times, and {left} times once "
+        "day and month change places in {}: they were read the wrong way round."
     )
     return [view.found("day_first", pl.Series(where), sentence)]
 
 
-def _fits(
-    compact: pl.Series, number: NDArray[np.int64], inside: NDArray[np.int64], position: int
-) -> bool:
-    date = compact[position]
-    if date.day > 12 or date.day == date.month:
-        return False
-    other = dt.date(date.year, date.day, date.month).toordinal() - dt.date(1970, 1, 1).toordinal()
-    at = int(np.searchsorted(inside, position))
-    before = number[inside[at - 1]] if at else -(2**40)
-    after = number[inside[at]] if at < len(inside) else 2**40
-    return bool(before <= other <= after)
+def exchanged(days: pl.Series) -> NDArray[np.int64]:
+    """The dates, as days since 1970, with day and month in each other's place where that is one."""
+    frame = pl.DataFrame([days.alias("date")])
+    other = pl.date(pl.col("date").dt.year(), pl.col("date").dt.day(), pl.col("date").dt.month())
+    early = frame.select(pl.when(pl.col("date").dt.day() <= 12).then(pl.col("date")).alias("date"))
+    both = frame.select(pl.coalesce(early.select(other.alias("x")).to_series(), pl.col("date")))
+    swapped: NDArray[np.int64] = both.to_series().cast(pl.Int32).to_numpy().astype(np.int64)
+    return swapped
 
 
-def longest_order(values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True for the members of one longest non-decreasing subsequence.
+def best_order(
+    dates: NDArray[np.int64], others: NDArray[np.int64]
+) -> tuple[int, NDArray[np.bool_]]:
+    """Choose for each place one of two dates so that the order breaks least, swapping least.
 
-    Patience sorting, O(n log n).
+    Dynamic programming over the places with two states, O(n).
 
-    >>> longest_order(np.array([1, 9, 2, 3])).tolist()
-    [True, False, True, True]
+    Returns:
+        The breaks that are left, and where the other date was chosen.
+
+    >>> best_order(np.array([1, 9, 3]), np.array([1, 2, 3]))
+    (0, array([False,  True, False]))
     """
-    tails: list[int] = []
-    at: list[int] = []
-    previous = np.full(len(values), -1, dtype=np.int64)
-    for index, value in enumerate(values.tolist()):
-        place = bisect.bisect_right(tails, value)
-        if place == len(tails):
-            tails.append(value)
-            at.append(index)
-        else:
-            tails[place] = value
-            at[place] = index
-        previous[index] = at[place - 1] if place else -1
-    keep = np.zeros(len(values), dtype=np.bool_)
-    index = at[-1] if at else -1
-    while index >= 0:
-        keep[index] = True
-        index = int(previous[index])
-    return keep
+    options = np.stack([dates, others], axis=1).tolist()
+    costs = [(0, 0), (0, 1)]
+    came: list[tuple[int, int]] = []
+    for before, here in pairwise(options):
+        step = []
+        following = []
+        for swap in (0, 1):
+            ways = [(costs[k][0] + (here[swap] < before[k]), costs[k][1] + swap, k) for k in (0, 1)]
+            breaks, swaps, source = min(ways)
+            following.append((breaks, swaps))
+            step.append(source)
+        costs = following
+        came.append((step[0], step[1]))
+    state = 0 if costs[0] <= costs[1] else 1
+    left = costs[state][0]
+    chosen = np.zeros(len(dates), dtype=np.bool_)
+    for place in range(len(dates) - 1, -1, -1):
+        chosen[place] = bool(state)
+        if place:
+            state = came[place - 1][state]
+    return left, chosen
