@@ -48,6 +48,22 @@ def test_rounds_are_exact_without_a_validation_view(boosted):
     assert fit(boosted, "binary", rounds="auto").params["rounds"] == BLIND_ROUNDS
 
 
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_a_model_that_stopped_early_holds_its_best_rounds_only(name):
+    """It predicts what a model predicts that was trained for just these rounds.
+
+    CatBoost is left out: its noise depends on how many rounds were asked for.
+    """
+    pytest.importorskip(name)
+    boosted = family(name)
+    table = make_table("binary", 300)
+    train, valid = make_view("binary", table[:200]), make_view("binary", table[200:])
+    stopped = fit(boosted, "binary", train, valid, rounds=300, patience=5, learning_rate=0.3)
+    exact = fit(boosted, "binary", train, learning_rate=0.3, rounds=stopped.params["rounds"])
+    assert 1 < stopped.params["rounds"] < 300
+    np.testing.assert_allclose(stopped.predict(table), exact.predict(table), atol=1e-6)
+
+
 def test_folds_agree_on_the_median_of_their_rounds(boosted):
     """5, 100 and 8 rounds make 8, and one fold's outlier changes nothing."""
     folds = [{"rounds": rounds, "patience": 9} for rounds in (5, 100, 8)]
@@ -75,7 +91,9 @@ def test_objectives_answer_the_right_question(boosted, objective):
     table = make_table("regression", 400).with_columns(
         target=pl.Series(np.exp(rng.normal(size=400) * 1.5))
     )
-    model = fit(boosted, "regression", make_view("regression", table), objective=objective)
+    model = fit(
+        boosted, "regression", make_view("regression", table), objective=objective, rounds=150
+    )
     center = float(model.predict(table).mean())
     median, mean = float(table["target"].median()), float(table["target"].mean())
     place = (center - median) / (mean - median)

@@ -74,14 +74,15 @@ def make_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     names = np.array(["a", "b", "c", "d"])[kind]
     frame = pl.DataFrame(
         {
-            "size": np.where(rng.random(rows) < 0.1, np.nan, size),
-            "noise": noise,
-            "flag": rng.random(rows) < 0.5,
             "kind": [
                 None if hidden else str(name)
                 for name, hidden in zip(names, rng.random(rows) < 0.1, strict=True)
             ],
-        }
+            "noise": noise,
+            "flag": rng.random(rows) < 0.5,
+            "size": np.where(rng.random(rows) < 0.1, np.nan, size),
+        },
+        schema_overrides={"kind": pl.String},
     ).with_columns(pl.col("size").fill_nan(None))
     return frame.with_columns(pl.Series("target", _labels(task, score)))
 
@@ -351,6 +352,8 @@ def check_contributions(family: Family, task: Task, folder: Path) -> None:
     assert set(parts) <= {"size", "noise", "flag", "kind"}, f"contributions name {set(parts)}"
     shape = (30, 3) if task == "multiclass" else (30,)
     assert all(part.shape == shape for part in parts.values()), "wrong shape of contributions"
+    mass = {name: float(np.abs(part - part.mean(axis=0)).sum()) for name, part in parts.items()}
+    assert max(mass, key=lambda name: mass[name]) == "size", f"contributions weigh {mass}"
     rest = _raw_scores(model.predict(table), task) - np.sum(list(parts.values()), axis=0)
     if task == "multiclass":
         rest -= rest[:, :1]

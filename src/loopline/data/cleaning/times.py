@@ -183,8 +183,7 @@ def _swapped_in_order(view: ColumnView, days: pl.Series) -> list[Finding]:
     left, swapped = best_order(dates, exchanged(compact))
     if swapped.sum() < 3 or left > 0.2 * breaks:
         return []
-    known = np.zeros(len(days), dtype=np.bool_)
-    known[:] = np.repeat(swapped, np.diff(np.append(changed, len(days))))
+    known = np.repeat(swapped, np.diff(np.append(changed, len(days))))
     where = np.zeros(view.num_rows, dtype=np.bool_)
     where[np.flatnonzero(~view.is_missing.to_numpy())] = known
     sentence = (
@@ -196,11 +195,11 @@ def _swapped_in_order(view: ColumnView, days: pl.Series) -> list[Finding]:
 
 def exchanged(days: pl.Series) -> NDArray[np.int64]:
     """The dates, as days since 1970, with day and month in each other's place where that is one."""
-    frame = pl.DataFrame([days.alias("date")])
-    other = pl.date(pl.col("date").dt.year(), pl.col("date").dt.day(), pl.col("date").dt.month())
-    early = frame.select(pl.when(pl.col("date").dt.day() <= 12).then(pl.col("date")).alias("date"))
-    both = frame.select(pl.coalesce(early.select(other.alias("x")).to_series(), pl.col("date")))
-    swapped: NDArray[np.int64] = both.to_series().cast(pl.Int32).to_numpy().astype(np.int64)
+    date = pl.col("date")
+    early = pl.when(date.dt.day() <= 12).then(date)
+    other = pl.date(early.dt.year(), early.dt.day(), early.dt.month())
+    both = pl.DataFrame([days.alias("date")]).select(pl.coalesce(other, date)).to_series()
+    swapped: NDArray[np.int64] = both.cast(pl.Int32).to_numpy().astype(np.int64)
     return swapped
 
 
