@@ -110,7 +110,7 @@ def simulate(task, names, clustered, num_rows, trials, seed):
     """Coverage of each metric's interval and of the paired difference."""
     entries = [metric(name) for name in names]
     truth, gap = population(task, names, clustered, num_rows // formulas.ROWS_PER_BIN, seed)
-    held = np.zeros((len(names), 5))
+    held = np.zeros((len(names), 4))
     for trial in range(trials):
         rng = np.random.default_rng([seed, num_rows, trial])
         y, a, b, unit = draw(task, rng, num_rows, clustered)
@@ -122,12 +122,11 @@ def simulate(task, names, clustered, num_rows, trials, seed):
                 continue
             held[place, 0] += 1
             held[place, 1] += found.low <= truth[place] <= found.high
-            held[place, 2] += found.high - found.low
-            if entry.name == "ece":
-                continue
+            if entry.name == "ece" or (entry.name == "median_ae" and trial % 10):
+                continue  # no smooth truth to compare with; 400 resamples a pair are slow
             paired = compare_rows(entry, first, second, together, seed=trial)
-            held[place, 3] += not np.isnan(paired.low)
-            held[place, 4] += paired.low <= gap[place] <= paired.high
+            held[place, 2] += not np.isnan(paired.low)
+            held[place, 3] += paired.low <= gap[place] <= paired.high
     return [
         {
             "task": task,
@@ -136,9 +135,8 @@ def simulate(task, names, clustered, num_rows, trials, seed):
             "rows": num_rows,
             "trials": int(line[0]),
             "truth": round(true, 5),
-            "coverage": round(line[1] / max(line[0], 1), 4),
-            "mean_width": round(line[2] / max(line[0], 1), 5),
-            "paired_coverage": round(line[4] / line[3], 4) if line[3] else None,
+            "coverage_percent": round(100 * line[1] / max(line[0], 1), 1),
+            "paired_coverage_percent": round(100 * line[3] / line[2], 1) if line[2] else None,
         }
         for name, line, true in zip(names, held, truth, strict=True)
     ]
@@ -165,14 +163,10 @@ def timings():
 def show(lines):
     for line in lines:
         kind = "units" if line["clustered"] else "rows"
+        paired = line["paired_coverage_percent"]
         print(
             f"{line['task']:<12}{line['metric']:<24}{kind:<6}{line['rows']:>6}"
-            f"{100 * line['coverage']:>8.1f} %"
-            + (
-                ""
-                if line["paired_coverage"] is None
-                else f"{100 * line['paired_coverage']:>8.1f} %"
-            ),
+            f"{line['coverage_percent']:>8} %" + ("" if paired is None else f"{paired:>8} %"),
             flush=True,
         )
 

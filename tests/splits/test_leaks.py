@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from loopline.data.schema import Column, Schema
+from loopline.digest import canonical_json
 from loopline.splits.leaks import find_target_copies
 from loopline.testing.splitters import view_of
 
@@ -135,6 +136,25 @@ def test_ids_and_rare_classes_raise_no_alarm():
     assert audit(columns, rare, ("no", "yes")) == []
     counts = np.where(np.arange(N) < 990, 0, np.arange(N))
     assert audit({**columns, "mostly": np.zeros(N)}, counts.astype(float)) == []
+
+
+def test_ten_rows_are_too_few_for_a_refusal():
+    """A perfect column of a class, or of values, seen on 10 rows only is told, not refused."""
+    rare = np.array(["no"] * 990 + ["yes"] * 10)
+    found = audit({**NOISE, "flag": rare == "yes"}, rare, ("no", "yes"))
+    assert kinds(found) == [("strong", "strong", ("flag",))]
+    counts = np.where(np.arange(N) < 990, 0.0, np.arange(N))
+    found = audit({**NOISE, "copy": counts}, counts)
+    assert kinds(found) == [("strong", "strong", ("copy",))]
+
+
+def test_findings_are_plain_data():
+    """Not-a-number, infinite and dated cells in the examples still make JSON."""
+    values = Y.copy()
+    values[:2] = np.nan, np.inf
+    told = [finding.to_dict() for finding in audit({**NOISE, "copy": values}, Y)]
+    assert [example["copy"] for example in told[0]["examples"]][:2] == [None, "inf"]
+    assert canonical_json(told)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -30,6 +30,8 @@ SHARE = 0.999
 """Part of the rows on which a leak must agree with the target."""
 MIN_ROWS = 20
 """Fewer agreeing rows, inside or outside the most frequent target value, prove nothing."""
+FEW_ROWS = 5
+"""With at least so many rows of the rarest class a perfect column is told as strong."""
 MIN_KNOWN = 0.5
 """A column must be filled in on this part of the rows."""
 ROWS_PER_VALUE = 20
@@ -181,7 +183,7 @@ class _Search:
         whole = self.view.column(name)
         if self.sample is not self.view and _revealing(whole, self.codes) != kind:
             return None
-        share = _purity(_value_codes(whole, kind), self.codes)
+        share = _purity(_value_codes(whole, kind), self.codes, FEW_ROWS)
         if kind == "pure":
             return self._finding(
                 "strong",
@@ -408,8 +410,10 @@ def _revealing(series: pl.Series, codes: NDArray[np.int64]) -> str | None:
     values = _value_codes(series, "value")
     counts = np.bincount(values)
     repeated = float((counts[values] > 1).mean())
-    if repeated < MIN_KNOWN or _purity(values, codes) < SHARE:
+    if repeated < MIN_KNOWN or _purity(values, codes, FEW_ROWS) < SHARE:
         return None
+    if _purity(values, codes) < SHARE:
+        return "pure"
     num_values = int((counts >= MIN_ROWS).sum())
     num_classes = np.unique(codes).size
     covered = float(counts[counts >= MIN_ROWS].sum() / counts.sum())
@@ -421,11 +425,11 @@ def _revealing(series: pl.Series, codes: NDArray[np.int64]) -> str | None:
     return "pure"
 
 
-def _purity(values: NDArray[np.int64], codes: NDArray[np.int64]) -> float:
+def _purity(values: NDArray[np.int64], codes: NDArray[np.int64], min_rows: int = MIN_ROWS) -> float:
     """Worst class's share of rows whose class is foretold by the *other* rows of equal value.
 
     Rows whose value occurs once foretell nothing and are left out; a class with fewer than
-    `MIN_ROWS` rows left gives 0, for it cannot be judged.
+    `min_rows` rows left gives 0, for it cannot be judged.
     """
     num_classes = int(codes.max()) + 1
     num_values = int(values.max()) + 1
@@ -444,7 +448,7 @@ def _purity(values: NDArray[np.int64], codes: NDArray[np.int64]) -> float:
         return 0.0
     for label in present:
         part = repeated & (codes == label)
-        if part.sum() < MIN_ROWS:
+        if part.sum() < min_rows:
             return 0.0
         worst = min(worst, float(right[part].mean()))
     return worst
@@ -475,4 +479,7 @@ def _ranking_skill(x: Floats, codes: NDArray[np.int64]) -> float:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
+    """A cell as JSON can hold it: not-a-number becomes None, other kinds their text."""
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None if np.isnan(value) else str(value)
+    return value if value is None or isinstance(value, (str, int)) else str(value)
