@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loopline.digest import value_digest
+from loopline.errors import IntegrityError, NotFoundError
 from loopline.line.spec import Spec
 from loopline.progress import Reporter
 from loopline.store.artifacts import Artifact, Store
@@ -43,6 +44,7 @@ class LineContext:
     run: str = ""
     started: float = field(default_factory=time.monotonic)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    _proved: set[str] = field(default_factory=set, repr=False)
 
     def stage(
         self,
@@ -68,11 +70,9 @@ class LineContext:
             {"stage": name, "version": version, "settings": settings, "inputs": dict(inputs)}
         )
         before = time.monotonic()
-        known = self.store.lookup(key)
-        if known is not None:
-            artifact = self.store.get(known)
-        else:
-            artifact = make()
+        known = self._known(key)
+        artifact = make() if known is None else known
+        if known is None:
             self.store.bind(key, artifact.id)
         entry = {
             "stage": label or name,
@@ -82,6 +82,26 @@ class LineContext:
         }
         self.stages.append(entry)
         self.ledger.append("stage.finished", run=self.run or None, subject=artifact.id, data=entry)
+        return artifact
+
+    def _known(self, key: str) -> Artifact | None:
+        """The artifact that was made for `key`; None when it, or what it was made from, is damaged.
+
+        A stage may read what its artifact was made from without asking for it by a stage of its
+        own (a snapshot), so those are proved too: whoever finds damage makes the whole of it again.
+        """
+        name = self.store.lookup(key)
+        if name is None:
+            return None
+        try:
+            artifact = self.store.get(name)
+            for part in (artifact.id, *artifact.inputs.values()):
+                if part not in self._proved:
+                    self.store.get(part).path()
+                    self._proved.add(part)
+        except (IntegrityError, NotFoundError) as error:
+            self.reporter.note(f"Making {name[:20]}… again: {error}")
+            return None
         return artifact
 
     @property

@@ -31,6 +31,7 @@ from loopline.line.race import (
     fit_view,
     further_metrics,
     metric_name,
+    observed,
     resolve_params,
 )
 from loopline.models.base import FittedModel, Floats
@@ -176,7 +177,7 @@ def _evaluate(
         labels.target,
         prediction,
         threshold=threshold,
-        units=labels.units,
+        units=observed(prepared, labels),
         weight=labels.weight,
         seed=child_seed(context.spec.seed, "evaluate"),
         metrics=further_metrics(context, prepared),
@@ -240,7 +241,9 @@ def _importance(
         weight=np.concatenate(weights) if weights else None,
         seed=seed,
         max_rows=None,
-        units=np.concatenate([view.units for view in views]),
+        units=np.concatenate(
+            [observed(prepared, view) + (number << 40) for number, view in enumerate(views)]
+        ),
     )
     return {name: value.to_dict() for name, value in found.items()}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from loopline.data.clean import (
     CleanPolicy,
@@ -242,7 +243,7 @@ def _make_plan(
         schema = infer(mapped)
         findings = find_problems(mapped, schema, policy=policy)
         repairs = [*maps, *plan_repairs(findings, policy)]
-        repairs += _shared_with_official_test(mapped, schema)
+        repairs += _shared_with_official_test(mapped)
         cleaned = apply_repairs(frame, repairs)
         if repairs:
             schema = infer(cleaned.frame)
@@ -301,11 +302,20 @@ def _value_map(name: str, mapping: Mapping[Any, Any], frame: pl.DataFrame) -> Re
     return Repair.replace(name, pairs, reason="given in the settings")
 
 
-def _shared_with_official_test(frame: pl.DataFrame, schema: Schema) -> list[Repair]:
+def whole_rows(frame: pl.DataFrame) -> NDArray[np.uint64]:
+    """Digests of the rows without the mark of the official test file.
+
+    With an official test file rows count as copies when they are equal in every column: people
+    who merely resemble each other in the features may stand on both sides, as their makers chose.
+    """
+    return row_digests(frame.drop(PART))
+
+
+def _shared_with_official_test(frame: pl.DataFrame) -> list[Repair]:
     """Training rows that also stand in the official test file leave the training side."""
     if PART not in frame.columns:
         return []
-    digests = row_digests(frame.select(schema.features))
+    digests = whole_rows(frame)
     is_test = (frame[PART] == "test").to_numpy()
     void = np.ascontiguousarray(digests).view([("a", "<u8"), ("b", "<u8")]).reshape(-1)
     shared = np.flatnonzero(~is_test & np.isin(void, np.unique(void[is_test])))
@@ -314,8 +324,8 @@ def _shared_with_official_test(frame: pl.DataFrame, schema: Schema) -> list[Repa
     return [
         Repair.drop_rows(
             shared.tolist(),
-            reason=f"{len(shared):,} training rows also stand in the official test file "
-            "(equal features); they were taken out of training",
+            reason=f"{len(shared):,} training rows also stand in the official test file; "
+            "they were taken out of training",
         )
     ]
 
@@ -402,7 +412,11 @@ def split(context: LineContext, plan: Plan) -> Prepared:
             if spec.data.test is not None:
                 given |= {"method": "predefined", "column": PART}
             chosen, reason = propose_split(plan.schema, frame, given, seed=spec.seed)
-            value = make_split(frame, plan.schema, snapshot.rows(), chosen)
+            copies = None
+            if PART in frame.columns:
+                copies = whole_rows(frame)
+                reason = "The official test file gives the test rows."
+            value = make_split(frame, plan.schema, snapshot.rows(), chosen, feature_digests=copies)
 
         def write(folder: Path) -> None:
             value.save(folder)

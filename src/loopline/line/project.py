@@ -72,6 +72,24 @@ class Project:
             return None
         return summary
 
+    def prove_usable(self, release: str) -> None:
+        """Prove a release's bytes, and that everything it was made from is there.
+
+        Cheap enough for every run that is found done: of the ancestors only manifests are read.
+
+        Raises:
+            NotFoundError: the release, or an artifact that it was made from, has gone.
+            IntegrityError: the release, or the manifest of an ancestor, is damaged.
+        """
+        self.store.get(release).path()
+        seen: set[str] = set()
+        queue = [release]
+        while queue:
+            name = queue.pop()
+            if name not in seen:
+                seen.add(name)
+                queue.extend(self.store.get(name).inputs.values())
+
     def runs(self) -> list[RunRecord]:
         """All runs, newest first."""
         records: dict[str, RunRecord] = {}

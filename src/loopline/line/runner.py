@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from loopline.digest import value_digest
-from loopline.errors import LooplineError
+from loopline.errors import IntegrityError, LooplineError, NotFoundError
 from loopline.line.context import LineContext
 from loopline.line.finish import evaluate, final_fit, read_choice, release
 from loopline.line.prepare import audit, ingest, plan, source_key, split
@@ -83,11 +83,11 @@ def run_line(
             }
         )[:16]
     )
-    done = project.finished(context.run)
+    done = _finished(project, context.run, reporter)
     if done is not None:
         return Outcome(done, found=True)
     with _one_at_a_time(project, context.run, reporter):
-        done = project.finished(context.run)
+        done = _finished(project, context.run, reporter)
         if done is not None:
             return Outcome(done, found=True)
         earlier = project.ledger.events(kind="run.started", run=context.run, limit=1)
@@ -113,6 +113,18 @@ def run_line(
             raise
         project.ledger.append("run.finished", run=context.run, data=summary)
     return Outcome(summary, found=False)
+
+
+def _finished(project: Project, run: str, reporter: Reporter) -> dict[str, Any] | None:
+    """The summary of a run that is done and whose release is whole and can be traced."""
+    try:
+        summary = project.finished(run)
+        if summary is not None:
+            project.prove_usable(summary["release"])
+    except (IntegrityError, NotFoundError) as error:
+        reporter.note(f"{run} was finished, but is no longer whole; running it again. {error}")
+        return None
+    return summary
 
 
 def _run(
@@ -222,12 +234,7 @@ def _facts(
 @contextmanager
 def _one_at_a_time(project: Project, run: str, reporter: Reporter) -> Iterator[None]:
     """Two processes with the same line: the second waits, then finds everything done."""
-    folder = project.local_folder
-    if folder is None:
-        yield
-        return
-    locks = folder / "locks"
-    locks.mkdir(exist_ok=True)
+    locks = project.store.scratch("locks")  # behind a URL: between processes of this machine
     with (locks / f"{run}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -125,6 +125,22 @@ class SplitSpec(_Part):
         description="For time: what to leave out before each validation or test period, "
         "in seconds for dates, in the column's own unit for numbers.",
     )
+    duplicates: Literal["features", "rows", "ignore"] | None = Field(
+        None,
+        description="Which rows are copies that share a side: equal in all features, equal in "
+        "every column, or none (default features).",
+    )
+    common_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Feature values that more than this share of the rows have are common, not "
+        "copies: such rows are divided one by one.",
+    )
+    ignore_structure: bool | None = Field(
+        None,
+        description="`true` lets a method cut through a declared group or time; it is counted.",
+    )
     column: str | None = Field(
         None, description="For `predefined`: the column that says train, test or a fold number."
     )
@@ -364,7 +380,7 @@ def _contradictions(spec: Spec) -> Sequence[str]:
         ("group", ("random", "stratified", "time")),
     ):
         names = spec.role_columns(role)
-        if names and split.method in methods:
+        if names and split.method in methods and not split.ignore_structure:
             problems.append(
                 f"`columns.{names[0]}.role: {role}` contradicts `split.method: {split.method}`, "
                 f"which cannot honour it. Give the column another role, or use `method: auto`."

@@ -12,7 +12,7 @@ from loopline.data.snapshot import open_snapshot
 from loopline.errors import IntegrityError
 from loopline.evaluate.calibration import Calibration
 from loopline.line.finish import load_model, read_choice
-from loopline.line.prepare import certificate_facts
+from loopline.line.prepare import PART, certificate_facts, whole_rows
 from loopline.line.project import Project, read_json
 from loopline.progress import Reporter, SilentReporter
 from loopline.release.lineage import lineage
@@ -81,7 +81,14 @@ def _split(project: Project, artifact: Artifact) -> str:
     plan = project.store.get(artifact.inputs["plan"])
     schema = Schema.from_dict(read_json(plan, "plan.json")["schema"])
     value = Split.load(artifact.path())
-    certificate = prove_split(value, snapshot.frame(), schema, digests=np.array(snapshot.rows()))
+    frame = snapshot.frame()
+    certificate = prove_split(
+        value,
+        frame,
+        schema,
+        digests=np.array(snapshot.rows()),
+        feature_digests=whole_rows(frame) if PART in frame.columns else None,
+    )
     return f"{artifact.id[:20]}…: {certificate_facts(certificate)['sentence']}"
 
 
