@@ -56,6 +56,8 @@ def guarded(app: Callable[..., Any], arguments: Sequence[str]) -> int:
         if type(error).__name__ == "Abort":
             return _tell(None, "Interrupted; run the same command to go on.", INTERRUPTED, as_json)
         return _unexpected(error, as_json)
+    if code == INTERRUPTED:  # typer turns an interrupt into a silent code
+        return _tell(None, "Interrupted; run the same command to go on.", INTERRUPTED, as_json)
     return code if isinstance(code, int) else 0
 
 

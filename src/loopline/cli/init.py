@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loopline.cli.options import Json, reporter
+from loopline.cli.options import Json, reporter, same_file
 
 
 def init(
@@ -24,14 +24,17 @@ def init(
 ) -> None:
     """Read the data, infer what its columns are and are for, and write it down with reasons."""
     from loopline.cli import show
+    from loopline.data.writers import check_file_name, write_text
     from loopline.errors import InputError
     from loopline.line.proposal import propose
 
     if output.exists() and not force:
         raise InputError(f"{output} exists. Use --force to replace it, or -o for another name.")
+    check_file_name(output)
+    if any(given and same_file(given, output) for given in (data, test)):
+        raise InputError(f"{output} is the data itself; give the settings another name with -o.")
     proposal = propose(data, target, test=test, file=output, reporter=reporter(quiet=as_json))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(proposal.text, encoding="utf-8")
+    write_text(proposal.text, output)
     if as_json:
         show.print_json({"file": str(output), **proposal.to_dict()})
         return

@@ -32,6 +32,7 @@ LedgerUrl = Annotated[
 
 def project(store: str | None, ledger: str | None) -> Project:
     """The project that the options, or the settings file in this folder, name."""
+    from loopline.errors import NotFoundError
     from loopline.line.files import DEFAULT_FILE, parse_yaml
     from loopline.line.project import open_project
 
@@ -42,7 +43,23 @@ def project(store: str | None, ledger: str | None) -> Project:
         store = str(named) if named is not None else None
         given = data.get("ledger")
         ledger = ledger or (str(given) if given is not None else None)
-    return open_project(store or ".loopline", ledger=ledger, create=False)
+    try:
+        return open_project(store or ".loopline", ledger=ledger, create=False)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{error} `loopline run` makes one; name another place with --store."
+        ) from None
+
+
+def same_file(source: str, output: Path) -> bool:
+    """Whether writing `output` would destroy the file that a command reads."""
+    from glob import glob
+
+    if "://" in source or not output.exists():
+        return False
+    place = Path(source).expanduser()
+    files = [place] if place.exists() else [Path(name) for name in glob(str(place))]
+    return any(file.exists() and file.samefile(output) for file in files)
 
 
 def reporter(quiet: bool = False) -> Reporter:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loopline.cli.options import Json, LedgerUrl, Store, project
+from loopline.cli.options import Json, LedgerUrl, Store, project, same_file
 
 
 def predict(
@@ -26,9 +26,13 @@ def predict(
 ) -> None:
     """Write a prediction, and a probability for each class, for every row of DATA."""
     from loopline.cli import show
-    from loopline.data.writers import write_table
+    from loopline.data.writers import check_table_name, write_table
+    from loopline.errors import InputError
     from loopline.line.project import find_release
 
+    check_table_name(output)
+    if same_file(data, output):
+        raise InputError(f"{output} is the table to predict; give the predictions another name.")
     found = find_release(release, lambda: project(store, ledger))
     table = found.read(data)
     predicted, remarks = found.predict_frame(table.frame)

@@ -20,11 +20,14 @@ def schema(
     import json
 
     from loopline.cli import show
+    from loopline.data.writers import write_text
     from loopline.line.spec import json_schema
 
-    del as_json
     if output is None:
         show.print_json(json_schema())
     else:
-        output.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
-        show.say(str(output))
+        write_text(json.dumps(json_schema(), indent=1) + "\n", output)
+        if as_json:
+            show.print_json({"file": str(output)})
+        else:
+            show.say(str(output))

@@ -97,8 +97,15 @@ def _check_role(column: Column, series: pl.Series, entry: Mapping[str, Any]) -> 
     if role == "weight":
         if not series.dtype.is_numeric():
             return [f"{name!r}: a weight must be a number, the column is {series.dtype}."]
-        if series.null_count() or bool((series < 0).any()):
-            return [f"{name!r}: a weight must be >= 0 and present in every row."]
+        wrong = (~(series.is_finite() & (series >= 0))).fill_null(value=True)
+        if wrong.any():
+            row = int(wrong.arg_true()[0])
+            return [
+                f"{name!r}: a weight must be a finite number >= 0 in every row, but "
+                f"{int(wrong.sum()):,} of {len(series):,} rows break that; the first is "
+                f"{'missing' if series[row] is None else series[row]} in row {row} (counted from "
+                "0). Correct them, or give the column another role."
+            ]
     if role == "time" and not (series.dtype.is_numeric() or series.dtype.is_temporal()):
         return [
             f"{name!r}: time must be a date, a time or a number, the column is {series.dtype}; "

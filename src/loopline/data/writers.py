@@ -24,21 +24,63 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
     """Write a table as .csv, .tsv, .jsonl, .parquet or .arrow; an old file stays until the end.
 
     Raises:
-        InputError: another ending.
+        InputError: another ending, or a path that cannot be a file.
         EnvironmentProblem: the folder cannot be written or the disk is full.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
+    check_table_name(path)
+    _whole_or_absent(path, lambda aside: _WRITERS[path.suffix.lower()](frame, aside))
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file in UTF-8; an old file stays until the end.
+
+    Raises:
+        InputError: a path that cannot be a file.
+        EnvironmentProblem: the folder cannot be written or the disk is full.
+    """
+    check_file_name(path)
+    _whole_or_absent(path, lambda aside: aside.write_text(text, encoding="utf-8") and None)
+
+
+def check_table_name(path: Path) -> None:
+    """Refuse a name that no table can be written to, before any work is done for it.
+
+    Raises:
+        InputError: an ending that is no table's, a folder, or a part of the path that is a file.
+    """
+    if path.suffix.lower() not in _WRITERS:
+        came = repr(path.suffix) if path.suffix else "no ending"
         raise InputError(
             f"Cannot write {str(path)!r}: the name must end in one of "
-            f"{', '.join(_WRITERS)}, got {path.suffix or 'no ending'!r}."
+            f"{', '.join(_WRITERS)}, got {came}."
         )
+    check_file_name(path)
+
+
+def check_file_name(path: Path) -> None:
+    """Refuse a path that is a folder, or that leads through a file.
+
+    Raises:
+        InputError: with the part of the path that is in the way.
+    """
+    if path.is_dir():
+        raise InputError(f"Cannot write {str(path)!r}: it is a folder. Name a file in it.")
+    for part in path.parents:
+        if part.exists():
+            if not part.is_dir():
+                raise InputError(
+                    f"Cannot write {str(path)!r}: {str(part)!r} is a file, not a folder."
+                )
+            return
+
+
+def _whole_or_absent(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".loopline-")
         os.close(handle)
         try:
-            writer(frame, Path(aside))
+            write(Path(aside))
             os.chmod(aside, 0o644)
             os.replace(aside, path)
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from loopline.data.writers import write_table
+from loopline.data.writers import check_file_name, write_table, write_text
 from loopline.line.face import project_of
 from loopline.line.files import read_line
 from loopline.line.proposal import propose
@@ -54,7 +54,7 @@ def run_demo(
 ) -> DemoResult:
     """Write the table and its settings file, run the line, predict rows kept aside for that."""
     tell = say or (lambda text: None)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_file_name(folder / "tumours.csv")
     table = demo_table()
     known, new = table.head(-NUM_NEW_ROWS), table.tail(NUM_NEW_ROWS).drop("diagnosis")
     source = folder / "tumours.csv"
@@ -64,7 +64,7 @@ def run_demo(
     tell(f"1. a table: {source}, {known.height} tumours with 30 measurements and a diagnosis")
     if not file.exists():
         proposal = propose(str(source), "diagnosis", test=None, file=file, reporter=reporter)
-        file.write_text(proposal.text, encoding="utf-8")
+        write_text(proposal.text, file)
     tell(f"2. its settings: {file}, written by `loopline init {source} --target diagnosis`")
     tell("3. the line: `loopline run`")
     line = read_line(file)

@@ -115,6 +115,8 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
                     locate(context, spec.data.source),
                     format=table_format(context),
                 )
+            if PART in table.frame.columns:
+                raise DataError(f"The column name {PART!r} is Loopline's own. Rename the column.")
             whole = table.frame
             if spec.data.test is not None:
                 whole = _with_official_test(context, table)
@@ -138,19 +140,31 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
     return context.stage("ingest", 1, settings=settings, inputs={}, make=make)
 
 
+def check_test_columns(table: Table, test: Table, name: str) -> None:
+    """Refuse an official test file whose columns are not those of the source.
+
+    Raises:
+        DataError: with the columns that differ.
+    """
+    lacks = [column for column in table.frame.columns if column not in test.frame.columns]
+    extra = [column for column in test.frame.columns if column not in table.frame.columns]
+    told = [
+        f"{verb} {', '.join(map(repr, columns[:10]))}{' …' if len(columns) > 10 else ''}"
+        for verb, columns in (("lacks", lacks), ("has besides", extra))
+        if columns
+    ]
+    if told:
+        raise DataError(
+            f"The test file {name} must have the columns of the source; it {' and '.join(told)}. "
+            "Make them equal."
+        )
+
+
 def _with_official_test(context: LineContext, table: Table) -> pl.DataFrame:
     test_source = context.spec.data.test
     assert test_source is not None
     test = read_table(locate(context, test_source), format=table.format)
-    missing = [name for name in table.frame.columns if name not in test.frame.columns]
-    extra = [name for name in test.frame.columns if name not in table.frame.columns]
-    if missing or extra:
-        raise DataError(
-            f"The test file {test_source} must have the columns of the source; "
-            f"it lacks {missing or 'none'} and has besides {extra or 'none'}. Make them equal."
-        )
-    if PART in table.frame.columns:
-        raise DataError(f"The column name {PART!r} is Loopline's own. Rename the column.")
+    check_test_columns(table, test, test_source)
     return pl.concat(
         [
             table.frame.with_columns(pl.lit("train").alias(PART)),

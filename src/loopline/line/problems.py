@@ -72,6 +72,10 @@ def _sentence(problem: Any, key: str, path: list[Any], model: type[BaseModel]) -
         return f"`{key}` is required and is missing. Add it."
     if kind == "literal_error":
         return f"`{key}` must be one of {context.get('expected')}, got {came!r}."
+    if kind == "string_too_short":
+        return f"`{key}` must not be empty."
+    if kind == "finite_number":
+        return f"`{key}` must be a finite number, got {came!r}."
     rules = {
         "greater_than": ("> {gt}", "gt"),
         "greater_than_equal": (">= {ge}", "ge"),

@@ -111,6 +111,7 @@ class Project:
 
     def run(self, run: str) -> RunRecord:
         """One run by its id, a unique part of it, a line's name, or "latest"."""
+        _refuse_nothing(run)
         records = self.runs()
         if run == "latest" and records:
             return records[0]
@@ -143,6 +144,7 @@ class Project:
         """A release by its folder, id, unique part of the id, line name, or "latest"."""
         if is_release_folder(which):
             return load_release(which)
+        _refuse_nothing(which)
         events = self.ledger.events(kind="release.made", newest_first=True)
         for event in events:
             if event.subject is not None and which in ("latest", event.subject, event.data["name"]):
@@ -168,6 +170,7 @@ class Project:
 
     def resolve(self, which: str) -> Artifact:
         """Any artifact by id or unique part of it, or a release by name."""
+        _refuse_nothing(which)
         try:
             return self.store.get(self.store.find(which))
         except NotFoundError:
@@ -219,6 +222,14 @@ class Project:
                 f"There is no {what} {name!r}: nothing has been run here yet. Use `loopline run`."
             )
         return f"There is no {what} {name!r}. {nearest(name, names[:12])}"
+
+
+def _refuse_nothing(which: str) -> None:
+    """An empty name would fit everything: a script's unset variable must not pick an artifact."""
+    if which.rstrip("-") in ("", "run", "release"):
+        raise NotFoundError(
+            f"{which!r} names nothing. Give an id or the start of one, a line's name, or latest."
+        )
 
 
 def open_project(

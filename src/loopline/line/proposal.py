@@ -16,6 +16,7 @@ from loopline.data.schema import Column, Schema
 from loopline.data.sources import Table, read_table
 from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
+from loopline.line.prepare import check_test_columns
 from loopline.progress import Reporter
 from loopline.splits.leaks import find_target_copies
 from loopline.splits.propose import propose_split
@@ -23,6 +24,8 @@ from loopline.splits.spec import SplitSettings
 from loopline.splits.split import make_split
 
 LEAK_ROWS = 200_000
+MAX_SIMPLE_KEY = 1_000
+"""YAML takes a longer key only after a question mark."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def propose(
     """
     with reporter.step("read the data"):
         table = read_table(data, reporter=reporter)
+        if test is not None:
+            check_test_columns(table, read_table(test, format=table.format), test)
     with reporter.step("look at the columns"):
         schema = infer_schema(table.frame, target=target)
         findings = find_problems(table.frame, schema, policy=CleanPolicy())
@@ -75,6 +80,11 @@ def propose(
         *table.facts.notes,
         *[finding.sentence for finding in findings if finding.severity != "info"],
         *[f"{name} is left out: {why}" for name, why in leaks.items()],
+        *(
+            ["No column is left to predict from: give one the role feature under `columns`."]
+            if not schema.features
+            else []
+        ),
         *([reason] if reason else []),
     ]
     text = _text(data, test, file, schema, reason)
@@ -114,7 +124,7 @@ def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) 
     if test is not None:
         lines.append(f"  test: {_scalar(_relative(test, file))}  # the official test rows")
     target = schema.named(schema.target)
-    lines += [f"target: {_scalar(schema.target)}", f"task: {schema.task}  # {target.reason}"]
+    lines += [f"target: {_scalar(schema.target)}", f"task: {schema.task}  # {_one_line(target.reason)}"]
     if positive is not None:
         lines.append(f"positive: {_scalar(positive)}  # the class whose probability is predicted")
     lines += ["", "columns:"]
@@ -122,7 +132,7 @@ def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) 
     lines += [
         "",
         "split:",
-        "  method: auto" + (f"  # {reason}" if reason else ""),
+        "  method: auto" + (f"  # {_one_line(reason)}" if reason else ""),
         "",
         "models: [baseline, linear, lightgbm]  # the simplest that is not measurably worse wins",
         "objective:",
@@ -137,11 +147,16 @@ def _column_line(column: Column) -> str:
     if column.role != "feature":
         entry += f", role: {column.role}"
     comment = f"  # {_one_line(column.reason)}" if column.reason else ""
-    return f"  {_scalar(column.name)}: {{{entry}}}{comment}"
+    name = _scalar(column.name)
+    if len(name) > MAX_SIMPLE_KEY:
+        return f"  ? {name}\n  : {{{entry}}}{comment}"
+    return f"  {name}: {{{entry}}}{comment}"
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """A reason as one comment line: without line breaks and what YAML allows nowhere."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(plain.split())
 
 
 def _relative(data: str, file: Path) -> str:
@@ -152,5 +167,13 @@ def _relative(data: str, file: Path) -> str:
 
 def _scalar(value: Any) -> str:
     """A value as YAML writes it inside a line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
-    return text.removesuffix("\n").removesuffix("...").strip()
+    # Only double quotes keep a line break or control character inside one line.
+    quoted = isinstance(value, str) and not value.isprintable()
+    text = yaml.safe_dump(
+        value,
+        default_flow_style=True,
+        default_style='"' if quoted else None,
+        allow_unicode=not quoted,
+        width=10**9,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -6,8 +6,6 @@ script stands inside the file, so the report opens anywhere, offline, on a phone
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from loopline.errors import EnvironmentProblem, NotFoundError
+from loopline.errors import NotFoundError
 from loopline.line.charts import (
     Figure,
     candidates_chart,
@@ -72,18 +70,9 @@ def write_report(
     target = Path(path) if path is not None else folder / f"{run}.html"
     if target.exists() and not again:
         return target
+    check_file_name(target)
     text = render(_facts(project, summary))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(aside, 0o644)
-        os.replace(aside, target)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"Could not write the report {str(target)!r}: {error.strerror or error}."
-        ) from error
+    write_text(text, target)
     return target
 
 

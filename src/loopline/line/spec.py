@@ -74,6 +74,7 @@ class DataSpec(_Part):
     """Where the rows come from."""
 
     source: str = Field(
+        min_length=1,
         description="A file, glob, URL or SQL URL; relative paths start at the settings file."
     )
     test: str | None = Field(
@@ -242,7 +243,7 @@ class Spec(_Part):
     version: Literal[1] = Field(1, description="The version of this settings format.")
     name: str | None = Field(None, description="The line's name (default: the source's file name).")
     data: DataSpec
-    target: str = Field(description="The column to predict.")
+    target: str = Field(min_length=1, description="The column to predict.")
     task: Literal["binary", "multiclass", "regression"] | None = Field(
         None, description="What is predicted; inferred from the target when left out."
     )
@@ -275,7 +276,7 @@ class Spec(_Part):
     threads: int | None = Field(
         None, ge=1, description="Threads for training (default: all cores of this machine)."
     )
-    store: str = Field(".loopline", description="Folder or URL that keeps everything.")
+    store: str = Field(".loopline", min_length=1, description="Folder or URL that keeps everything.")
     ledger: str | None = Field(
         None, description="Database URL of the ledger (default: SQLite inside the store)."
     )

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from loopline.data.schema import Schema
 from loopline.data.snapshot import open_snapshot
-from loopline.errors import IntegrityError
+from loopline.errors import IntegrityError, NotFoundError
 from loopline.evaluate.calibration import Calibration
 from loopline.line.finish import load_model, read_choice
 from loopline.line.prepare import PART, certificate_facts, whole_rows
@@ -54,7 +54,10 @@ def verify(project: Project, which: str, reporter: Reporter | None = None) -> Pr
             artifact = project.store.get(node.id)
             proof = _PROOFS.get(node.kind)
             if proof is not None:
-                sentences.append(proof(project, artifact))
+                try:
+                    sentences.append(proof(project, artifact))
+                except NotFoundError as error:
+                    sentences.append(f"{artifact.id[:20]}…: not proved. {error}")
             step.advance()
     files = sum(len(project.store.get(node.id).files) for node in nodes.ancestors)
     sentences.insert(

@@ -33,6 +33,8 @@ from loopline.progress import Reporter, SilentReporter
 from loopline.splits.views import TestView, TrainView
 
 Floats = NDArray[np.float64]
+MEDIAN_METRICS = frozenset({"mae", "median_ae"})
+"""Metrics of values that a median serves best, where the others want a mean."""
 Params = Mapping[str, Any]
 
 

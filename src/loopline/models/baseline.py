@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import SettingsError
-from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
+from loopline.models.base import (
+    MEDIAN_METRICS,
+    Family,
+    FitContext,
+    FittedModel,
+    Floats,
+    Params,
+)
 from loopline.models.boosting import weighted_median
 from loopline.models.parameters import Rule
 from loopline.models.table import class_factors, read_facts, row_weights
@@ -80,6 +87,10 @@ class Baseline(Family):
         """`statistic` ("mean", "median" or "last" in time) for regression, nothing else."""
         del num_rows
         return {"statistic": "mean"} if task == "regression" else {}
+
+    def aim(self, task: Task, metric: str) -> dict[str, Any]:
+        """The median for the metrics that it serves best."""
+        return {"statistic": "median"} if task == "regression" and metric in MEDIAN_METRICS else {}
 
     def fit(
         self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext

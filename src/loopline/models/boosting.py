@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
-from loopline.models.base import FitContext, Floats, Params
+from loopline.models.base import MEDIAN_METRICS, FitContext, Floats, Params
 from loopline.models.parameters import Rule
 from loopline.models.probability import probabilities
 from loopline.models.table import Estimator, Matrix, TableFamily
@@ -72,6 +72,15 @@ def median_rounds(fitted: Sequence[Mapping[str, Any]]) -> int:
     """The median of the rounds that the folds used."""
     rounds: list[int] = [params["rounds"] for params in fitted]
     return max(1, round(statistics.median(rounds)))
+
+
+def boosting_aim(task: Task, metric: str) -> dict[str, Any]:
+    """The loss that serves a metric: absolute error for the metrics of medians, else the default.
+
+    >>> boosting_aim("regression", "mae"), boosting_aim("binary", "auc")
+    ({'objective': 'mae'}, {})
+    """
+    return {"objective": "mae"} if task == "regression" and metric in MEDIAN_METRICS else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +303,10 @@ class BoostedFamily(TableFamily):
     @abstractmethod
     def read_trees(self, data: bytes, categorical: Sequence[int]) -> Trees:
         """Read what `Trees.to_bytes` gave."""
+
+    def aim(self, task: Task, metric: str) -> dict[str, Any]:
+        """See `boosting_aim`."""
+        return boosting_aim(task, metric)
 
     def check_library(self) -> None:
         """Raise `EnvironmentProblem` when the library is not installed."""

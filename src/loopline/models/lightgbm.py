@@ -30,6 +30,7 @@ from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
     Target,
+    boosting_aim,
     boosting_defaults,
     categorical_columns,
     median_rounds,
@@ -116,8 +117,9 @@ class LightGBMEstimator(Estimator):
 class LightGBM(TableFamily):
     """Boosted trees with early stopping, native categories and missing values.
 
-    The defaults were chosen on six public tables (see `benchmarks/`): a learning rate of 0.05,
-    31 leaves, up to 2,000 rounds, and smaller leaves on small tables only.
+    The defaults are a learning rate of 0.05, 31 leaves, up to 2,000 rounds, and smaller leaves on
+    small tables only. The final fit uses the median of the folds' rounds as it is: 1.25 times as
+    many, for its larger table, moved the test scores of six public tables both ways, within noise.
     """
 
     name = "lightgbm"
@@ -144,6 +146,10 @@ class LightGBM(TableFamily):
             "max_bin": 255,
             "cat_smooth": 10.0,
         }
+
+    def aim(self, task: Task, metric: str) -> dict[str, Any]:
+        """See `loopline.models.boosting.boosting_aim`."""
+        return boosting_aim(task, metric)
 
     def fit_matrix(
         self,

