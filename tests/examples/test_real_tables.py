@@ -31,32 +31,35 @@ Run = Callable[..., loopline.Result]
 
 
 @pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds one store for each example."""
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture(scope="module")
 def run_example(
-    data_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    data_dir: Callable[[str], Path], stores: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
     """Runs an example from a folder that is not its own; each of them once."""
     done: dict[tuple[str, ...], loopline.Result] = {}
-    folder = tmp_path_factory.mktemp("elsewhere")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
 
         def run(name: str, *overrides: str) -> loopline.Result:
             patch.setenv("LOOPLINE_DATA", str(data_dir(FOLDERS[name]).parent))
             key = (name, *overrides)
             if key not in done:
-                settings = [f"store={folder / name}", *overrides]
+                settings = [f"store={stores / name}", *overrides]
                 done[key] = loopline.run(EXAMPLES / name, overrides=settings, progress=False)
             return done[key]
 
         yield run
 
 
-def sides(result: loopline.Result) -> tuple[pl.DataFrame, Split]:
+def sides(result: loopline.Result, store: Path) -> tuple[pl.DataFrame, Split]:
     """The rows a run divided, and how; read from its store."""
-    store = result.release.artifact.store if hasattr(result.release.artifact, "store") else None
-    del store
     lineage = result.release.facts["lineage"]
-    with loopline.open_project(Path.cwd() / result.release.name) as project:
+    with loopline.open_project(store, create=False) as project:
         snapshot = open_snapshot(project.store, lineage["snapshot"])
         split = Split.load(project.store.get(lineage["split"]).path())
         return snapshot.frame(), split.align(np.array(snapshot.rows()))
@@ -79,10 +82,10 @@ def test_adult_reaches_its_known_auc(run_example: Run) -> None:
     assert auc["low"] < auc["value"] < auc["high"]
 
 
-def test_adult_does_not_learn_from_rows_of_the_test_file(run_example: Run) -> None:
+def test_adult_does_not_learn_from_rows_of_the_test_file(run_example: Run, stores: Path) -> None:
     """Training rows that stand in the official test file too are taken out, and counted."""
     result = run_example("adult")
-    frame, split = sides(result)
+    frame, split = sides(result, stores / "adult")
     known = frame.drop("loopline_part")
     train, test = (known.filter(pl.Series(split.side == side)) for side in (0, 1))
     assert test.height == 16_281
@@ -106,10 +109,10 @@ def test_california_rmse(run_example: Run) -> None:
     assert run_example("california_housing").evaluate()["rmse"]["value"] <= 50_000
 
 
-def test_no_wine_stands_on_both_sides(run_example: Run) -> None:
+def test_no_wine_stands_on_both_sides(run_example: Run, stores: Path) -> None:
     """No two rows with equal features are divided, by the test split or any fold: recounted."""
     result = run_example("wine_quality")
-    frame, split = sides(result)
+    frame, split = sides(result, stores / "wine_quality")
     features = frame.drop("quality")
     for learned, scored in cuts(split):
         both = features[learned].join(
@@ -128,9 +131,9 @@ def test_wine_beats_its_constant(run_example: Run) -> None:
     assert result.evaluate()["rmse"]["value"] < 0.75
 
 
-def test_bike_sharing_learns_from_the_past_only(run_example: Run) -> None:
+def test_bike_sharing_learns_from_the_past_only(run_example: Run, stores: Path) -> None:
     """Every hour that is scored is later than every hour learned from, in all cuts: recounted."""
-    frame, split = sides(run_example("bike_sharing"))
+    frame, split = sides(run_example("bike_sharing"), stores / "bike_sharing")
     days = frame["dteday"].cast(pl.Int64).to_numpy()
     for learned, scored in cuts(split):
         assert days[learned].max() < days[scored].min()
@@ -138,18 +141,18 @@ def test_bike_sharing_learns_from_the_past_only(run_example: Run) -> None:
 
 def test_bike_sharing_refuses_the_summands(run_example: Run) -> None:
     """With casual and registered among the features the line stops and names them both."""
-    with pytest.raises(loopline.LeakError, match="casual.*registered"):
+    with pytest.raises(loopline.LeakError, match=r"casual.*registered"):
         run_example(
             "bike_sharing", "columns.casual.role=feature", "columns.registered.role=feature"
         )
 
 
-def test_nothing_beats_the_constant_on_new_patients(run_example: Run) -> None:
+def test_nothing_beats_the_constant_on_new_patients(run_example: Run, stores: Path) -> None:
     """For people never heard before the constant is chosen, and the line says why."""
     result = run_example("parkinsons")
     assert result.summary["chosen"] == "baseline"
     assert "baseline" in result.summary["why"]
-    frame, split = sides(result)
+    frame, split = sides(result, stores / "parkinsons")
     people = frame["subject#"].to_numpy()
     for learned, scored in cuts(split):
         assert not set(people[learned]) & set(people[scored])

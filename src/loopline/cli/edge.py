@@ -72,7 +72,11 @@ def _tell(error: BaseException | None, message: str, code: int, as_json: bool) -
         }
         if isinstance(error, SettingsError):
             data["error"]["problems"] = list(error.problems)
-        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        try:
+            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        except OSError:  # nothing can be said there: the disk under it is full, or nobody listens
+            sys.stderr.write(f"error: {message}\n")
     else:
         sys.stderr.write(f"error: {message}\n")
     return code

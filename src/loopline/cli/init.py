@@ -28,6 +28,7 @@ def init(
     from loopline.errors import InputError
     from loopline.line.proposal import propose
 
+    output = output.expanduser()
     if output.exists() and not force:
         raise InputError(f"{output} exists. Use --force to replace it, or -o for another name.")
     check_file_name(output)

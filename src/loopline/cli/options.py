@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +51,18 @@ def project(store: str | None, ledger: str | None) -> Project:
         raise NotFoundError(
             f"{error} `loopline run` makes one; name another place with --store."
         ) from None
+
+
+def place_overrides() -> list[str]:
+    """What LOOPLINE_STORE and LOOPLINE_LEDGER say: they rule over a line as over all commands."""
+    given = []
+    for name, variable in (("store", "LOOPLINE_STORE"), ("ledger", "LOOPLINE_LEDGER")):
+        value = os.environ.get(variable)
+        if value:
+            # a relative path starts in this folder, not in that of the settings file
+            place = value if "://" in value else str(Path(value).expanduser().resolve())
+            given.append(f"{name}={json.dumps(place)}")
+    return given
 
 
 def same_file(source: str, output: Path) -> bool:

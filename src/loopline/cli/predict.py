@@ -30,6 +30,7 @@ def predict(
     from loopline.errors import InputError
     from loopline.line.project import find_release
 
+    output = output.expanduser()
     check_table_name(output)
     if same_file(data, output):
         raise InputError(f"{output} is the table to predict; give the predictions another name.")

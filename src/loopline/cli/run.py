@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loopline.cli.options import Json, reporter
+from loopline.cli.options import Json, place_overrides, reporter
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     from loopline.line.runner import run_line
 
     began = time.monotonic()
-    line = read_line(file, override or [])
+    line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
         outcome = run_line(project, line.spec, line.folder, reporter(), None)
         report = write_report(project, outcome.run, None, again=False)

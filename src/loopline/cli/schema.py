@@ -26,7 +26,7 @@ def schema(
     if output is None:
         show.print_json(json_schema())
     else:
-        write_text(json.dumps(json_schema(), indent=1) + "\n", output)
+        write_text(json.dumps(json_schema(), indent=1) + "\n", output.expanduser())
         if as_json:
             show.print_json({"file": str(output)})
         else:

@@ -112,7 +112,12 @@ def infer_schema(
     ('binary', ('no', 'yes'), 'feature')
     """
     if target not in frame.columns:
-        raise DataError(f"There is no target column {target!r}{near_names(target, frame.columns)}")
+        unnamed = all(name == f"column_{place}" for place, name in enumerate(frame.columns, 1))
+        hint = " The file was read as one without a header row; `header: true` under `data.format`"
+        raise DataError(
+            f"There is no target column {target!r}{near_names(target, frame.columns)}"
+            + (f"{hint} says that it has one." if unnamed else "")
+        )
     if frame.is_empty():
         raise DataError("The table has no rows, so nothing can be inferred from it.")
     frame = canonical(frame)

@@ -188,7 +188,8 @@ def _read_files(source: str | Path | Sequence[str | Path], fmt: TableFormat) -> 
     asked = [source] if isinstance(source, str | Path) else list(source)
     names: list[str] = []
     for entry in asked:
-        names.extend(_expand(str(entry)))
+        name = str(entry)
+        names.extend(_expand(name if "://" in name else str(Path(name).expanduser())))
     loaded = [_read_one(name, fmt) for name in names]
     told = ", ".join(str(entry) for entry in asked[:3]) + (" …" if len(asked) > 3 else "")
     return _table(_joined(loaded, names), told, names)

@@ -39,7 +39,11 @@ def write_text(text: str, path: Path) -> None:
         EnvironmentProblem: the folder cannot be written or the disk is full.
     """
     check_file_name(path)
-    _whole_or_absent(path, lambda aside: aside.write_text(text, encoding="utf-8") and None)
+
+    def write(aside: Path) -> None:
+        aside.write_text(text, encoding="utf-8")
+
+    _whole_or_absent(path, write)
 
 
 def check_table_name(path: Path) -> None:

@@ -12,8 +12,15 @@ scale on which the metric is nearly normal and from which it cannot leave its bo
 - precision at recall, recall at precision: bootstrap over units for the standard error.
 
 Quantiles are Student's, with degrees of freedom from the units' own fourth moments (Satterthwaite):
-few units, or few that carry the variance, give wider intervals. Coverage at a nominal 95 % was
-simulated; `benchmarks/intervals.py` has the script and the numbers, also where it fails.
+few units, or few that carry the variance, give wider intervals.
+
+**Where it holds and where it fails** (2,000 simulated test sets a case, nominal 95 %;
+`benchmarks/intervals.py` has the script and every number). From 100 to 5,000 rows, independent or
+in units of 2 to 10, the metrics cover 93 to 97 % with these exceptions: the calibration error is
+conservative (96 to 100 %); regression metrics on about 17 units of shared error cover 92 to 94 %;
+the RMSE of heavy-tailed errors (in proportion to a log-normal value) covers 88 % on 100 rows, 91 %
+on 400, 92 % on 1,000, and its R2 89 % on 17 units: no method can see a tail that did not turn up,
+and the estimate's `note` says so when a few rows carry the error.
 """
 
 from __future__ import annotations

@@ -114,6 +114,33 @@ def importance_chart(importance: Mapping[str, Mapping[str, Any]], metric: str) -
     )
 
 
+def contributions_chart(contributions: Mapping[str, float]) -> Figure | None:
+    """Mean size of each column's additive contribution, the largest on top."""
+    if not contributions:
+        return None
+    entries = list(contributions.items())[:MAX_BARS][::-1]
+    return Figure(
+        "chart-contributions",
+        "Mean size of each column's contribution to the raw score (SHAP, on validation rows).",
+        [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": [value for _, value in entries],
+                "y": [name for name, _ in entries],
+                "marker": {"color": SECOND},
+                "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+            }
+        ],
+        {
+            "xaxis": _axis("mean |contribution|"),
+            "yaxis": {"type": "category"},
+            "height": 100 + 26 * len(entries),
+            "margin": {"l": 160, "r": 12, "t": 12, "b": 44},
+        },
+    )
+
+
 def confusion_chart(confusion: Mapping[str, Any] | None) -> Figure | None:
     """How often each class got each label, as shares of the true class."""
     if not confusion or len(confusion["classes"]) > 40:

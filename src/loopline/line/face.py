@@ -198,7 +198,7 @@ def run(
 
 def project_of(spec: Spec, folder: Path) -> Project:
     """The project that a line's settings name."""
-    store = spec.store if "://" in spec.store else str(folder / spec.store)
+    store = spec.store if "://" in spec.store else str(folder / Path(spec.store).expanduser())
     return open_project(store, ledger=spec.ledger)
 
 

@@ -42,7 +42,7 @@ def read_line(path: str | Path | None = None, overrides: Sequence[str] = ()) -> 
         NotFoundError: no such file.
         SettingsError: every problem at once, with line numbers.
     """
-    file = Path(path) if path is not None else Path(DEFAULT_FILE)
+    file = Path(path).expanduser() if path is not None else Path(DEFAULT_FILE)
     if file.is_dir():
         file = file / DEFAULT_FILE
     if not file.exists():
@@ -51,8 +51,21 @@ def read_line(path: str | Path | None = None, overrides: Sequence[str] = ()) -> 
             "Make one with `loopline init DATA --target COLUMN`."
         )
     data, lines = parse_yaml(file)
-    data = with_overrides(data, overrides)
-    return LineFile(make_spec(data, where=str(file), lines=lines), file.resolve().parent, file)
+    data, problems = _overridden(data, overrides)
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        lines = {
+            name: line
+            for name, line in lines.items()
+            if name != key and not name.startswith(f"{key}.")
+        }
+    try:
+        spec = make_spec(data, where=str(file), lines=lines)
+    except SettingsError as error:
+        raise SettingsError([*problems, *error.problems], str(file)) from None
+    if problems:
+        raise SettingsError(problems)
+    return LineFile(spec, file.resolve().parent, file)
 
 
 def parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -104,6 +117,16 @@ def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
     >>> with_overrides({"seed": 0}, ["split.folds=3", "seed=7"])
     {'seed': 7, 'split': {'folds': 3}}
     """
+    result, problems = _overridden(data, overrides)
+    if problems:
+        raise SettingsError(problems)
+    return result
+
+
+def _overridden(
+    data: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings with those overrides that can be read, and what is wrong with the others."""
     result: dict[str, Any] = copy.deepcopy(dict(data))
     problems: list[str] = []
     for override in overrides:
@@ -123,6 +146,4 @@ def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
                 node[parent] = {}
             node = node[parent]
         node[last] = value
-    if problems:
-        raise SettingsError(problems)
-    return result
+    return result, problems

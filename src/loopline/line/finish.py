@@ -45,6 +45,7 @@ from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_ROWS = 5_000
+CONTRIBUTION_ROWS = 1_000
 LATENCY_ROWS = 50
 LATENCY_CALLS = 400
 
@@ -118,7 +119,9 @@ def evaluate(
     def make() -> Artifact:
         with context.reporter.step("evaluate on the test rows"):
             data, prediction = _evaluate(context, prepared, choice, model)
-            data["importance"] = _importance(context, prepared, chosen(choice, raced))
+            winner = chosen(choice, raced)
+            data["importance"] = _importance(context, prepared, winner)
+            data["contributions"] = _contributions(context, prepared, winner)
 
         def write(folder: Path) -> None:
             (folder / "evaluation.json").write_text(
@@ -246,6 +249,18 @@ def _importance(
         ),
     )
     return {name: value.to_dict() for name, value in found.items()}
+
+
+def _contributions(context: LineContext, prepared: Prepared, winner: Raced) -> dict[str, float]:
+    """Mean size of each column's additive contribution (TreeSHAP) on the first validation fold."""
+    if not prepared.schema.features:
+        return {}
+    model = load_model(context.store.get(winner.artifact.inputs["fold0"]))
+    seed = child_seed(context.spec.seed, "contributions")
+    view = prepared.fold(0)[1].sample(CONTRIBUTION_ROWS, seed)
+    found = model.contributions(view.frame()) or {}
+    sizes = {name: float(np.mean(np.abs(values))) for name, values in found.items()}
+    return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 
 def release(

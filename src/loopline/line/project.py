@@ -246,6 +246,8 @@ def open_project(
         NotFoundError: `create` is false and there is nothing.
         EnvironmentProblem: the store was written by a newer Loopline, or cannot be written.
     """
+    if "://" not in str(store):
+        store = Path(store).expanduser()
     opened = Store.open(store, create=create)
     folder = None if "://" in str(store) else Path(store)
     if ledger is None:

@@ -124,7 +124,10 @@ def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) 
     if test is not None:
         lines.append(f"  test: {_scalar(_relative(test, file))}  # the official test rows")
     target = schema.named(schema.target)
-    lines += [f"target: {_scalar(schema.target)}", f"task: {schema.task}  # {_one_line(target.reason)}"]
+    lines += [
+        f"target: {_scalar(schema.target)}",
+        f"task: {schema.task}  # {_one_line(target.reason)}",
+    ]
     if positive is not None:
         lines.append(f"positive: {_scalar(positive)}  # the class whose probability is predicted")
     lines += ["", "columns:"]

@@ -13,11 +13,13 @@ from typing import Any
 
 import yaml
 
+from loopline.data.writers import check_file_name, write_text
 from loopline.errors import NotFoundError
 from loopline.line.charts import (
     Figure,
     candidates_chart,
     confusion_chart,
+    contributions_chart,
     curve_charts,
     importance_chart,
 )
@@ -67,7 +69,7 @@ def write_report(
             "Run its line again."
         )
     folder = Path() if project.local_folder is None else project.local_folder / "reports"
-    target = Path(path) if path is not None else folder / f"{run}.html"
+    target = Path(path).expanduser() if path is not None else folder / f"{run}.html"
     if target.exists() and not again:
         return target
     check_file_name(target)
@@ -123,6 +125,7 @@ def render(facts: Facts) -> str:
         told = f"<p>{escape(decision['sentence'])}</p>" if decision else ""
         body.append(block("On the test rows", told + columns_of([*drawn, confusion])))
     importance = chart(importance_chart(facts.evaluation["importance"], summary["metric"]))
+    importance += chart(contributions_chart(facts.evaluation["contributions"]))
     if importance:
         body.append(
             block(

@@ -75,7 +75,7 @@ class DataSpec(_Part):
 
     source: str = Field(
         min_length=1,
-        description="A file, glob, URL or SQL URL; relative paths start at the settings file."
+        description="A file, glob, URL or SQL URL; relative paths start at the settings file.",
     )
     test: str | None = Field(
         None,
@@ -276,7 +276,9 @@ class Spec(_Part):
     threads: int | None = Field(
         None, ge=1, description="Threads for training (default: all cores of this machine)."
     )
-    store: str = Field(".loopline", min_length=1, description="Folder or URL that keeps everything.")
+    store: str = Field(
+        ".loopline", min_length=1, description="Folder or URL that keeps everything."
+    )
     ledger: str | None = Field(
         None, description="Database URL of the ledger (default: SQLite inside the store)."
     )

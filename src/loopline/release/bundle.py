@@ -25,7 +25,7 @@ import polars as pl
 from loopline.data.clean import Repair, repair_row, repair_values
 from loopline.data.schema import Label, Schema
 from loopline.data.sources import Table, TableFormat, read_table
-from loopline.errors import DataError, IntegrityError, NotFoundError
+from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import Estimate
@@ -148,14 +148,18 @@ class Release:
 
     def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
         """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""
+        checked, remarks = self._checked(frame)
+        raw = self.model.predict(checked)
+        if self._calibration is not None:
+            raw = self._calibration.apply(raw)
+        return raw, remarks
+
+    def _checked(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
         repaired = repair_values(frame, self._repairs)
         checked, remarks = self.contract.check(
             repaired.select(name for name in repaired.columns if name not in self._expected)
         )
-        raw = self.model.predict(checked)
-        if self._calibration is not None:
-            raw = self._calibration.apply(raw)
-        return raw, tuple(str(remark) for remark in remarks)
+        return checked, tuple(str(remark) for remark in remarks)
 
     def predict(self, data: Any) -> Any:
         """Predict new rows.
@@ -212,6 +216,36 @@ class Release:
             "prediction": classes[code],
             "probability": dict(zip(classes, raw.tolist(), strict=True)),
         }
+
+    def explain(self, data: Any) -> Any:
+        """What each raw column adds to each row's raw score (TreeSHAP for tree families).
+
+        The raw score is the log odds of the positive class (binary), one score a class
+        (multiclass, columns ``<column>|<class>``), or the value itself (regression). The columns
+        and one constant add up to it.
+
+        Source: Lundberg et al. 2020, "From local explanations to global understanding with
+        explainable AI for trees", as the boosting libraries implement it.
+
+        Raises:
+            InputError: the release's family has no additive contributions.
+        """
+        frame = as_frame(data) if is_frame(data) else self.read(data).frame
+        checked, _ = self._checked(frame)
+        found = self.model.contributions(checked)
+        if found is None:
+            raise InputError(
+                f"The family {self.facts['family']} has no contributions by column; "
+                "the report shows permutation importance instead."
+            )
+        columns: dict[str, Floats] = {}
+        for name, values in found.items():
+            if values.ndim == 1:
+                columns[name] = values
+            else:
+                for code, label in enumerate(self.classes):
+                    columns[f"{name}|{label}"] = np.ascontiguousarray(values[:, code])
+        return like(pl.DataFrame(columns), data)
 
     def evaluate(self, data: Any, *, seed: int = 0) -> Evaluation:
         """Score the release on new labelled rows, each metric with its 95 % interval.
