@@ -30,7 +30,8 @@ SETTINGS = """\
 data: {{source: {file}}}
 target: target
 models:
-  - family: lightgbm
+  - name: lightgbm
+    family: lightgbm
     params: {{rounds: {rounds}, patience: {rounds}, num_leaves: 31}}
 split: {{test: 0.2, folds: 3}}
 threads: {threads}

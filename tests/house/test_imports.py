@@ -19,7 +19,7 @@ FLOORS = {
     "models": 5, "evaluate": 5,
     "select": 6, "search": 6,
     "release": 7, "serve": 8, "monitor": 8,
-    "line": 9, "loop": 10, "cli": 11, "ui": 11, "testing": 12,
+    "line": 9, "loop": 10, "cli": 11, "ui": 11, "testing": 12, "__main__": 12,
 }  # fmt: skip
 HEAVY = {
     "torch", "transformers", "lightgbm", "sklearn", "scipy", "xgboost", "catboost", "pandas",

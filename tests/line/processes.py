@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.line.conftest import make_table
 
 from loopline.line.project import open_project
 from loopline.store.artifacts import Store
-from tests.line.conftest import make_table
 
 SETTINGS: dict[str, Any] = {
     "data": {"source": "customers.csv"},

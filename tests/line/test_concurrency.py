@@ -12,12 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import loopline
-from loopline.line.files import read_line
-from loopline.line.project import Project, open_project
-from loopline.line.runner import run_line
-from loopline.progress import SilentReporter
 from tests.line.processes import (
     assert_whole,
     finish,
@@ -29,6 +23,12 @@ from tests.line.processes import (
     summary_of,
     write_project,
 )
+
+import loopline
+from loopline.line.files import read_line
+from loopline.line.project import Project, open_project
+from loopline.line.runner import run_line
+from loopline.progress import SilentReporter
 
 _spec = importlib.util.spec_from_file_location(
     "postgres_server", Path(__file__).parents[1] / "postgres_server.py"
@@ -156,6 +156,8 @@ def test_waiting_line_takes_over_from_a_killed_one(tmp_path: Path) -> None:
     """When the process that runs a line is killed, the one that waits for it goes on with it."""
     folder = write_project(tmp_path / "project", models=SMALL)
     first = start(folder, "run", "--json")
+    assert first.stderr is not None
+    assert first.stderr.readline().startswith("read the data")  # it holds the lock
     second = start(folder, "run", "--json")
     kill_at_stage(first, "fit the candidates")
     summary = summary_of(second)

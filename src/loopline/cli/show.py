@@ -93,7 +93,7 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     name = data["metric"]
     split = data["split"]
     say()
-    say(f"{data['name']}: {data['task']} of {data['target']!r}")
+    say(f"{data['name']}: predict {data['target']!r} ({data['task']})")
     say(f"  {split['reason']}")
     excluded = f", {split['num_excluded']:,} left out" if split["num_excluded"] else ""
     say(
@@ -119,6 +119,8 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
         say(f"  left out for lack of time: {', '.join(data['skipped'])}")
     say()
     say(data["why"])
+    if data["threshold"]:
+        say(f"Decision threshold: {data['threshold']['sentence']}")
     if data["test"]:
         openings = data["vault_openings"]
         times = "once" if openings == 1 else f"{openings} times"
@@ -126,7 +128,10 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
             f"On {data['num_test_rows']:,} test rows that no stage had seen: "
             f"{name} {estimate(data['test'].get(name))}  (test labels opened {times} so far)"
         )
-        others = [key for key in OTHERS[data["task"]] if key != name and key in data["test"]]
+        costs = [key for key in data["test"] if key.startswith("cost=")]
+        others = [
+            key for key in (*costs, *OTHERS[data["task"]]) if key != name and key in data["test"]
+        ]
         say("  " + "; ".join(f"{key} {estimate(data['test'][key])}" for key in others))
     else:
         say("There is no test side, so only the out-of-fold scores speak for this model.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import sys
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -228,11 +229,18 @@ def _read_remote(url: str, fmt: TableFormat) -> Loaded:
             system.get_file(path, str(target))
         except FileNotFoundError:
             raise NotFoundError(f"There is no file {told!r}.") from None
-        except (OSError, ValueError, ImportError) as error:
+        except _fetch_errors() as error:
             raise DataError(
                 f"{told!r} cannot be fetched: {type(error).__name__}: {error}"
             ) from None
         return _read_local(target, told, fmt)
+
+
+def _fetch_errors() -> tuple[type[Exception], ...]:
+    """What fetching may raise; S3's client has errors of its own, such as missing credentials."""
+    known: tuple[type[Exception], ...] = (OSError, ValueError, ImportError)
+    client = sys.modules.get("botocore.exceptions")
+    return known if client is None else (*known, client.BotoCoreError)
 
 
 def _check_file(path: Path) -> None:

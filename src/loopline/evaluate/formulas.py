@@ -93,11 +93,14 @@ def brier(rows: Rows) -> Scored:
 def auc(rows: Rows) -> Scored:
     """Area under the ROC curve; multiclass: mean over classes of one against the rest."""
     if rows.task == "binary":
-        return _binary_auc(rows.prediction, rows.y == 1, rows.weight)
+        return _binary_auc(rows.distinct[1], rows.y == 1, rows.weight)
     present = np.flatnonzero(np.bincount(rows.y, weights=rows.weight, minlength=rows.num_classes))
     if len(present) < 2:
         return undefined("only one class is present")
-    parts = [_binary_auc(rows.prediction[:, k], rows.y == k, rows.weight) for k in present]
+    parts = []
+    for k in present:
+        place = np.unique(rows.prediction[:, k], return_inverse=True)[1].reshape(-1)
+        parts.append(_binary_auc(place, rows.y == k, rows.weight))
     value = float(np.mean([part.value for part in parts]))
     influences = [part.influence for part in parts if part.influence is not None]
     if len(influences) < len(parts):
@@ -107,13 +110,12 @@ def auc(rows: Rows) -> Scored:
     return Scored(value, np.mean(influences, axis=0), "logit", rows.y == rarest)
 
 
-def _binary_auc(score: Floats, positive: NDArray[np.bool_], weight: Floats) -> Scored:
+def _binary_auc(group: Ints, positive: NDArray[np.bool_], weight: Floats) -> Scored:
+    """The AUC of scores of which only the order is given: the place among the distinct ones."""
     w_positive, w_negative = weight * positive, weight * ~positive
     total_positive, total_negative = float(w_positive.sum()), float(w_negative.sum())
     if total_positive == 0 or total_negative == 0:
         return undefined("only one class is present")
-    _, group = np.unique(score, return_inverse=True)
-    group = group.reshape(-1)
     negatives = np.bincount(group, weights=w_negative)
     positives = np.bincount(group, weights=w_positive)
     # Share of the other class on the right side of each distinct score; ties count half.
@@ -146,8 +148,7 @@ def pr_auc(rows: Rows) -> Scored:
     share = float(rows.weight[positive].sum()) / total
     if share == 0:
         return undefined("no row is positive")
-    _, group = np.unique(rows.prediction, return_inverse=True)
-    group = group.reshape(-1)
+    group = rows.distinct[1]
     hits = np.bincount(group, weights=rows.weight * positive) / total
     all_rows = np.bincount(group, weights=rows.weight) / total
     reached = np.cumsum(hits[::-1])[::-1]
@@ -394,8 +395,7 @@ def operating_points(rows: Rows) -> tuple[Floats, Floats, Floats, float]:
         (thresholds, hits, false alarms, positive weight) where ``hits[i]`` is the weight of
         positive rows with a score >= ``thresholds[i]``.
     """
-    thresholds, group = np.unique(rows.prediction, return_inverse=True)
-    group = group.reshape(-1)
+    thresholds, group = rows.distinct
     positive = rows.weight * (rows.y == 1)
     hits: Floats = np.cumsum(np.bincount(group, weights=positive)[::-1], dtype=np.float64)
     negative = rows.weight - positive

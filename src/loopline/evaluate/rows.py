@@ -7,7 +7,7 @@ and weights stand here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Rows:
     prediction: Floats
     weight: Floats
     threshold: float = 0.5
+    _found: dict[str, tuple[Floats, Ints]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def build(
@@ -120,11 +121,23 @@ class Rows:
             y=self.y[index],
             prediction=self.prediction[index],
             weight=self.weight[index],
+            _found={},
         )
 
     def reweighted(self, weight: Floats) -> Rows:
         """The same rows with other weights; not checked again."""
         return replace(self, weight=weight)
+
+    @property
+    def distinct(self) -> tuple[Floats, Ints]:
+        """Distinct predictions (binary, regression), rising, and the place of each row's among them.
+
+        Sorted once for all metrics and all weights of the same rows.
+        """
+        if "distinct" not in self._found:
+            values, place = np.unique(self.prediction, return_inverse=True)
+            self._found["distinct"] = values, place.reshape(-1)
+        return self._found["distinct"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,8 @@ def parse_yaml(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
         place = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "cannot be read"
         raise SettingsError([f"this is not valid YAML: {problem}."], f"{file}{place}") from None
+    except RecursionError:
+        raise SettingsError(["the settings are nested too deeply to be read."], str(file)) from None
     if not isinstance(data, dict) or node is None:
         raise SettingsError(
             ["a settings file is a mapping with at least `data` and `target`."], str(file)

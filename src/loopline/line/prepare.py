@@ -270,6 +270,9 @@ def _make_plan(
         else:
             after = before
     _check_settings_against(schema, context)
+    for column in schema.columns:
+        if column.role == "feature" and column.missing == "error":
+            _refuse_missing(cleaned.frame[column.name])
     if not schema.features:
         why = "; ".join(
             f"{column.name} is {column.role} ({column.reason})"
@@ -293,6 +296,16 @@ def _make_plan(
         cleaned.record.save(folder / "record")
 
     return context.store.put("plan", write, inputs={"raw": before.id, "snapshot": after.id})
+
+
+def _refuse_missing(series: pl.Series) -> None:
+    rows = series.is_null().arg_true()
+    if rows.len():
+        shown = ", ".join(str(row + 1) for row in rows.head(5))
+        raise DataError(
+            f"`columns.{series.name}.missing` is error, and {rows.len():,} cells are missing, in "
+            f"rows {shown}{' …' if rows.len() > 5 else ''}. Fill them, or choose another policy."
+        )
 
 
 def _value_map(name: str, mapping: Mapping[Any, Any], frame: pl.DataFrame) -> Repair:
@@ -401,7 +414,7 @@ class Prepared:
 
     def fold(self, number: int) -> tuple[TrainView, TrainView]:
         """Training and validation rows of one fold."""
-        return self.split.fold_views(number, self.table, self.schema, self.snapshot.rows())
+        return self.split.fold_views(number, self.train)
 
     @cached_property
     def test(self) -> TestView:

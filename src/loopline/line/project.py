@@ -72,18 +72,18 @@ class Project:
             return None
         return summary
 
-    def prove_usable(self, release: str) -> None:
-        """Prove a release's bytes, and that everything it was made from is there.
+    def prove_usable(self, summary: Mapping[str, Any]) -> None:
+        """Prove a finished run's release, and that all its stages' artifacts are still there.
 
-        Cheap enough for every run that is found done: of the ancestors only manifests are read.
+        Cheap enough for every run that is found done: but for the release only manifests are read.
 
         Raises:
             NotFoundError: the release, or an artifact that it was made from, has gone.
-            IntegrityError: the release, or the manifest of an ancestor, is damaged.
+            IntegrityError: the release, or the manifest of another artifact, is damaged.
         """
-        self.store.get(release).path()
+        self.store.get(summary["release"]).path()
         seen: set[str] = set()
-        queue = [release]
+        queue = list(summary["digests"].values())
         while queue:
             name = queue.pop()
             if name not in seen:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
-from loopline.data.clean import CleanPolicy, find_problems
+from loopline.data.clean import (
+    CleanPolicy,
+    Finding,
+    apply_repairs,
+    find_problems,
+    plan_repairs,
+)
 from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
-from loopline.data.sources import Table, read_table
+from loopline.data.sources import read_table
 from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
 from loopline.line.prepare import check_test_columns
@@ -64,22 +72,25 @@ def propose(
         if test is not None:
             check_test_columns(table, read_table(test, format=table.format), test)
     with reporter.step("look at the columns"):
-        schema = infer_schema(table.frame, target=target)
-        findings = find_problems(table.frame, schema, policy=CleanPolicy())
+        schema, frame, findings = _columns(table.frame, target)
     with reporter.step("look for columns that carry the answer"):
-        leaks = _leaks(table, schema)
+        leaks = _leaks(frame, schema)
     for column, reason in leaks.items():
         schema = schema.changed(column, role="ignore", reason=reason)
     given = {"method": "auto"} if test is None else {"method": "predefined", "column": "?"}
     reason = ""
     if test is None:
-        _, reason = propose_split(schema, table.frame, given, seed=0)
+        _, reason = propose_split(schema, frame, given, seed=0)
     sentences = [
-        f"{table.frame.height:,} rows × {table.frame.width} columns; "
-        f"{schema.task} of {target!r}: {schema.named(target).reason}",
+        f"{table.frame.height:,} rows × {table.frame.width} columns.",
+        f"{target!r} is the {schema.named(target).reason}.",
         *table.facts.notes,
-        *[finding.sentence for finding in findings if finding.severity != "info"],
-        *[f"{name} is left out: {why}" for name, why in leaks.items()],
+        *[
+            finding.sentence + (" The line repairs it." if finding.applied else "")
+            for finding in findings
+            if finding.severity != "info"
+        ],
+        *_left_out(leaks),
         *(
             ["No column is left to predict from: give one the role feature under `columns`."]
             if not schema.features
@@ -91,9 +102,29 @@ def propose(
     return Proposal(text, tuple(sentences), schema)
 
 
-def _leaks(table: Table, schema: Schema) -> dict[str, str]:
+def _columns(frame: pl.DataFrame, target: str) -> tuple[Schema, pl.DataFrame, list[Finding]]:
+    """The schema as the line will see it, which looks at the columns after the repairs."""
+    policy = CleanPolicy()
+    schema = infer_schema(frame, target=target)
+    findings = find_problems(frame, schema, policy=policy)
+    repairs = plan_repairs(findings, policy)
+    if not repairs:
+        return schema, frame, findings
+    repaired = apply_repairs(frame, repairs).frame
+    return infer_schema(repaired, target=target), repaired, findings
+
+
+def _left_out(leaks: Mapping[str, str]) -> list[str]:
+    """One sentence for each reason, with the columns that it takes out."""
+    return [
+        f"Left out: {' and '.join(name for name, why in leaks.items() if why == reason)}, "
+        f"because {reason}"
+        for reason in dict.fromkeys(leaks.values())
+    ]
+
+
+def _leaks(frame: pl.DataFrame, schema: Schema) -> dict[str, str]:
     """Columns that give the answer away, found on the training side of a provisional split."""
-    frame = table.frame
     if frame.height > LEAK_ROWS:
         frame = frame.head(LEAK_ROWS)
     try:
@@ -165,7 +196,10 @@ def _one_line(text: str) -> str:
 def _relative(data: str, file: Path) -> str:
     if "://" in data:
         return data
-    return os.path.relpath(Path(data).expanduser().resolve(), file.resolve().parent)
+    full, folder = Path(data).expanduser().resolve(), file.resolve().parent
+    apart = os.path.relpath(full, folder)
+    # A path that climbs far is harder to read, and no safer to move, than a whole one.
+    return str(full) if apart.startswith(os.path.join("..", "..", "..")) else apart
 
 
 def _scalar(value: Any) -> str:

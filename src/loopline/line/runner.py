@@ -120,7 +120,7 @@ def _finished(project: Project, run: str, reporter: Reporter) -> dict[str, Any] 
     try:
         summary = project.finished(run)
         if summary is not None:
-            project.prove_usable(summary["release"])
+            project.prove_usable(summary)
     except (IntegrityError, NotFoundError) as error:
         reporter.note(f"{run} was finished, but is no longer whole; running it again. {error}")
         return None

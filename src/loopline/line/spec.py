@@ -37,7 +37,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FormatSpec(_Part):
@@ -474,12 +474,29 @@ def make_spec(
                 if sentence not in problems
             )
             rest, changed = _without(rest, [problem["loc"] for problem in error.errors()])
-            if changed:
+            if _fill_required(rest) or changed:
                 continue
         break
     if problems:
         raise SettingsError(problems, where)
     return spec
+
+
+def _fill_required(data: Any) -> bool:
+    """Stand-ins for the required keys, once they were told, so that the rest is checked too."""
+    before = copy.deepcopy(data)
+    columns = data.get("columns")
+    entries = columns.items() if isinstance(columns, Mapping) else ()
+    targets = (
+        str(name)
+        for name, entry in entries
+        if isinstance(entry, Mapping) and entry.get("role") == "target"
+    )
+    data.setdefault("target", next(targets, "?"))
+    source = data.setdefault("data", {})
+    if isinstance(source, dict):
+        source.setdefault("source", "?")
+    return bool(data != before)
 
 
 def _without(data: Any, places: Sequence[tuple[int | str, ...]]) -> tuple[Any, bool]:

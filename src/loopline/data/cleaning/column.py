@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import polars as pl
@@ -109,12 +109,16 @@ class ColumnView:
 KEY_WORDS = frozenset({"id", "ids", "key", "uuid", "guid", "identifier", "uid"})
 
 
+@lru_cache(maxsize=2)  # every column asks for the same rows, and drawing them costs 0.1 s
 def sample_rows(num_rows: int, limit: int = SAMPLE_ROWS) -> NDArray[np.int64]:
     """Row numbers for the costly checks: all of them, or the same `limit` of them every time."""
     if num_rows <= limit:
-        return np.arange(num_rows)
-    draw = np.random.default_rng(child_seed(0, "clean", num_rows))
-    return np.unique(draw.integers(0, num_rows, limit))
+        chosen = np.arange(num_rows)
+    else:
+        draw = np.random.default_rng(child_seed(0, "clean", num_rows))
+        chosen = np.unique(draw.integers(0, num_rows, limit))
+    chosen.flags.writeable = False
+    return chosen
 
 
 def block_bounds(num_rows: int, num_blocks: int = NUM_BLOCKS) -> NDArray[np.int64]:
