@@ -4,7 +4,9 @@
 
 One candidate (LightGBM, 100 rounds of 31 leaves; the baseline takes part as always), 3 folds, from
 the file to a release with test metrics; `line_by_hand.py` reads, splits, cross-validates, fits and
-scores likewise. Both run as whole processes, in turns. Goal: at most 1.5 times as long (medians).
+scores likewise. Both run as whole processes, in turns, with OpenMP's threads asleep while they wait
+(Loopline's command sets that itself): spinning ones would measure the machine's other work. Goal:
+at most 1.5 times as long (medians).
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def main() -> None:
         summary: dict = {}
         scores: dict = {}
         for _ in range(given.repeats):
-            child = run_child(by_hand, folder)
+            child = run_child(by_hand, folder, OMP_WAIT_POLICY="passive")
             scores = json.loads(child.output)
             theirs.append(child)
             child, summary = run_line(folder, folder / "store")
@@ -112,6 +114,7 @@ def main() -> None:
             "leaves": 31,
             "folds": 3,
             "threads": given.threads,
+            "OMP_WAIT_POLICY": "passive",
             "cores": os.cpu_count(),
             "load_at_end": round(os.getloadavg()[0], 1),
             "python": platform.python_version(),

@@ -45,9 +45,7 @@ def run_child(command: Sequence[str | Path], folder: Path, **environment: str) -
     if process.returncode:
         raise SystemExit((folder / "child.err").read_text()[-4000:])
     unit = 1 if sys.platform == "darwin" else 1024
-    return Child(
-        seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, output.read_text()
-    )
+    return Child(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, output.read_text())
 
 
 def own_peak_bytes() -> int:

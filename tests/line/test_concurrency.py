@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from tests.line.processes import (
     kill_at_stage,
     leftovers,
     outcome,
-    run,
     start,
     summary_of,
     write_project,
@@ -87,9 +87,9 @@ def opened(folder: Path, ledger: list[str]) -> Project:
     return open_project(folder / ".loopline", ledger=url)
 
 
-def alone(folder: Path, *overrides: str) -> dict[str, str]:
+def alone(folder: Path, *overrides: str, models: Any = SMALL) -> dict[str, str]:
     """What a line gives in a project of its own, with nobody beside it."""
-    write_project(folder, models=SMALL)
+    write_project(folder, models=models)
     return outcome(loopline.run(folder, overrides=overrides, progress=False).summary)
 
 
@@ -139,17 +139,25 @@ def test_different_lines_share_one_store(tmp_path: Path) -> None:
 
 def test_four_seeds_at_once(tmp_path: Path, ledger: list[str]) -> None:
     """Four lines with four seeds start in the same moment on a new store, and all finish right."""
-    folder = write_project(tmp_path / "project", models=SMALL)
+    folder = write_project(tmp_path / "project", models="baseline")
     children = [start(folder, "run", "--json", "--set", f"seed={n}", *ledger) for n in range(4)]
     summaries = [summary_of(child) for child in children]
     for seed, summary in enumerate(summaries):
-        assert outcome(summary) == alone(tmp_path / f"{seed}", f"seed={seed}")
+        assert outcome(summary) == alone(tmp_path / f"{seed}", f"seed={seed}", models="baseline")
     with opened(folder, ledger) as project:
         assert_told_in_order(project)
         assert len(project.runs()) == 4
         for name in project.store.ids():
             project.store.verify(name)
         assert leftovers(project.store) == 0
+        if project.ledger.address.startswith("sqlite"):
+            assert sqlite_check(folder / ".loopline" / "ledger.db") == [("ok",)]
+
+
+def sqlite_check(file: Path) -> list[Any]:
+    """What SQLite's own check says of a database."""
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall()
 
 
 def test_waiting_line_takes_over_from_a_killed_one(tmp_path: Path) -> None:
@@ -191,15 +199,3 @@ def test_store_in_memory(tmp_path: Path) -> None:
         again = run_line(project, line.spec, line.folder, SilentReporter())
     assert outcome(first.summary) == alone(tmp_path / "alone")
     assert (first.found, again.found) == (False, True)
-
-
-def test_ledger_of_many_writers_is_sound(tmp_path: Path) -> None:
-    """After runs side by side SQLite's own check finds the ledger in order."""
-    folder = write_project(tmp_path / "project", models="baseline")
-    for child in [start(folder, "run", "--json", "--set", f"seed={n}") for n in range(3)]:
-        summary_of(child)
-    assert run(folder)["found"]
-    with sqlite3.connect(folder / ".loopline" / "ledger.db") as connection:
-        answer: Any = connection.execute("PRAGMA integrity_check").fetchall()
-    connection.close()
-    assert answer == [("ok",)]

@@ -130,7 +130,7 @@ class Rows:
 
     @property
     def distinct(self) -> tuple[Floats, Ints]:
-        """Distinct predictions (binary, regression), rising, and the place of each row's among them.
+        """Distinct predictions (binary, regression), rising, and each row's place among them.
 
         Sorted once for all metrics and all weights of the same rows.
         """

@@ -45,6 +45,7 @@ from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_ROWS = 5_000
+IMPORTANCE_REPEATS = 3
 CONTRIBUTION_ROWS = 1_000
 LATENCY_ROWS = 50
 LATENCY_CALLS = 400
@@ -242,6 +243,7 @@ def _importance(
         np.concatenate([view.target for view in views]),
         metric(metric_name(context, prepared)),
         weight=np.concatenate(weights) if weights else None,
+        repeats=IMPORTANCE_REPEATS,
         seed=seed,
         max_rows=None,
         units=np.concatenate(

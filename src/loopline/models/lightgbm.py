@@ -18,6 +18,7 @@ import importlib.util
 import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,12 +30,14 @@ from loopline.errors import EnvironmentProblem, IntegrityError, LooplineError
 from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
+    SMALL_CELLS,
     Target,
     boosting_aim,
     boosting_defaults,
     categorical_columns,
     median_rounds,
     settle_rounds,
+    threads_for,
 )
 from loopline.models.parameters import Rule
 from loopline.models.probability import with_complement
@@ -165,6 +168,7 @@ class LightGBM(TableFamily):
         import lightgbm
 
         target = Target.of(task, str(params.get("objective", "auto")), train)
+        context = replace(context, threads=threads_for(train.values, context.threads))
         settings = _native_settings(params, task, num_classes, context)
         rounds, patience = settle_rounds(params, has_valid=valid is not None)
         values, wide = _at_least_one_column(train.values)
@@ -315,7 +319,7 @@ class _Booster:
             kind,
             0,
             -1,
-            b"",
+            b"num_threads=1" if values.size < SMALL_CELLS else b"",
             ctypes.byref(written),
             ctypes.c_void_p(out.ctypes.data),
         )
