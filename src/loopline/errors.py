@@ -80,7 +80,7 @@ class IntegrityError(LooplineError):
     exit_code = 4
 
 
-class EnvironmentProblem(LooplineError):
+class EnvironmentProblem(LooplineError):  # noqa: N818  # EnvironmentError is Python's own
     """The machine lacks something: disk space, write permission, an extra, a newer version."""
 
     exit_code = 5

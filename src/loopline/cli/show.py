@@ -95,7 +95,9 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     say()
     say(f"{data['name']}: predict {data['target']!r} ({data['task']})")
     say(f"  {split['reason']}")
-    excluded = f", {split['num_excluded']:,} left out" if split["num_excluded"] else ""
+    excluded = "".join(
+        f", {count:,} left out ({reason})" for reason, count in split["excluded"].items()
+    )
     say(
         f"  {split['num_train']:,} training rows in {split['num_folds']} folds, "
         f"{split['num_test']:,} test rows{excluded}"

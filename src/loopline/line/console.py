@@ -68,6 +68,8 @@ class _LineStep:
         now = time.monotonic()
         if not self._total or now - self._last < PLAIN_INTERVAL_SECONDS:
             return
+        if self._done < 0.05 * self._total:
+            return  # too early to tell how long it takes
         self._last = now
         left = (now - self._began) / self._done * (self._total - self._done)
         self._owner._write(

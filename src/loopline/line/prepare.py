@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -452,7 +452,10 @@ def split(context: LineContext, plan: Plan) -> Prepared:
         return context.store.put(
             "split",
             write,
-            meta={"reason": reason, "certificate": certificate_facts(value.certificate)},
+            meta={
+                "reason": reason,
+                "certificate": certificate_facts(value.certificate, frame.columns),
+            },
             inputs={"snapshot": plan.snapshot_id, "plan": plan.artifact.id},
         )
 
@@ -466,17 +469,37 @@ def split(context: LineContext, plan: Plan) -> Prepared:
     return Prepared(context, plan, artifact)
 
 
-def certificate_facts(certificate: Certificate) -> dict[str, Any]:
-    """The certificate as plain data, with one sentence for people."""
-    proven = sorted({claim.structure for claim in certificate.claims if claim.proven})
-    names = {"rows": "no row", "features": "no two rows with equal features"}
+def certificate_facts(certificate: Certificate, columns: Sequence[str]) -> dict[str, Any]:
+    """The certificate as plain data, with one sentence for people.
+
+    With an official test file the claim on equal features is one on whole rows (`whole_rows`), and
+    is named so.
+    """
+    data = certificate.to_dict()
+    if PART in columns:
+        for claim in data["claims"]:
+            if claim["structure"] == "features":
+                claim["structure"] = "whole rows"
+                claim["sentence"] = claim["sentence"].replace("features", "whole rows")
+    proven = sorted(
+        {
+            claim["structure"]
+            for claim in data["claims"]
+            if claim["required"] and claim["straddling"] == 0
+        }
+    )
+    names = {
+        "rows": "no row",
+        "features": "no two rows with equal features",
+        "whole rows": "no two rows equal in every column",
+    }
     told = [
         names.get(name, f"no {name.removeprefix('group ')}") for name in proven if name != "time"
     ]
     sentence = f"Proved: {', '.join(told) or 'nothing'} on both sides of any split or fold"
     if "time" in proven:
         sentence += ", and every validation or test row is later than what was trained on"
-    return {**certificate.to_dict(), "sentence": sentence + "."}
+    return {**data, "sentence": sentence + "."}
 
 
 def audit(context: LineContext, prepared: Prepared) -> Artifact:

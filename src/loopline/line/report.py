@@ -165,7 +165,9 @@ def _reasons(facts: Facts) -> list[str]:
     told = [
         split["reason"],
         f"{split['num_train']:,} training rows in {split['num_folds']} folds, "
-        f"{split['num_test']:,} test rows, {split['num_excluded']:,} left out.",
+        f"{split['num_test']:,} test rows"
+        + "".join(f", {count:,} left out ({why})" for why, count in split["excluded"].items())
+        + ".",
         facts.release["certificate"]["sentence"],
     ]
     if summary["test"]:

@@ -80,9 +80,17 @@ def _compare(
     changes = _what_changed(release)
     largest = _largest_difference(project, fresh, *stages["evaluation"])
     if largest is not None and largest <= TOLERANCE:
-        what = "no prediction" if largest == 0 else f"predictions by at most {largest:.1e}"
         verdict: Literal["within tolerance", "different"] = "within tolerance"
-        sentence = f"Within tolerance: stages differ from `{first}` on, {what} of the test rows."
+        if largest == 0:
+            sentence = (
+                "Within tolerance: every test prediction is the same, bit by bit; "
+                f"what is written beside it differs from the stage `{first}` on."
+            )
+        else:
+            sentence = (
+                f"Within tolerance: the first stage that differs is `{first}`; test predictions "
+                f"differ by at most {largest:.1e}."
+            )
     else:
         verdict = "different"
         size = "the test rows differ" if largest is None else f"predictions by up to {largest:.3g}"

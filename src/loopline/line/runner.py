@@ -166,6 +166,7 @@ def _run(
                 name: prepared.split_artifact.meta["certificate"][name]
                 for name in ("num_train", "num_test", "num_excluded", "num_folds")
             },
+            "excluded": prepared.split_artifact.meta["certificate"]["excluded"],
         },
         "findings": [
             {

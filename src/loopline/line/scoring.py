@@ -35,8 +35,9 @@ def evaluate_release(
         DataError: the data has no target column, or labels that training did not know.
     """
     frame = as_frame(data) if is_frame(data) else release.read(data).frame
-    known = None if project is None else known_rows(project, release, frame)
-    if known and not allow_known:
+    found_known = None if project is None else known_rows(project, release, frame)
+    known, by_chance = (None, 0.0) if found_known is None else found_known
+    if known and known > by_chance and not allow_known:
         raise LeakError(
             f"{known:,} of {frame.height:,} rows stand among the rows that this release was "
             "trained on, so their score would be too good. Leave them out, or allow them with "
@@ -51,23 +52,36 @@ def evaluate_release(
     return Evaluation(found.metrics, found.num_rows, remarks)
 
 
-def known_rows(project: Project, release: Release, frame: pl.DataFrame) -> int | None:
-    """How many rows equal a training row in features and target; None when that cannot be told."""
-    columns = [*release.schema.features, release.schema.target]
-    if any(name not in frame.columns for name in columns):
-        return 0
+def known_rows(project: Project, release: Release, frame: pl.DataFrame) -> tuple[int, float] | None:
+    """How many rows equal a training row, and how many could be expected to by chance.
+
+    Rows are compared in the features and the target, and in whatever the new table has of group,
+    time and id columns. Where a table has few distinct values, different people look alike: as many
+    training rows as have a twin among themselves, half as many again, are taken for chance.
+
+    Returns:
+        Both numbers; None when the training rows are no longer in the store.
+    """
+    schema = release.schema
+    needed = [*schema.features, schema.target]
+    if any(name not in frame.columns for name in needed):
+        return 0, 0.0
     lineage = release.facts["lineage"]
     try:
         snapshot = open_snapshot(project.store, lineage["snapshot"])
         split = Split.load(project.store.get(lineage["split"]).path())
     except NotFoundError:
         return None
-    table = snapshot.frame()
-    train = table.filter(split.align(np.array(snapshot.rows())).side == TRAIN).select(columns)
+    structure = [name for role in ("group", "time", "id") for name in schema.with_role(role)]
+    columns = [*needed, *(name for name in structure if name in frame.columns)]
+    is_train = split.align(np.array(snapshot.rows())).side == TRAIN
+    train = snapshot.frame().filter(is_train).select(columns)
     repairs = [Repair.from_dict(data) for data in release.facts["repairs"]]
-    new = repair_values(frame, repairs).select(columns)
-    new = new.cast(train.schema, strict=False)
-    return int(np.isin(_keys(new), _keys(train)).sum())
+    new = repair_values(frame, repairs).select(columns).cast(train.schema, strict=False)
+    trained = _keys(train)
+    _, place, counts = np.unique(trained, return_inverse=True, return_counts=True)
+    twins = float(np.mean(counts[place] > 1))
+    return int(np.isin(_keys(new), trained).sum()), 1.5 * twins * new.height
 
 
 def _keys(frame: pl.DataFrame) -> np.ndarray[Any, Any]:

@@ -92,7 +92,7 @@ def _split(project: Project, artifact: Artifact) -> str:
         digests=np.array(snapshot.rows()),
         feature_digests=whole_rows(frame) if PART in frame.columns else None,
     )
-    return f"{artifact.id[:20]}…: {certificate_facts(certificate)['sentence']}"
+    return f"{artifact.id[:20]}…: {certificate_facts(certificate, frame.columns)['sentence']}"
 
 
 def _evaluation(project: Project, artifact: Artifact) -> str:

@@ -13,6 +13,7 @@ contract, feature graph, model, calibration, threshold.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
 from loopline.data.schema import Label, Schema
@@ -247,6 +249,26 @@ class Release:
                     columns[f"{name}|{label}"] = np.ascontiguousarray(values[:, code])
         return like(pl.DataFrame(columns), data)
 
+    def _units(self, frame: pl.DataFrame) -> NDArray[np.int64] | None:
+        """Rows of one group count as one observation, where the table has the group columns."""
+        groups = [name for name in self.schema.with_role("group") if name in frame.columns]
+        if not groups:
+            return None
+        codes = frame[groups[0]].rank("dense").fill_null(0)
+        return codes.cast(pl.Int64).to_numpy()
+
+    def save(self, folder: str | Path) -> Path:
+        """Copy the release into a folder that is not there yet; `load_release` reads it back.
+
+        Raises:
+            InputError: the folder exists.
+        """
+        target = Path(folder)
+        if target.exists():
+            raise InputError(f"{str(target)!r} exists. Name a folder that is not there yet.")
+        shutil.copytree(self.artifact.path().parent, target)
+        return target
+
     def evaluate(self, data: Any, *, seed: int = 0) -> Evaluation:
         """Score the release on new labelled rows, each metric with its 95 % interval.
 
@@ -271,6 +293,7 @@ class Release:
             y,
             raw,
             threshold=0.5 if self.threshold is None else self.threshold,
+            units=self._units(repaired),
             seed=seed,
             metrics=self.facts["objective"]["further"],
         )

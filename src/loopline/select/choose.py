@@ -352,14 +352,14 @@ def _explain_baseline(
     beyond = f" by more than the margin of {margin:g}" if margin > 0 else ""
     if chosen is best:
         return (
-            f"Nothing beats the baseline ({chosen.name}), which itself scored best with "
+            f"Nothing beats the baseline{_named(chosen)}, which itself scored best with "
             f"{_score(lines[chosen.name], race)}; the baseline was chosen: this data does not "
             "support a model better than the baseline."
         )
     behind = lines[chosen.name].behind_best
     assert behind is not None
     return (
-        f"Nothing beats the baseline ({chosen.name}) measurably{beyond}: the best model, "
+        f"Nothing beats the baseline{_named(chosen)} measurably{beyond}: the best model, "
         f"{best.name} with {_score(lines[best.name], race)}, is ahead by {_interval(behind)}; "
         f"the baseline was chosen: this data does not support a model better than the "
         f"baseline{_power(lines[chosen.name], race)}."
@@ -389,12 +389,17 @@ def _against_baseline(chosen: Candidate, baseline: Candidate | None, gain: Estim
         return " No baseline was in the race."
     if gain is None or math.isnan(gain.low):
         reason = gain.note if gain is not None else "no comparison"
-        return f" It could not be compared with the baseline ({baseline.name}): {reason}."
+        return f" It could not be compared with the baseline{_named(baseline)}: {reason}."
     if gain.low > 0:
-        return f" It beats the baseline ({baseline.name}) by {_interval(gain)}."
+        return f" It beats the baseline{_named(baseline)} by {_interval(gain)}."
     if gain.value <= 0:
-        return f" It does not beat the baseline ({baseline.name}): {_interval(gain)}."
-    return f" Its lead over the baseline ({baseline.name}) is not certain: {_interval(gain)}."
+        return f" It does not beat the baseline{_named(baseline)}: {_interval(gain)}."
+    return f" Its lead over the baseline{_named(baseline)} is not certain: {_interval(gain)}."
+
+
+def _named(baseline: Candidate) -> str:
+    """The baseline's name in brackets, where it says more than "baseline"."""
+    return "" if baseline.name == "baseline" else f" ({baseline.name})"
 
 
 def _score(line: Comparison, race: _Race) -> str:
@@ -408,6 +413,8 @@ def _number(value: float) -> str:
     """Four digits behind the point for small numbers, four significant ones for large."""
     if math.isnan(value):
         return "undefined"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
     if value != 0 and (abs(value) >= 100 or abs(value) < 1e-3):
         return f"{value:.4g}"
     return f"{value:.4f}"

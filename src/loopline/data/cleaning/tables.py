@@ -34,8 +34,8 @@ def find_duplicate_rows(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
                 (),
                 count,
                 count / len(frame),
-                f"{count} of {len(frame)} rows equal an earlier row in every column; the split "
-                "keeps copies on one side.",
+                f"{count:,} of {len(frame):,} rows equal an earlier row in every column; unless "
+                "told otherwise, the split keeps copies on one side.",
                 "warning",
                 _first_copies(groups, rows),
                 Repair.drop_duplicates("equal to an earlier row"),
