@@ -53,7 +53,8 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
             add(
                 "project",
                 "ok",
-                f"{opened.store.address}: {num_artifacts} artifacts, {num_runs} runs",
+                f"{opened.store.address}: {num_artifacts:,} artifacts, "
+                f"{num_runs:,} {'run' if num_runs == 1 else 'runs'}",
             )
     except NotFoundError:
         add("project", "absent", "no store here yet; `loopline run` makes one")

@@ -51,3 +51,6 @@ def predict(
         return
     show.remarks(remarks)
     show.say(f"{predicted.height:,} predictions by {found.name} ({found.id[:20]}) → {output}")
+    if found.threshold is not None:
+        label = found.schema.classes[-1]
+        show.say(f"{label!r} is predicted from a probability of {found.threshold:.4g} on.")

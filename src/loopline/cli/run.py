@@ -33,7 +33,7 @@ def run(
     line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
         outcome = run_line(project, line.spec, line.folder, reporter(), None)
-        report = write_report(project, outcome.run, None, again=False)
+        report = write_report(project, outcome.run, None, again=not outcome.found)
     summary = {**outcome.summary, "found": outcome.found, "report": str(report)}
     if as_json:
         show.print_json(summary)

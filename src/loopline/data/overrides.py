@@ -51,8 +51,12 @@ def apply_overrides(
         found = _check_entry(column, frame[name], entry)
         problems.extend(found)
         if not found:
-            said = ", ".join(f"{field}: {value}" for field, value in entry.items())
-            changes = {**entry, "reason": f"you said {said}"} if entry else {}
+            # What the proposal says as well keeps the proposal's reason.
+            own = {
+                field: value for field, value in entry.items() if getattr(column, field) != value
+            }
+            said = ", ".join(f"{field}: {value}" for field, value in own.items())
+            changes = {**own, "reason": f"you said {said}"} if own else {}
             if column.role == "target":
                 changes.pop("reason", None)
             schema = schema.changed(name, **changes)

@@ -39,6 +39,7 @@ class Snapshot:
 
     artifact: Artifact
     _cache: dict[str, pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    _mapped: dict[str, NDArray[np.uint64]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -93,6 +94,11 @@ class Snapshot:
         Raises:
             IntegrityError: the file does not hold one digest a row.
         """
+        if "rows" not in self._mapped:  # a second mapping would count its pages a second time
+            self._mapped["rows"] = self._read_rows()
+        return self._mapped["rows"]
+
+    def _read_rows(self) -> NDArray[np.uint64]:
         path = self.artifact.path(_ROWS_FILE)
         mapped = self.num_rows > 0  # an empty file cannot be mapped
         try:
@@ -114,7 +120,7 @@ class Snapshot:
             IntegrityError: a part, a row digest or the table digest does not fit; the message names
                 the file and the first row.
         """
-        stored = self.rows()
+        stored = self._read_rows()
         start = 0
         for path in self._parts():
             try:

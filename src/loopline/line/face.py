@@ -14,7 +14,6 @@ from loopline.line.console import console_reporter
 from loopline.line.files import read_line
 from loopline.line.project import Project, open_project
 from loopline.line.runner import Outcome, run_line
-from loopline.line.scoring import evaluate_release
 from loopline.line.spec import Spec, make_spec
 from loopline.progress import Reporter, SilentReporter
 from loopline.release.bundle import Release
@@ -73,6 +72,8 @@ class Result:
         """
         if data is None:
             return dict(self.summary["test"])
+        from loopline.line.scoring import evaluate_release
+
         found = evaluate_release(self._project, self.release, data)
         return {name: value.to_dict() for name, value in found.metrics.items()}
 

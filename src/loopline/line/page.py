@@ -80,7 +80,7 @@ h2{font-size:1.2rem;margin:2.2rem 0 .6rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 th{text-align:left;color:var(--soft);font-weight:600}
 th,td{border-bottom:1px solid var(--line);padding:.35rem .8rem .35rem 0;vertical-align:top}
-td{overflow-wrap:anywhere}
+td{overflow-wrap:break-word}
 figure{margin:1rem 0;min-width:0}
 figcaption{color:var(--soft);font-size:.9rem}
 .chart{width:100%;min-height:20rem}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,80 +20,24 @@ from loopline.data.clean import (
     find_problems,
     plan_repairs,
 )
-from loopline.data.fingerprint import row_digests, table_digest
+from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Schema
 from loopline.data.snapshot import Snapshot, open_snapshot, write_snapshot
-from loopline.data.sources import Table, TableFormat, read_table
-from loopline.errors import DataError, LeakError, NotFoundError, SettingsError
+from loopline.data.sources import Table, read_table
+from loopline.errors import DataError, LeakError, SettingsError
 from loopline.line.context import LineContext
 from loopline.line.problems import nearest
+from loopline.line.source import locate, table_format
 from loopline.splits.certificate import Certificate
 from loopline.splits.leaks import find_target_copies
 from loopline.splits.propose import propose_split
 from loopline.splits.split import Split, make_split
 from loopline.splits.views import TestView, TrainView
 from loopline.store.artifacts import Artifact
-from loopline.store.filecache import source_digest
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 PART = "loopline_part"
 """Column that marks the rows of an official test file."""
-
-
-def source_key(context: LineContext, frame: pl.DataFrame | None) -> dict[str, Any]:
-    """Content digests of the sources, cheap to ask for again; the start of every stage key."""
-    spec = context.spec
-    if frame is not None:
-        return {"frame": table_digest(frame)}
-    key: dict[str, Any] = {}
-    for role, source in (("source", spec.data.source), ("test", spec.data.test)):
-        if source is None:
-            continue
-        place = locate(context, source)
-        if "://" in place:
-            table = read_table(place, format=table_format(context))
-            key[role] = table_digest(table.frame)
-        else:
-            key[role] = [source_digest(context.store, file) for file in _files(place)]
-    return key
-
-
-def _files(place: str) -> list[str]:
-    """The local files that a source names, at least one."""
-    path = Path(place)
-    found = [place] if path.is_file() else sorted(glob.glob(place, recursive=True))
-    files = [file for file in found if Path(file).is_file()]
-    if not files:
-        read_table(place)  # tells what is wrong, and which names are near
-        raise NotFoundError(f"There is no file {place!r}.")
-    return files
-
-
-def locate(context: LineContext, source: str) -> str:
-    """The source with `${NAME}` filled from the environment, relative to the settings' folder."""
-    source = _VARIABLE.sub(_from_environment, source)
-    if "://" in source:
-        return source
-    return str(context.folder / Path(source).expanduser())
-
-
-def _from_environment(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
-    if value is None:
-        raise SettingsError(
-            [
-                f"`data.source` uses the environment variable {match[1]}, which is not set. "
-                f"Set it ({match[1]}=…), or write the path itself."
-            ]
-        )
-    return value
-
-
-def table_format(context: LineContext) -> TableFormat | None:
-    """The reading format that the settings give, None when they give none."""
-    given = context.spec.data.format.model_dump(exclude_none=True)
-    return TableFormat.from_dict(given) if given else None
 
 
 def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | None) -> Artifact:

@@ -32,6 +32,8 @@ from loopline.splits.spec import SplitSettings
 from loopline.splits.split import make_split
 
 LEAK_ROWS = 200_000
+REPAIRS_OFFERED = ("infinite", "sentinel", "mixed_types", "empty_text", "mojibake")
+"""Repairs of single values that a person may well want; others change what the rows mean."""
 MAX_SIMPLE_KEY = 1_000
 """YAML takes a longer key only after a question mark."""
 
@@ -68,13 +70,13 @@ def propose(
         reporter: hears of progress.
     """
     with reporter.step("read the data"):
-        table = read_table(data, reporter=reporter)
+        table = read_table(data)
         if test is not None:
             check_test_columns(table, read_table(test, format=table.format), test)
     with reporter.step("look at the columns"):
         schema, frame, findings = _columns(table.frame, target)
     with reporter.step("look for columns that carry the answer"):
-        leaks = _leaks(frame, schema)
+        leaks, strong = _leaks(frame, schema)
     for column, reason in leaks.items():
         schema = schema.changed(column, role="ignore", reason=reason)
     given = {"method": "auto"} if test is None else {"method": "predefined", "column": "?"}
@@ -86,11 +88,12 @@ def propose(
         f"{target!r} is the {schema.named(target).reason}.",
         *table.facts.notes,
         *[
-            finding.sentence + (" The line repairs it." if finding.applied else "")
+            finding.sentence + _repair(finding)
             for finding in findings
             if finding.severity != "info"
         ],
         *_left_out(leaks),
+        *strong,
         *(
             ["No column is left to predict from: give one the role feature under `columns`."]
             if not schema.features
@@ -118,13 +121,25 @@ def _left_out(leaks: Mapping[str, str]) -> list[str]:
     """One sentence for each reason, with the columns that it takes out."""
     return [
         f"Left out: {' and '.join(name for name, why in leaks.items() if why == reason)}, "
-        f"because {reason}"
+        f"because {reason[:1].lower()}{reason[1:]}"
         for reason in dict.fromkeys(leaks.values())
     ]
 
 
-def _leaks(frame: pl.DataFrame, schema: Schema) -> dict[str, str]:
-    """Columns that give the answer away, found on the training side of a provisional split."""
+def _repair(finding: Finding) -> str:
+    """What the line does about a finding, or how to have it done."""
+    if finding.applied:
+        return " The line repairs it."
+    if finding.repair is None or finding.kind not in REPAIRS_OFFERED:
+        return ""
+    return f" To repair it: `clean: {{{finding.kind}: repair}}`."
+
+
+def _leaks(frame: pl.DataFrame, schema: Schema) -> tuple[dict[str, str], list[str]]:
+    """Columns that give the answer away, and sentences on those that nearly do.
+
+    They are looked for on the training side of a provisional split.
+    """
     if frame.height > LEAK_ROWS:
         frame = frame.head(LEAK_ROWS)
     try:
@@ -134,13 +149,16 @@ def _leaks(frame: pl.DataFrame, schema: Schema) -> dict[str, str]:
         split = make_split(frame, schema, digests, settings)
         view = split.train_view(frame, schema, digests)
     except LooplineError:
-        return {}
+        return {}, []
     found: dict[str, str] = {}
+    strong: list[str] = []
     for leak in find_target_copies(view):
         if leak.severity == "leak":
             for name in leak.columns:
                 found.setdefault(name, leak.sentence)
-    return found
+        else:
+            strong.append(leak.sentence)
+    return found, strong
 
 
 def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) -> str:

@@ -343,7 +343,7 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
             units=observed(prepared, view),
             calibrated=calibration is not None,
         )
-        context.reporter.note(threshold.sentence)
+        context.reporter.note(f"Decision threshold: {threshold.sentence}")
     scores: dict[str, Estimate] = evaluate_predictions(
         prepared.schema.task,
         prepared.schema.classes,

@@ -122,7 +122,7 @@ def render(facts: Facts) -> str:
     confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
     if drawn or confusion:
         decision = release["threshold"]
-        told = f"<p>{escape(decision['sentence'])}</p>" if decision else ""
+        told = f"<p>Decision threshold: {escape(decision['sentence'])}</p>" if decision else ""
         body.append(block("On the test rows", told + columns_of([*drawn, confusion])))
     importance = chart(importance_chart(facts.evaluation["importance"], summary["metric"]))
     importance += chart(contributions_chart(facts.evaluation["contributions"]))
@@ -149,7 +149,8 @@ def _head(facts: Facts) -> str:
     score = (summary["test"] if on_test else summary["out_of_fold"])[name]
     where = f"on {summary['num_test_rows']:,} test rows" if on_test else "out of fold"
     return (
-        f"<header><p class=kind>{escape(summary['task'])} of {escape(summary['target'])}</p>"
+        f"<header><p class=kind>predict {escape(repr(summary['target']))} "
+        f"({escape(summary['task'])})</p>"
         f"<h1>{escape(summary['name'])}</h1>"
         f"<p class=score><b>{_number(score['value'])}</b> {escape(name)} "
         f"<span>95 % interval {_number(score['low'])} – {_number(score['high'])}, "

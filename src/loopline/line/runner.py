@@ -8,22 +8,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from loopline.digest import value_digest
 from loopline.errors import IntegrityError, LooplineError, NotFoundError
 from loopline.line.context import LineContext
-from loopline.line.finish import evaluate, final_fit, read_choice, release
-from loopline.line.prepare import audit, ingest, plan, source_key, split
-from loopline.line.project import Project
-from loopline.line.race import Raced, choice, race
+from loopline.line.project import Project, read_json
+from loopline.line.source import source_key
 from loopline.line.spec import Spec
 from loopline.progress import Reporter
 from loopline.release.bundle import Release
 from loopline.release.environment import code_digest, environment
 from loopline.store.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from loopline.line.race import Raced
+
+ONE_COLUMN_SHARE, ONE_COLUMN_TIMES = 0.5, 5
+"""A column that costs half of the lead over the baseline, and five times any other, is told of."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,11 @@ def _run(
     frame: pl.DataFrame | None,
     source: Artifact | None,
 ) -> dict[str, Any]:
+    # Imported here: a run that finds itself done computes nothing and starts in half the time.
+    from loopline.line.finish import evaluate, final_fit, release
+    from loopline.line.prepare import audit, ingest, plan, split
+    from loopline.line.race import choice, race
+
     if source is None:
         source = ingest(context, key, frame)
     planned = plan(context, source)
@@ -183,7 +192,8 @@ def _run(
                 "sentence": finding["sentence"],
             }
             for finding in audited.meta["findings"]
-        ],
+        ]
+        + _one_column(decision, evaluation),
         "vault_openings": len(
             context.ledger.events(
                 kind="vault.opened", subject=_test_digest(prepared.split_artifact)
@@ -192,6 +202,43 @@ def _run(
         "stages": context.stages,
         "times": {"total_seconds": round(context.elapsed_seconds, 3)},
     }
+
+
+def _one_column(decision: Artifact, evaluation: Artifact) -> list[dict[str, str]]:
+    """A remark when one column carries nearly all of the score, as those written afterwards do."""
+    choice = read_json(decision, "choice.json")
+    scores = {line["name"]: line["score"]["value"] for line in choice["comparisons"]}
+    baselines = [line["name"] for line in choice["comparisons"] if line["complexity"] == 0]
+    costs = [
+        (name, entry["value"])
+        for name, entry in read_json(evaluation, "evaluation.json")["importance"].items()
+        if entry["value"] is not None
+    ]
+    costs.sort(key=lambda pair: -pair[1])
+    if not baselines or choice["chosen"] == baselines[0] or len(costs) < 2:
+        return []
+    of_model, of_baseline = scores[choice["chosen"]], scores[baselines[0]]
+    (name, cost), (_, second) = costs[:2]
+    if None in (of_model, of_baseline):
+        return []
+    if cost < ONE_COLUMN_SHARE * abs(of_model - of_baseline) or cost <= ONE_COLUMN_TIMES * second:
+        return []
+    return [
+        {
+            "kind": "one_column",
+            "severity": "warning",
+            "sentence": (
+                f"The score lives on {name!r}: shuffling it worsens {choice['metric']} by "
+                f"{_short(cost)}, more than {ONE_COLUMN_TIMES} times as much as any other column. "
+                "Make sure it is known when predicting; if it is filled in later, give it "
+                "`role: ignore`."
+            ),
+        }
+    ]
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def _test_digest(split_artifact: Artifact) -> str:
@@ -205,7 +252,7 @@ def _facts(
     evaluation: Artifact,
     released: Artifact,
 ) -> dict[str, Any]:
-    data = read_choice(decision)
+    data = read_json(decision, "choice.json")
     bundle = Release(released)
     return {
         "task": bundle.task,

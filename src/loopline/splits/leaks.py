@@ -191,7 +191,7 @@ class _Search:
                 share,
                 f"Rows with the same value of {name!r} nearly always ({share:.1%}) have the same "
                 f"class of {self.target!r}. This may be honest; make sure it is known when "
-                "predicting.",
+                "predicting, or give it `role: ignore`.",
             )
         text = {
             "one_to_one": f"{name!r} is the target {self.target!r} under other names",
@@ -215,9 +215,8 @@ class _Search:
             "strong",
             (name,),
             skill,
-            f"{name!r} alone {what} {self.target!r} almost perfectly ({skill:.3f} of 1). This "
-            "may be "
-            "honest; make sure it is known when predicting.",
+            f"{name!r} alone {what} {self.target!r} almost perfectly ({skill:.3f} of 1). This may "
+            "be honest; make sure it is known when predicting, or give it `role: ignore`.",
         )
 
     # --- combinations ----------------------------------------------------------------------------

@@ -81,10 +81,8 @@ def find_mixed_types(view: ColumnView) -> list[Finding]:
         blank if not other.any() else pl.Series([False]).new_from_index(0, view.num_rows)
     )
     values = view.values.filter(strange).unique(maintain_order=True).head(4).to_list()
-    sentence = (
-        f"Column {view.name!r} is text, but {share:.1%} of its values are numbers; not so in {{}} "
-        f"({quoted(values)})."
-    )
+    numbers = f"{count / (count + int(strange.sum())):.1%} of its values are numbers"
+    sentence = f"Column {view.name!r} is text, but {numbers}; not so in {{}} ({quoted(values)})."
     repair = Repair.to_number(view.name, "mostly numbers; the rest becomes missing")
     return [view.found("mixed_types", strange, sentence, repair=repair)]
 
