@@ -87,8 +87,8 @@ def settings() -> str:
     rows(Spec, "", lines)
     lines += ["", "## Model families and their parameters", ""]
     lines.append(
-        "`models` takes a name, a list of names, a mapping `name: {parameter: value}`, or a list of "
-        "such mappings (the same family several times with different parameters)."
+        "`models` takes a name, a list of names, a mapping `name: {parameter: value}`, or a list "
+        "of such mappings (the same family several times with different parameters)."
     )
     lines.append("")
     for name in FAMILY_NAMES:

@@ -19,7 +19,10 @@ def make_table(num_rows: int = 240, seed: int = 0) -> pl.DataFrame:
     x, z = rng.normal(size=num_rows), rng.normal(size=num_rows)
     city = rng.choice(["Bonn", "Kyoto", "Lima"], num_rows)
     score = 1.5 * x - z + (city == "Lima") + rng.normal(scale=0.7, size=num_rows)
-    income = [None if gap < 0.05 else float(value) for gap, value in zip(rng.random(num_rows), z, strict=True)]
+    income = [
+        None if gap < 0.05 else float(value)
+        for gap, value in zip(rng.random(num_rows), z, strict=True)
+    ]
     return pl.DataFrame(
         {"x": x, "income": income, "city": city, "bought": np.where(score > 0.4, "yes", "no")}
     )
@@ -54,6 +57,4 @@ def write_line(tmp_path: Path, table: pl.DataFrame) -> Callable[..., Path]:
 def finished(tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame) -> loopline.Result:
     """One finished run that read-only tests share."""
     store = tmp_path_factory.mktemp("finished")
-    return loopline.fit(
-        table, "bought", models=["baseline", "linear"], store=store, progress=False
-    )
+    return loopline.fit(table, "bought", models=["baseline", "linear"], store=store, progress=False)

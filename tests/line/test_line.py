@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from tests.line.conftest import make_table
 
 import loopline
 from loopline.errors import LeakError, NotFoundError, SettingsError, SplitError
 from loopline.line.reproduce import reproduce
 from loopline.line.verify import verify
 from loopline.progress import SilentReporter
-from tests.line.conftest import make_table
 
 Write = Callable[..., Path]
 
@@ -257,6 +257,7 @@ def test_official_test_file_is_the_test_side(tmp_path: Path) -> None:
 
 def test_cost_sets_the_threshold_out_of_fold(table: pl.DataFrame, tmp_path: Path) -> None:
     """Dear misses give a lower threshold than dear alarms, and cost is reported."""
+
     def threshold(false_positive: int, false_negative: int) -> float:
         result = loopline.fit(
             table, "bought", models="linear", store=tmp_path, progress=False,

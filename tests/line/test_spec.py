@@ -59,7 +59,7 @@ def test_all_problems_at_once() -> None:
     [
         ({"split": {"column": "part"}}, "`split.column` has no effect"),
         ({"split": {"method": "predefined"}}, "needs `split.column` or `data.test`"),
-        ({"data": {"source": "a", "test": "b"}, "split": {"test": 0.3}}, "`split.test` has no effect"),
+        ({"data": {"source": "a", "test": "b"}, "split": {"test": 0.3}}, "`split.test` has no"),
         ({"columns": {"t": {"role": "time"}}, "split": {"method": "random"}}, "contradicts"),
         ({"columns": {"g": {"role": "group"}}, "split": {"method": "time"}}, "contradicts"),
         ({"columns": {"y": {"role": "id"}}}, "is the `target`"),

@@ -193,7 +193,7 @@ def _run(
             }
             for finding in audited.meta["findings"]
         ]
-        + _one_column(decision, evaluation),
+        + _one_column(decision, evaluation, audited),
         "vault_openings": len(
             context.ledger.events(
                 kind="vault.opened", subject=_test_digest(prepared.split_artifact)
@@ -204,8 +204,13 @@ def _run(
     }
 
 
-def _one_column(decision: Artifact, evaluation: Artifact) -> list[dict[str, str]]:
-    """A remark when one column carries nearly all of the score, as those written afterwards do."""
+def _one_column(
+    decision: Artifact, evaluation: Artifact, audited: Artifact
+) -> list[dict[str, str]]:
+    """A remark when one column carries nearly all of the score, as those written afterwards do.
+
+    Columns that the search for leaks has told of are not told of twice.
+    """
     choice = read_json(decision, "choice.json")
     scores = {line["name"]: line["score"]["value"] for line in choice["comparisons"]}
     baselines = [line["name"] for line in choice["comparisons"] if line["complexity"] == 0]
@@ -219,7 +224,8 @@ def _one_column(decision: Artifact, evaluation: Artifact) -> list[dict[str, str]
         return []
     of_model, of_baseline = scores[choice["chosen"]], scores[baselines[0]]
     (name, cost), (_, second) = costs[:2]
-    if None in (of_model, of_baseline):
+    told = {column for finding in audited.meta["findings"] for column in finding["columns"]}
+    if None in (of_model, of_baseline) or name in told:
         return []
     if cost < ONE_COLUMN_SHARE * abs(of_model - of_baseline) or cost <= ONE_COLUMN_TIMES * second:
         return []
