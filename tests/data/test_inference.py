@@ -268,6 +268,13 @@ def test_overrides_rule():
     assert schema.named("patient_id").reason == "you said role: ignore"
 
 
+def test_what_the_proposal_says_as_well_keeps_its_reason():
+    """A settings file that repeats what was inferred does not put words into its owner's mouth."""
+    inferred = infer_schema(FRAME, target="y").named("zone")
+    schema = infer_schema(FRAME, target="y", overrides={"zone": {"type": inferred.type}})
+    assert schema.named("zone").reason == inferred.reason
+
+
 def test_a_given_group_keeps_others_from_being_proposed():
     """With a group given, no other column is proposed as one."""
     schema = infer_schema(FRAME, target="y", overrides={"name": {"role": "group"}})

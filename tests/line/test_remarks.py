@@ -1,0 +1,79 @@
+"""What a run and a proposal say of columns that may have been filled in afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import loopline
+from loopline.line.proposal import propose
+from loopline.progress import SilentReporter
+
+
+def told(result: loopline.Result) -> list[str]:
+    return [
+        finding["sentence"]
+        for finding in result.summary["findings"]
+        if finding["kind"] == "one_column"
+    ]
+
+
+def test_a_column_that_carries_the_score_is_named(tmp_path: Path):
+    """A credit paid to nearly all of those who left is told of, by name, with what to do."""
+    rng = np.random.default_rng(1)
+    calls = rng.poisson(2.0, 400)
+    left = rng.random(400) < 1 / (1 + np.exp(1.5 - 0.4 * calls))
+    credit = np.where(left & (rng.random(400) < 0.85), rng.uniform(1, 20, 400).round(2), 0.0)
+    bill = rng.normal(40, 9, 400).round(2)
+    frame = pl.DataFrame({"calls": calls, "bill": bill, "credit": credit, "left": left})
+    result = loopline.fit(
+        frame, "left", models=["baseline", "linear"], store=tmp_path, progress=False
+    )
+    (sentence,) = told(result)
+    assert sentence.startswith("The score lives on 'credit': shuffling it worsens auc by 0.")
+    assert "role: ignore" in sentence
+
+
+def test_columns_that_share_the_score_are_not_remarked(finished: loopline.Result):
+    """Where two columns carry the score, nothing is said."""
+    assert told(finished) == []
+
+
+def test_a_proposal_tells_of_a_rounded_copy_of_the_target(tmp_path: Path):
+    """`loopline init` already names a column that follows the target almost perfectly."""
+    rng = np.random.default_rng(2)
+    sales = rng.uniform(1e4, 1e5, 300).round(2)
+    frame = pl.DataFrame(
+        {"x": rng.normal(size=300), "thousands": (sales / 1000).round(1), "sales": sales}
+    )
+    frame.write_csv(tmp_path / "sales.csv")
+    proposal = propose(
+        str(tmp_path / "sales.csv"),
+        "sales",
+        test=None,
+        file=tmp_path / "loopline.yaml",
+        reporter=SilentReporter(),
+    )
+    assert any(
+        "'thousands' alone follows 'sales' almost perfectly" in sentence
+        for sentence in proposal.sentences
+    )
+
+
+def test_a_proposal_says_how_to_repair_numbers_with_a_word_among_them(tmp_path: Path):
+    """The share of numbers is that of the rows, and the setting that repairs is named."""
+    ages = [str(18 + i % 60) if i % 10 else "unknown" for i in range(400)]
+    frame = pl.DataFrame({"age": ages, "y": [("a", "b")[i % 3 == 0] for i in range(400)]})
+    frame.write_csv(tmp_path / "ages.csv")
+    proposal = propose(
+        str(tmp_path / "ages.csv"),
+        "y",
+        test=None,
+        file=tmp_path / "loopline.yaml",
+        reporter=SilentReporter(),
+    )
+    (sentence,) = [each for each in proposal.sentences if "is text, but" in each]
+    assert "90.0% of its values are numbers; not so in 40 of 400 rows" in sentence
+    assert sentence.endswith("To repair it: `clean: {mixed_types: repair}`.")
