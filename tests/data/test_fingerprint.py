@@ -70,10 +70,10 @@ def equal(left: pl.Series, right: pl.Series) -> bool:
     [
         (pl.DataFrame(), "01942ba4da04f5a35d352778231afadcba0b7670165cab9f68968937f4b70944"),
         (every_type().clear(), "01008b1870e017974f0c7d2a1bf0bc2360721281014f7cfe104f6d260d7da21d"),
-        (every_type(), "9f58a606b94896557ae07434d93266fd82765a33b0a59f5188adef6f9e33f174"),
+        (every_type(), "fd0ce37ee6d12c9d6fcef39ad9ceeee0e3241a86a67bf4f12f324dd4124aafc5"),
         (
             pl.DataFrame({"x": [LONG[:k] for k in range(300)]}),
-            "648e94419dc0b7478ea64d28fedd9d5c4c5e5d85e28d8478e4ab4ba6e20efd59",
+            "34dc3066c37295c96f32a847a70fefc8f97e0f1592311d45d3cd39631cece3b3",
         ),
     ],
     ids=["nothing", "no rows", "every type", "lengths"],
