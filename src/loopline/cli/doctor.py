@@ -44,7 +44,7 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
         ("s3", "s3fs"),
     ):
         present = find_spec(module) is not None
-        text = "installed" if present else f"not installed (pip install 'loopline[{extra}]')"
+        text = "installed" if present else f"not installed; it is the extra {extra!r}"
         add(extra, "ok" if present else "absent", text)
     try:
         with project(store, ledger) as opened:

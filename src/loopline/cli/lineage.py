@@ -13,6 +13,7 @@ def lineage(
     which: Annotated[str, typer.Argument(metavar="ID", help="An artifact, release or run.")] = (
         "latest"
     ),
+    whole: Annotated[bool, typer.Option("--all", help="Show the whole tree.")] = False,
     as_json: Json = False,
     store: Store = None,
     ledger: LedgerUrl = None,
@@ -26,4 +27,4 @@ def lineage(
     if as_json:
         show.print_json(found.to_dict())
     else:
-        show.say(str(found))
+        show.say(str(found) if whole else found.chain())

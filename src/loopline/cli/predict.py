@@ -20,6 +20,10 @@ def predict(
         Path,
         typer.Option("-o", "--output", help="File to write: .csv, .parquet, .jsonl or .arrow."),
     ],
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="A column of DATA to copy beside the predictions."),
+    ] = None,
     as_json: Json = False,
     store: Store = None,
     ledger: LedgerUrl = None,
@@ -37,6 +41,13 @@ def predict(
     found = find_release(release, lambda: project(store, ledger))
     table = found.read(data)
     predicted, remarks = found.predict_frame(table.frame)
+    absent = [name for name in keep or () if name not in table.frame.columns]
+    if absent:
+        raise InputError(
+            f"`--keep {absent[0]}` names no column of {data}; it has "
+            f"{', '.join(table.frame.columns[:20])}."
+        )
+    predicted = table.frame.select(keep or []).hstack(predicted) if keep else predicted
     write_table(predicted, output)
     if as_json:
         show.print_json(

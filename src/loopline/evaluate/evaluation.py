@@ -173,8 +173,8 @@ def resolvable_difference(
         agreement: correlation of the two models' errors that is assumed without `paired`.
 
     >>> accuracy = Estimate(0.9, 0.87, 0.93, "Wilson", 400, standard_error=0.015)
-    >>> resolvable_difference("accuracy", accuracy).sentence
-    'A test set of 400 independent units cannot resolve less than 2.7 points of accuracy.'
+    >>> resolvable_difference("accuracy", accuracy).sentence.split(": ")[1]
+    'two models whose accuracy differs by under 2.7 points cannot be told apart on it.'
     """
     chosen = metric(metric_or_name) if isinstance(metric_or_name, str) else metric_or_name
     if paired is not None:
@@ -190,10 +190,14 @@ def resolvable_difference(
     normal = NormalDist()
     difference = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * error
     if chosen.bounds == (0.0, 1.0):
-        amount = f"{100 * difference:.2g} points of {chosen.name}"
+        amount = f"{100 * difference:.2g} points"
     else:
-        amount = f"{difference:.2g} of {chosen.name}"
-    return Resolution(difference, f"A test set of {size} cannot resolve less than {amount}.")
+        amount = f"{difference:.2g}"
+    return Resolution(
+        difference,
+        f"A test set of {size} cannot resolve less: two models whose {chosen.name} differs by "
+        f"under {amount} cannot be told apart on it.",
+    )
 
 
 # Curves -------------------------------------------------------------------------------------------

@@ -24,7 +24,10 @@ def console_reporter(stream: TextIO | None = None) -> Reporter:
 
 
 class LineReporter(SilentReporter):
-    """A plain line when a step begins, every few seconds while it runs, and at its end."""
+    """A plain line when a step begins, every few seconds while it runs, and at its end.
+
+    Steps inside a step are told only when they take long.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -36,13 +39,16 @@ class LineReporter(SilentReporter):
         """Tell when the step begins, how far it is, and how long it took."""
         indent = "  " * self._depth
         began = time.monotonic()
-        self._write(f"{indent}{name} …")
+        top = self._depth == 0
+        if top:
+            self._write(f"{name} …")
         self._depth += 1
         try:
             yield _LineStep(self, name, total, indent, began)
         finally:
             self._depth -= 1
-        self._write(f"{indent}{name}: done in {time.monotonic() - began:.1f} s")
+        if top or time.monotonic() - began >= PLAIN_INTERVAL_SECONDS:
+            self._write(f"{indent}{name}: done in {time.monotonic() - began:.1f} s")
 
     def note(self, text: str) -> None:
         """Tell one sentence."""

@@ -26,6 +26,7 @@ from loopline.data.schema import Schema
 from loopline.data.snapshot import Snapshot, open_snapshot, write_snapshot
 from loopline.data.sources import Table, read_table
 from loopline.errors import DataError, LeakError, SettingsError
+from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.problems import nearest
 from loopline.line.source import locate, table_format
@@ -313,6 +314,11 @@ def _check_settings_against(schema: Schema, context: LineContext) -> None:
                     f"`{label}` has no effect: the target {schema.target!r} makes this a "
                     "regression. Remove it, or set `task`."
                 )
+    if spec.objective.metric is not None:
+        try:
+            metric(spec.objective.metric, schema.task)
+        except SettingsError as error:
+            problems += [f"`objective.metric`: {problem}" for problem in error.problems]
     if schema.task != "binary":
         problems += [
             f"`objective.{name}` has no effect: it needs a binary task, and the target "

@@ -205,7 +205,7 @@ class Candidate(_Part):
 def _candidates(value: Any) -> Any:
     """Accept a name, a list of names or one-entry mappings, or a mapping name: parameters."""
     if isinstance(value, str):
-        value = [value]
+        value = [name.strip() for name in value.split(",") if name.strip()]
     if isinstance(value, Mapping):
         value = [{name: params} for name, params in value.items()]
     if not isinstance(value, Sequence) or isinstance(value, bytes):
@@ -420,6 +420,13 @@ def _contradictions(spec: Spec) -> Sequence[str]:
                 f"`objective.{ways[0]}` has no effect with `task: multiclass`, which has no "
                 "single threshold. Remove it."
             )
+    if objective.metric is not None:
+        from loopline.evaluate.metrics import metric
+
+        try:
+            metric(objective.metric, spec.task)
+        except SettingsError as error:
+            problems += [f"`objective.metric`: {problem}" for problem in error.problems]
     if not spec.models:
         problems.append("`models` must name at least one family, got an empty list.")
     problems.extend(_model_problems(spec))

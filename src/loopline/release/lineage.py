@@ -61,6 +61,27 @@ class Lineage:
             "missing": list(self.missing),
         }
 
+    def chain(self) -> str:
+        """The way from the source to the artifact, one line a stage, no other candidates."""
+        order = ("source", "snapshot", "plan", "split", "choice", "model", "evaluation", "release")
+        found = [
+            node
+            for kind in order
+            for node in reversed(self.ancestors)
+            if node.kind == kind and node.id != self.root
+        ]
+        root = next(node for node in self.ancestors if node.id == self.root)
+        lines = [
+            f"{node.kind:<11}{node.id[:24]}…  {node.remark}".rstrip() for node in (*found, root)
+        ]
+        rest = len(self.ancestors) - len(found) - 1
+        if rest:
+            lines.append(f"and {rest} more it was made from (`--all` shows the whole tree)")
+        lines += [
+            f"made from it: {node.id[:24]}…  {node.remark}".rstrip() for node in self.descendants
+        ]
+        return "\n".join(lines)
+
     def __str__(self) -> str:
         nodes = {node.id: node for node in self.ancestors}
         lines: list[str] = []

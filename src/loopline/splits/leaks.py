@@ -39,6 +39,9 @@ ROWS_PER_VALUE = 20
 STRONG = 0.99
 """|correlation| (regression) or ranking skill |2·AUC - 1| (two classes) that is told as strong."""
 SAMPLE_ROWS = 20_000
+COPY = 0.99999
+"""A number that follows the target this closely is the target, rounded; noise of 0.4 % of the
+target's spread is enough to stay below."""
 SCREEN_ROWS = 64
 TRIPLE_COLUMNS = 60
 """Sums of three are looked for among at most so many numeric columns."""
@@ -211,6 +214,15 @@ class _Search:
             return None
         if skill < STRONG:
             return None
+        y = self.sample_y
+        varied = y is not None and np.count_nonzero(y != _most_frequent(y)) >= MIN_ROWS
+        if self.sample_codes is None and varied and skill >= COPY:
+            return self._finding(
+                "affine",
+                (name,),
+                skill,
+                f"{name!r} is {self.target!r} in another unit, rounded (correlation {skill:.6f}).",
+            )
         return self._finding(
             "strong",
             (name,),
