@@ -425,7 +425,7 @@ def _judge_group(
         return replace(
             column,
             role="group",
-            reason=f"{told}; the name says whose row it is and {names} stay the same within one",
+            reason=f"{told}; the name says whose row it is; constant within one: {names}",
         )
     if named_id:
         return replace(column, role="group", reason=f"{told}; the name says whose row it is")
