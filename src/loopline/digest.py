@@ -13,8 +13,6 @@ from typing import Any
 
 from blake3 import blake3
 
-DIGEST_LENGTH = 64
-
 
 def bytes_digest(data: bytes | memoryview) -> str:
     """Digest of a run of bytes, 64 hex characters.

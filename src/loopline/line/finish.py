@@ -25,6 +25,7 @@ from loopline.evaluate.metrics import metric
 from loopline.features.contract import InputContract
 from loopline.line.context import LineContext
 from loopline.line.prepare import Plan, Prepared
+from loopline.line.project import read_json
 from loopline.line.race import (
     Raced,
     fit_settings,
@@ -147,16 +148,10 @@ def evaluate(
     )
 
 
-def read_choice(choice: Artifact) -> dict[str, Any]:
-    """The decision as plain data."""
-    data: dict[str, Any] = json.loads(choice.path("choice.json").read_text(encoding="utf-8"))
-    return data
-
-
 def _evaluate(
     context: LineContext, prepared: Prepared, choice: Artifact, model: Artifact
 ) -> tuple[dict[str, Any], np.ndarray[Any, Any] | None]:
-    decision = read_choice(choice)
+    decision = read_json(choice, "choice.json")
     fitted = load_model(model)
     schema = prepared.schema
     calibration = decision["calibration"] and Calibration.from_dict(decision["calibration"])
@@ -294,7 +289,7 @@ def release(
     }
 
     def make() -> Artifact:
-        decision = read_choice(choice)
+        decision = read_json(choice, "choice.json")
         facts: dict[str, Any] = {
             "format": RELEASE_FORMAT,
             "name": spec.line_name,

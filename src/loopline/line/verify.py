@@ -11,7 +11,7 @@ from loopline.data.schema import Schema
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.evaluate.calibration import Calibration
-from loopline.line.finish import load_model, read_choice
+from loopline.line.finish import load_model
 from loopline.line.prepare import PART, certificate_facts, whole_rows
 from loopline.line.project import Project, read_json
 from loopline.progress import Reporter, SilentReporter
@@ -106,7 +106,7 @@ def _evaluation(project: Project, artifact: Artifact) -> str:
     value = Split.load(split.path()).align(snapshot.rows())
     test = value.test_view(snapshot.frame(), schema, snapshot.rows())
     prediction = load_model(project.store.get(artifact.inputs["model"])).predict_view(test)
-    decision = read_choice(project.store.get(artifact.inputs["choice"]))
+    decision = read_json(project.store.get(artifact.inputs["choice"]), "choice.json")
     if decision["calibration"]:
         prediction = Calibration.from_dict(decision["calibration"]).apply(prediction)
     largest = float(np.max(np.abs(prediction - stored))) if len(stored) else 0.0
