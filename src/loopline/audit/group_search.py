@@ -9,7 +9,7 @@ together are looked for. The target is never looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,12 +44,17 @@ MAX_COMBINED = 3
 COARSE = 0.55
 """Of all combinations with so much of the best one's likeness the coarsest is taken."""
 SAMPLE_ROWS = 20_000
+LARGE_ROWS = 40_000
+"""Larger tables are searched in parts of about so many rows."""
+LOOK_ROWS = 1_000
 MAX_CANDIDATES = 4
 GIANT = 0.5
 """Groups whose largest holds more than this part of the rows cannot be split."""
 OPAQUE = 0.1
 """A column that other columns resemble by more than this is a measurement, not an opaque name."""
 Kind = Literal["id", "traits", "opaque", "declared"]
+_Option = tuple[float, tuple[str, ...], dict[str, float]]
+"""Likeness beyond chance, columns, and the likeness of each other column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +113,83 @@ def propose_groups(frame: pl.DataFrame, schema: Schema) -> list[GroupCandidate]:
     ]
     if frame.height < MIN_ROWS:
         return found
-    search = _Search(frame, schema)
-    single = search.single()
+    searches = list(_searches(frame, schema))
+    single = _without_parts([search.single(only) for search, only in searches])
     if not found and all(each.kind == "opaque" for each in single):
-        single += search.combined()
+        single += _combined(frame, [search.grown(only) for search, only in searches])
     single.sort(key=lambda each: (-each.confidence, -each.likeness, each.columns))
     opaque = [each for each in single if each.kind == "opaque"]
     known = [each for each in single if each.kind != "opaque"]
     return found + known[:MAX_CANDIDATES] + opaque[: MAX_CANDIDATES // 2]
+
+
+def _searches(frame: pl.DataFrame, schema: Schema) -> Iterator[tuple[_Search, str]]:
+    """What to search, and which column there; "" for all.
+
+    A large table is searched column by column, each in a part that holds all rows of some of its
+    values, so groups are as large there as in the table.
+    """
+    if frame.height <= LARGE_ROWS:
+        yield _Search(frame, schema, frame), ""
+        return
+    for column in _possible(frame, schema):
+        part = _part(frame, column.name)
+        if _has_company(value_codes(part[column.name])):
+            yield _Search(part, schema, frame), column.name
+
+
+def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Some rows of a large table: whole values of a column where it has many, any rows if not."""
+    parts = frame.height // LARGE_ROWS + 1
+    series = frame[name]
+    distinct = frame.select(pl.col(name).approx_n_unique()).item()
+    if distinct < 50 * parts:
+        chosen = np.random.default_rng(0).choice(frame.height, LARGE_ROWS, replace=False)
+        return frame[np.sort(chosen)]
+    return frame.filter((series.hash(0) % parts) == 0)
+
+
+def _without_parts(
+    found: Sequence[tuple[list[GroupCandidate], set[str]]],
+) -> list[GroupCandidate]:
+    """All candidates but those columns that are parts of a finer combination."""
+    parts = {name for _, names in found for name in names}
+    return [
+        each
+        for some, _ in found
+        for each in some
+        if who_is_named(each.columns[0]) or each.columns[0] not in parts
+    ]
+
+
+def _combined(frame: pl.DataFrame, found: Sequence[list[_Option]]) -> list[GroupCandidate]:
+    """The coarsest of the combinations that say nearly as much as the best."""
+    options = [option for some in found for option in some]
+    if not options:
+        return []
+    # What grew into a combination is no candidate of its own.
+    grown = [set(names) for _, names, _ in options]
+    options = [each for each in options if not any(set(each[1]) < whole for whole in grown)]
+    enough = COARSE * max(score for score, _, _ in options)
+    good = [each for each in options if each[0] >= enough]
+    if len(good) > 1:
+        good.sort(key=lambda each: (int(joint_codes(frame, each[1]).max()), each[1]))
+    score, names, like = good[0]
+    return [_candidate(frame, names, "traits", like, min(0.9, 0.3 + score / 2))]
+
+
+def _possible(frame: pl.DataFrame, schema: Schema) -> list[Column]:
+    """Columns that could name sources."""
+    return [
+        column
+        for column in schema.columns
+        if column.role in ("feature", "id", "ignore")
+        and column.type in ("number", "category")
+        and column.name in frame.columns
+        and not frame[column.name].dtype.is_nested()
+        and frame[column.name].dtype != pl.Boolean()
+        and not looks_like_dates(frame[column.name].head(LOOK_ROWS))
+    ]
 
 
 def _candidate(
@@ -175,29 +249,18 @@ def _mean(likeness: dict[str, float]) -> float:
 class _Search:
     """Columns of the distinct rows of a sample, ready to be compared."""
 
-    def __init__(self, frame: pl.DataFrame, schema: Schema) -> None:
-        self.frame = frame
+    def __init__(self, frame: pl.DataFrame, schema: Schema, table: pl.DataFrame) -> None:
+        self.table = table
         columns = {column.name: column for column in schema.columns}
         features = [
             name
             for name, column in columns.items()
             if column.role == "feature" and column.type != "text" and name in frame.columns
         ]
-        self.possible = [
-            column
-            for column in schema.columns
-            if column.role in ("feature", "id", "ignore")
-            and column.type in ("number", "category")
-            and column.name in frame.columns
-            and not frame[column.name].dtype.is_nested()
-            and frame[column.name].dtype != pl.Boolean()
-            and not looks_like_dates(frame[column.name])
-        ]
+        self.possible = _possible(frame, schema)
         # Doubles are alike in everything and would make every column look like a group.
         whole = (
-            frame.unique(subset=features, keep="first", maintain_order=True)
-            if features
-            else (frame)
+            frame.unique(subset=features, keep="first", maintain_order=True) if features else frame
         )
         self.whole = whole
         self.rng = np.random.default_rng(0)
@@ -206,11 +269,16 @@ class _Search:
         }
         self.comparable = Columns.read(whole, features)
 
-    def single(self) -> list[GroupCandidate]:
-        """Single columns: by likeness with a jump, or by their name or the look of their values."""
+    def single(self, only: str = "") -> tuple[list[GroupCandidate], set[str]]:
+        """Single columns: by likeness with a jump, or by their name or the look of their values.
+
+        Also gives the columns that are parts of a finer combination.
+        """
         found = []
         parts: set[str] = set()
         for column in self.possible:
+            if only and column.name != only:
+                continue
             if when_is_named(column.name) and not who_is_named(column.name):
                 continue
             named = who_is_named(column.name)
@@ -231,15 +299,14 @@ class _Search:
                 continue
             confidence = 0.2 + 0.3 * named + 0.1 * looks + 0.4 * min(1.0, score / 0.5) * strong
             kind: Kind = "id" if strong or (named and codes.max() >= 3) else "opaque"
-            found.append(_candidate(self.frame, (column.name,), kind, like, min(confidence, 0.99)))
-        return [each for each in found if who_is_named(each.columns[0]) or
-                each.columns[0] not in parts]  # fmt: skip
+            found.append(_candidate(self.table, (column.name,), kind, like, min(confidence, 0.99)))
+        return found, parts
 
-    def combined(self) -> list[GroupCandidate]:
+    def grown(self, only: str = "") -> list[_Option]:
         """Features that identify a source together, grown from the one that says most."""
-        options: list[tuple[float, tuple[str, ...], dict[str, float]]] = []
+        options: list[_Option] = []
         for column in self.possible:
-            if column.role != "feature":
+            if column.role != "feature" or (only and column.name != only):
                 continue
             codes = self._groups(column.name, MIN_VALUES)
             if codes is None:
@@ -251,17 +318,7 @@ class _Search:
             least = LIKE_NUMBER if any(self._fraction(name) for name in names) else LIKE
             if score >= least:
                 options.append((score, tuple(sorted(names)), like))
-        if not options:
-            return []
-        # What grew into a combination is no candidate of its own.
-        grown = [set(names) for _, names, _ in options]
-        options = [each for each in options if not any(set(each[1]) < whole for whole in grown)]
-        enough = COARSE * max(score for score, _, _ in options)
-        score, names, like = min(
-            (each for each in options if each[0] >= enough),
-            key=lambda each: (int(joint_codes(self.whole, each[1]).max()), each[1]),
-        )
-        return [_candidate(self.frame, names, "traits", like, min(0.9, 0.3 + score / 2))]
+        return options
 
     def _grow(
         self, name: str, codes: Ints, like: dict[str, float], score: float

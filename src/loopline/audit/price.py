@@ -19,7 +19,7 @@ from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import default_metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.select.compare import compare_rows
-from loopline.splits.views import TrainView
+from loopline.splits.views import TestView, TrainView
 
 Ints = NDArray[np.int64]
 MAX_ROWS = 20_000
@@ -81,7 +81,9 @@ def has_texts(view: TrainView) -> bool:
     return any(types[name] == "text" for name in view.schema.features)
 
 
-def sample_units(view: TrainView, units: Ints, max_rows: int, seed: int) -> NDArray[np.int64]:
+def sample_units(
+    view: TrainView | TestView, units: Ints, max_rows: int, seed: int
+) -> NDArray[np.int64]:
     """Positions of at most about `max_rows` rows, whole units only, in the view's order."""
     if view.num_rows <= max_rows:
         return np.arange(view.num_rows)

@@ -107,17 +107,20 @@ def domain_auc(train: TrainView, test: TestView, pricing: Pricing) -> Estimate:
         pricing: seed, threads, and the most rows to use.
     """
     names = list(train.schema.features)
-    frame = pl.concat([train.frame(names), test.frame(names)])
-    side = np.r_[np.zeros(train.num_rows, np.int64), np.ones(test.num_rows, np.int64)]
-    units = np.r_[train.units, test.units]
+    share = min(1.0, pricing.max_rows / (train.num_rows + test.num_rows))
+    here = train.subset(
+        sample_units(train, train.units, max(1, int(share * train.num_rows)), pricing.seed)
+    )
+    there = sample_units(test, test.units, max(1, int(share * test.num_rows)), pricing.seed)
+    frame = pl.concat([here.frame(names), test.frame(names)[there]])
+    side = np.r_[np.zeros(here.num_rows, np.int64), np.ones(there.size, np.int64)]
+    units = np.unique(np.r_[here.units, test.units[there]], return_inverse=True)[1]
     columns = [column for column in train.schema.columns if column.role == "feature"]
     schema = Schema((*columns, Column(SIDE, "category", "target")), "binary", (0, 1))
-    digests = np.concatenate([train.digests, test.digests])
-    both = all_train(digests, units=units).train_view(
+    digests = np.concatenate([here.digests, test.digests[there]])
+    part = all_train(digests, units=units).train_view(
         frame.with_columns(pl.Series(SIDE, side)), schema
     )
-    rows = sample_units(both, units, pricing.max_rows, pricing.seed)
-    part = both.subset(rows)
     fold = assign_folds(part, part.units, seed=pricing.seed)
     try:
         out = cross_fit(part, fold, threads=pricing.threads, seed=pricing.seed)

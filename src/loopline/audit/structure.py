@@ -113,12 +113,13 @@ def find_structure(
         )
         alike = _near_only(found.clusters, digest_codes(equal))
     trial = _Trial(frame, schema, digests, features, alike, given, pricing.seed)
-    view = trial.view()
     findings: list[Finding] = []
     roles: dict[str, tuple[Role, str]] = {}
     if found is not None:
         with reporter.step("price what is double"):
             together = found.clusters if alike is None else connected(exact, [alike])
+            worth_a_price = any(kind.rows >= RARE_TWINS * frame.height for kind in found.kinds)
+            view = trial.view() if worth_a_price else None
             findings += twin_findings(found, frame, view, exact, together, pricing)
     free = choose and str(given.get("method", "auto")) == "auto"
     with reporter.step("look for rows that belong together"):
