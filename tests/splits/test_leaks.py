@@ -50,7 +50,7 @@ def test_an_equal_column_is_found_despite_a_few_errors():
     copy = pl.Series(target).scatter([5, 6], -1.0).scatter(list(range(100, 200)), None)
     found = audit({"noise": rng.normal(size=3000), "copy": copy}, target)
     assert kinds(found) == [("leak", "equal", ("copy",))]
-    assert found[0].sentence == "'copy' equals the target 'y' on 99.9% of 3000 rows."
+    assert found[0].sentence == "'copy' equals the target 'y' on 99.9% of 3,000 rows."
     assert found[0].examples[0] == {"copy": target[0], "y": target[0]}
     assert len(found[0].examples) == 5
 

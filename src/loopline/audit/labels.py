@@ -9,7 +9,7 @@ Destabilize Machine Learning Benchmarks", NeurIPS 2021), so a person has to look
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 FEWEST_ROWS = 20
+SHARP = 0.75
+"""Share of what a constant leaves open from which an odd label is likelier wrong than hard."""
+FEWEST_VALUES = 20
+"""Grades with fewer values than this are off by whole steps without being wrong."""
 """Rows below which nothing can be said of labels."""
 SHOWN_CELLS = 6
 TOLD_RATE = 0.005
@@ -61,6 +65,7 @@ class LabelReview:
         ceiling_metric: `accuracy`, or `r2` for values.
         rows: where the rows stand in the table.
         model: whose predictions these are.
+        skill: share of what a constant leaves open that the predictions settle, at most 1.
     """
 
     score: Floats
@@ -74,6 +79,7 @@ class LabelReview:
     ceiling_metric: str
     rows: Ints
     model: str
+    skill: float
 
     @property
     def num_suspected(self) -> int:
@@ -146,6 +152,8 @@ def _review_classes(out: OutOfFold, known: Ints, seed: int) -> LabelReview:
     score, order = _placed(0.5 + 0.5 * seen.margin, known, view)
     suspected = _spread(seen.best != given, known, view.num_rows)
     suspected[order[_most(noise, known.size) :]] = False
+    base = float(np.bincount(given).max()) / known.size
+    right = float((np.argmax(prediction, axis=1) == given).mean())
     return LabelReview(
         score=score,
         order=order,
@@ -158,13 +166,22 @@ def _review_classes(out: OutOfFold, known: Ints, seed: int) -> LabelReview:
         ceiling_metric="accuracy",
         rows=view.positions,
         model=out.model,
+        skill=(right - base) / (1.0 - base),
     )
 
 
 def _review_values(out: OutOfFold, known: Ints, seed: int) -> LabelReview:
     view = out.view
-    found = value_noise(view.target[known], out.prediction[known], view.units[known], seed)
+    target, said = view.target[known], out.prediction[known]
+    found = value_noise(target, said, view.units[known], seed)
     score, order = _placed(found.score, known, view)
+    spread = float(np.square(target - target.mean()).sum())
+    skill = 1.0 - float(np.square(target - said).sum()) / spread
+    rate, ceiling = found.rate, found.ceiling
+    if skill < SHARP or np.unique(target).size < FEWEST_VALUES:
+        # What the columns leave open looks the same as a wrong value.
+        why = "the columns leave too much of the target open to tell wrong values from odd ones"
+        rate, ceiling = _unknown(rate, why), _unknown(ceiling, why)
     return LabelReview(
         score=score,
         order=order,
@@ -172,12 +189,18 @@ def _review_values(out: OutOfFold, known: Ints, seed: int) -> LabelReview:
         given=view.target,
         suggested=out.prediction,
         joint=None,
-        noise_rate=found.rate,
-        ceiling=found.ceiling,
+        noise_rate=rate,
+        ceiling=ceiling,
+        skill=skill,
         ceiling_metric="r2",
         rows=view.positions,
         model=out.model,
     )
+
+
+def _unknown(estimate: Estimate, why: str) -> Estimate:
+    nan = float("nan")
+    return replace(estimate, value=nan, low=nan, high=nan, note=why)
 
 
 def _placed(score: Floats, known: Ints, view: TrainView) -> tuple[Floats, Ints]:
@@ -234,7 +257,7 @@ def label_findings(review: LabelReview, view: TrainView) -> list[Finding]:
         return []
     top = review.order[:NUM_EXAMPLES] if number else np.flatnonzero(disagreeing)[:NUM_EXAMPLES]
     reviewed = int(review.order.size)
-    warn = bool(number) and review.noise_rate.low > TOLD_RATE
+    warn = bool(number) and review.noise_rate.low > TOLD_RATE and review.skill >= SHARP
     rate = review.noise_rate
     return [
         Finding(
@@ -274,20 +297,26 @@ def _sentence(review: LabelReview, reviewed: int, disagreeing: int, clusters: in
     if number:
         verb = "looks" if number == 1 else "look"
         head = f"{counted(number, 'label')} of {reviewed:,} {verb} wrong"
-        if np.isfinite(rate.low):
+        if review.skill < SHARP:
+            head = (
+                f"{counted(number, 'label')} of {reviewed:,} disagree most with what the other "
+                "rows suggest; where the columns do not settle the label many of them are right, "
+                "so look at the first of the list"
+            )
+        elif np.isfinite(rate.low):
             head += (
                 f"; an estimated {_percent(rate.value)} of all labels are wrong, or cannot be told "
                 f"from the columns ({_percent(rate.low)} to {_percent(rate.high)})"
             )
         best = review.ceiling
-        if np.isfinite(best.low):
+        if np.isfinite(best.low) and review.skill >= SHARP:
             kind = "an accuracy" if review.ceiling_metric == "accuracy" else "an R2"
             head += (
                 f", so even a perfect model would score about {kind} of {figure(best.value)} "
                 f"({figure(best.low)} to {figure(best.high)}) against them"
             )
         parts.append(head + ".")
-        if review.joint is not None and np.isfinite(rate.low):
+        if review.joint is not None and np.isfinite(rate.low) and review.skill >= SHARP:
             parts.append(
                 "The estimate takes mistakes to be as frequent on easy rows as on hard ones; where "
                 "people err on hard rows, more labels are wrong than it says."

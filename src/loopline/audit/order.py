@@ -52,7 +52,10 @@ def order_findings(view: TrainView, skills: Skills, extra: pl.DataFrame | None) 
         roles = {column.name: column.role for column in view.schema.columns}
         # Groups share labels by nature; `loopline.audit.groups` says what that is worth.
         names = [name for name in extra.columns if roles.get(name) != "group"]
-        told = [_extra(part[name], skills, timed=roles.get(name) == "time") for name in names]
+        told = [
+            _extra(part[name], skills, quiet=roles.get(name) in ("ignore", "time"))
+            for name in names
+        ]
         found += [each for each in told if each is not None]
     return found
 
@@ -137,8 +140,11 @@ def neighbours_score(view: TrainView) -> float:
     return (agree - chance) / math.sqrt(chance * (1.0 - chance) / number)
 
 
-def _extra(series: pl.Series, skills: Skills, *, timed: bool) -> Finding | None:
-    """What a column that is no feature tells: its order, its beginning, its length."""
+def _extra(series: pl.Series, skills: Skills, *, quiet: bool) -> Finding | None:
+    """What a column that is no feature tells: its order, its beginning, its length.
+
+    Times order the rows by nature, and a column that a person ignores is ignored with a reason.
+    """
     best: tuple[Skill, str] | None = None
     for how, codes in _readings(series):
         number = int(codes.max(initial=0)) + 1
@@ -153,7 +159,7 @@ def _extra(series: pl.Series, skills: Skills, *, timed: bool) -> Finding | None:
     name = series.name
     return Finding(
         check="id_tells",
-        severity="warning" if skill.value >= TELLS and not timed else "note",
+        severity="warning" if skill.value >= TELLS and not quiet else "note",
         sentence=(
             f"{how.format(repr(name))} alone tells the label ({skill.told()}), though it is no "
             "feature: it must not come back as one, nor may what was made along with it."

@@ -73,6 +73,7 @@ def find_structure(
     feature_digests: NDArray[np.uint64] | None = None,
     decided: Collection[str] = (),
     near: bool = True,
+    twins: bool = True,
     choose: bool = True,
     pricing: Pricing | None = None,
     reporter: Reporter | None = None,
@@ -87,7 +88,8 @@ def find_structure(
         feature_digests: (rows, 2) digests that say which rows count as copies; those of the
             features when absent.
         decided: columns whose role a person has set: they are measured and told, never changed.
-        near: whether to look for near duplicates.
+        near: whether near duplicates are to be kept together.
+        twins: whether to look for duplicates at all.
         choose: whether groups and times that matter get their role.
         pricing: how to measure.
         reporter: hears of progress.
@@ -99,7 +101,7 @@ def find_structure(
     pricing = pricing or Pricing()
     given = {name: value for name, value in (split or {}).items() if value is not None}
     found: NearDuplicates | None = None
-    if schema.features:
+    if schema.features and twins:
         with reporter.step("look for near duplicates"):
             found = _twins(frame, schema, pricing.seed)
     features = feature_digests

@@ -11,6 +11,9 @@ from typing import Any
 import polars as pl
 import yaml
 
+from loopline.audit.columns import column_findings
+from loopline.audit.price import Pricing
+from loopline.audit.structure import Structure, find_structure
 from loopline.data.clean import (
     CleanPolicy,
     Finding,
@@ -26,7 +29,7 @@ from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import label_map, read_pair
 from loopline.progress import Reporter
-from loopline.splits.leaks import find_target_copies
+from loopline.seeds import child_seed
 from loopline.splits.propose import propose_split
 from loopline.splits.spec import SplitSettings
 from loopline.splits.split import make_split
@@ -86,10 +89,15 @@ def propose(
         leaks, strong = _leaks(frame, schema)
     for column, reason in leaks.items():
         schema = schema.changed(column, role="ignore", reason=reason)
-    given = {"method": "auto"} if test is None else {"method": "predefined", "column": "?"}
     reason = ""
+    together: list[str] = []
     if test is None:
-        _, reason = propose_split(schema, frame, given, seed=0)
+        found = _together(frame, schema, reporter)
+        schema = found.applied(schema)
+        together = [
+            each.sentence for each in found.findings if set(each.columns) & set(found.roles)
+        ]
+        _, reason = propose_split(schema, frame, {"method": "auto"}, seed=0)
     sentences = [
         f"{table.frame.height:,} rows × {table.frame.width:,} columns.",
         sentence(f"{target!r} is the {schema.named(target).reason}"),
@@ -102,6 +110,7 @@ def propose(
         ],
         *_left_out(leaks),
         *strong,
+        *together,
         *(
             ["No column is left to predict from: give one the role feature under `columns`."]
             if not schema.features
@@ -160,13 +169,30 @@ def _leaks(frame: pl.DataFrame, schema: Schema) -> tuple[dict[str, str], list[st
         return {}, []
     found: dict[str, str] = {}
     strong: list[str] = []
-    for leak in find_target_copies(view):
-        if leak.severity == "leak":
-            for name in leak.columns:
-                found.setdefault(name, leak.sentence)
-        else:
-            strong.append(leak.sentence)
+    test = split.test_view(frame, schema, digests)
+    for finding in column_findings(view, pricing=_pricing(), test=test):
+        if finding.severity == "leak":
+            for name in finding.columns:
+                found.setdefault(name, finding.sentence)
+        elif finding.severity == "warning":
+            strong.append(finding.sentence)
     return found, strong
+
+
+def _together(frame: pl.DataFrame, schema: Schema, reporter: Reporter) -> Structure:
+    """Columns that name sources or times, where a random split would claim too much."""
+    return find_structure(
+        frame,
+        schema,
+        row_digests(frame),
+        twins=False,
+        pricing=_pricing(),
+        reporter=reporter,
+    )
+
+
+def _pricing() -> Pricing:
+    return Pricing(seed=child_seed(0, "audit"), threads=len(os.sched_getaffinity(0)))
 
 
 def _of_test(official: Table | None, maps: Mapping[str, str], target: str) -> list[str]:

@@ -205,7 +205,7 @@ class _Search:
             "determines": f"Every value of {name!r} belongs to one class of {self.target!r}",
             "missing": f"Whether {name!r} is empty tells the class of {self.target!r}",
         }[kind]
-        return self._finding(kind, (name,), share, f"{text}, on {share:.1%} of {whole.len()} rows.")
+        return self._finding(kind, (name,), share, f"{text}, on {share:.1%} of {whole.len():,} rows.")
 
     def _strong_number(self, name: str, values: Floats) -> LeakFinding | None:
         if self.sample_codes is not None:
@@ -288,7 +288,7 @@ class _Search:
             return None
         if slack and self._agree(values, self.y) is None:
             text += ", rounded,"
-        sentence = f"{text} on {share:.1%} of {self.view.num_rows} rows."
+        sentence = f"{text} on {share:.1%} of {self.view.num_rows:,} rows."
         return self._finding(kind, columns, share, sentence)
 
     def _agree(self, values: Floats, y: Floats, slack: float = 0.0) -> float | None:
