@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 NUM_FOLDS = 3
 SMALL: dict[str, Any] = {"rounds": 60, "num_leaves": 15, "learning_rate": 0.1}
 """The small model of an audit; it has to tell differences, not to win."""
+SHOWN = {"lightgbm": "LightGBM"}
 _DOOR = object()
 
 
@@ -210,4 +211,10 @@ def cross_fit(
             f"{view.num_rows:,} rows cannot be cross-fitted: no fold has rows of two classes on "
             "its other side."
         )
-    return OutOfFold(view, done, said, f"a small {model}" if params is None else model, _DOOR)
+    return OutOfFold(
+        view,
+        done,
+        said,
+        f"a small {SHOWN.get(model, model)} model" if params is None else model,
+        _DOOR,
+    )

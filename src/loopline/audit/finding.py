@@ -37,7 +37,7 @@ class Worth:
     claimed: Estimate
     repaired: Estimate
     difference: Estimate
-    model: str = "a small LightGBM"
+    model: str = "a small LightGBM model"
 
     @property
     def matters(self) -> bool:

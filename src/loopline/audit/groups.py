@@ -120,7 +120,7 @@ class _Race:
         sizes = np.bincount(value_codes(pl.Series(codes)))
         joint = connected(self.base, [codes])
         name = _told(candidate.columns)
-        who = f"{sizes.size:,} groups, {float(np.median(sizes)):g} rows in the middle one"
+        who = f"{sizes.size:,} groups of {float(np.median(sizes)):g} rows (median)"
         if int(joint.max()) == int(self.base.max()):
             text = f"Rows of one {name} ({who}) are kept together already by other groups."
             return self._finding(candidate, "note", text, None, sizes)

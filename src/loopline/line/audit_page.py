@@ -11,7 +11,7 @@ import yaml
 from loopline.data.writers import check_file_name, write_text
 from loopline.line.charts import ACCENT, GREY, Figure
 from loopline.line.page import block, escape, page
-from loopline.words import estimate, sentence
+from loopline.words import counted, estimate, sentence
 
 TITLES = {
     "leak": "gives the answer away",
@@ -40,7 +40,7 @@ def audit_section(findings: Sequence[Mapping[str, Any]]) -> tuple[str, Figure | 
         more = len(notes) - SHOWN_NOTES
         tail = f"<p>And {more:,} more in the JSON.</p>" if more > 0 else ""
         parts.append(
-            f"<details><summary>{len(notes):,} notes: looked at and found harmless, or worth "
+            f"<details><summary>{counted(len(notes), 'note')}: looked at and found harmless, or worth "
             f"knowing</summary>{rest}{tail}</details>"
         )
     return "".join(parts), worth_chart(findings)
