@@ -40,8 +40,8 @@ def audit_section(findings: Sequence[Mapping[str, Any]]) -> tuple[str, Figure | 
         more = len(notes) - SHOWN_NOTES
         tail = f"<p>And {more:,} more in the JSON.</p>" if more > 0 else ""
         parts.append(
-            f"<details><summary>{counted(len(notes), 'note')}: looked at and found harmless, or worth "
-            f"knowing</summary>{rest}{tail}</details>"
+            f"<details><summary>{counted(len(notes), 'note')}: looked at and found harmless, or "
+            f"worth knowing</summary>{rest}{tail}</details>"
         )
     return "".join(parts), worth_chart(findings)
 

@@ -205,7 +205,8 @@ class _Search:
             "determines": f"Every value of {name!r} belongs to one class of {self.target!r}",
             "missing": f"Whether {name!r} is empty tells the class of {self.target!r}",
         }[kind]
-        return self._finding(kind, (name,), share, f"{text}, on {share:.1%} of {whole.len():,} rows.")
+        sentence = f"{text}, on {share:.1%} of {whole.len():,} rows."
+        return self._finding(kind, (name,), share, sentence)
 
     def _strong_number(self, name: str, values: Floats) -> LeakFinding | None:
         if self.sample_codes is not None:
