@@ -433,3 +433,18 @@ def test_mammography_and_sms_have_no_leak(data_dir):
     assert told(found, "leak") == []
     path = data_dir("sms_spam") / "smsspamcollection.tsv"
     assert told(real(path, "label", separator="\t", quote_char=None), "leak") == []
+
+
+def test_columns_of_one_join_are_one_finding_with_the_price_of_all():
+    """A join with rows for one class only fills several columns; leaving one out mends nothing."""
+    y = labels()
+    rng = np.random.default_rng(5)
+    hit = (y == 1) & (rng.random(N) < 0.6)
+    joined = {name: [float(v) if h else None for v, h in zip(rng.normal(size=N), hit, strict=True)]
+              for name in ("paid", "days")}  # fmt: skip
+    (finding,) = [
+        each for each in audited({**noise(), **joined}, y) if each.check == "missing_tells"
+    ]
+    assert finding.columns == ("paid", "days")
+    assert finding.worth is not None
+    assert finding.worth.matters

@@ -49,11 +49,11 @@ def mask_findings(evidence: Evidence, skills: Skills, leaks: Collection[str]) ->
         if 0.005 <= empty.mean() <= 0.995:
             masks[name] = empty.astype(np.int64)
     found = []
-    for name, mask in masks.items():
-        each = _mask(name, mask, evidence, skills, leaks)
+    for names in _alike(masks):
+        each = _mask(names, masks[names[0]], evidence, skills, leaks)
         if each is not None:
             found.append(each)
-    told = {each.columns[0] for each in found}
+    told = {name for each in found for name in each.columns}
     rest = [name for name in masks if name not in told]
     if len(rest) >= 2:
         together = _together(rest, masks, skills)
@@ -62,8 +62,20 @@ def mask_findings(evidence: Evidence, skills: Skills, leaks: Collection[str]) ->
     return found
 
 
+def _alike(masks: Mapping[str, Ints]) -> list[tuple[str, ...]]:
+    """Columns that are empty on the same rows, as those that one join brought in."""
+    groups: dict[bytes, list[str]] = {}
+    for name, mask in masks.items():
+        groups.setdefault(np.packbits(mask.astype(bool)).tobytes(), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
 def _mask(
-    name: str, mask: Ints, evidence: Evidence, skills: Skills, leaks: Collection[str]
+    names: tuple[str, ...],
+    mask: Ints,
+    evidence: Evidence,
+    skills: Skills,
+    leaks: Collection[str],
 ) -> Finding | None:
     skill = skills.of_codes(mask)
     one_sided = _one_sided(mask, skills)
@@ -71,26 +83,31 @@ def _mask(
         return None
     severity: Severity = "warning"
     if skill.value >= GIVES_AWAY:
-        others = evidence.skill_without({*leaks, name})
+        others = evidence.skill_without({*leaks, *names})
         if others is not None and others.error >= max(LEFT_OPEN, STEEP * skill.error):
             severity = "leak"
+    told = " and ".join(repr(name) for name in names[:5]) + (" and more" if len(names) > 5 else "")
+    several = len(names) > 1
     if one_sided is not None:
         label, rows = one_sided
-        text = f"{name!r} is filled in on {rows:,} rows, nearly all of class {label!r}"
+        verb = "are" if several else "is"
+        text = f"{told} {verb} filled in on {rows:,} rows, nearly all of class {label!r}"
     else:
-        text = f"Whether {name!r} is empty tells the label ({skill.told()})"
+        text = f"Whether {told} {'are' if several else 'is'} empty tells the label ({skill.told()})"
+    them = "they seem" if several else "it seems"
     return Finding(
         check="missing_tells",
         severity=severity,
-        sentence=f"{text}: it seems to be filled in after the outcome is known.",
-        columns=(name,),
+        sentence=f"{text}: {them} to be filled in after the outcome is known.",
+        columns=names,
         num_rows=int((mask == 0).sum()),
         share=float((mask == 0).mean()),
         rows=tuple(int(row) for row in skills.view.positions[np.flatnonzero(mask == 0)[:5]]),
         confidence=round(min(0.95, 0.4 + skill.value / 2), 3),
         remedy=Remedy(
-            f"Leave {name!r} out, unless it is filled in before the outcome.",
-            {"columns": {name: {"role": "ignore"}}},
+            f"Leave {told} out, unless {'they are' if several else 'it is'} filled in before the "
+            "outcome.",
+            {"columns": {name: {"role": "ignore"} for name in names}},
         ),
         facts={"skill": round(skill.value, 4), "estimate": skill.estimate.to_dict()},
     )
