@@ -25,6 +25,7 @@ from loopline.audit.price import Pricing
 from loopline.audit.served import mask_findings, served_findings
 from loopline.audit.skill import Skill, Skills
 from loopline.audit.tokens import token_findings
+from loopline.audit.wide import narrowed
 from loopline.splits.leaks import LeakFinding, find_target_copies
 from loopline.splits.views import TestView, TrainView
 
@@ -65,6 +66,8 @@ def column_findings(
 ) -> list[Finding]:
     """Look for columns that give the answer away.
 
+    Of more than 1,000 features the 300 most related to the target are looked at.
+
     Args:
         view: training rows. No other label is looked at.
         pricing: how to measure.
@@ -88,6 +91,7 @@ def column_findings(
     """
     if view.num_rows == 0 or np.unique(view.target).size < 2:
         return []
+    view = narrowed(view)
     search = _Search(view, pricing or Pricing())
     found = search.copies() + search.singles() + search.pairs()
     found += mask_findings(search.evidence, search.skills, search.leaks(found))

@@ -24,6 +24,7 @@ from loopline.audit.group_names import (
     when_is_named,
     who_is_named,
 )
+from loopline.audit.wide import LOOKED_AT, WIDE
 from loopline.data.schema import Column, Schema
 
 Ints = NDArray[np.int64]
@@ -179,10 +180,18 @@ def _combined(frame: pl.DataFrame, found: Sequence[list[_Option]]) -> list[Group
 
 
 def _possible(frame: pl.DataFrame, schema: Schema) -> list[Column]:
-    """Columns that could name sources."""
+    """Columns that could name sources; of very many those that their names or roles point out."""
+    if len(schema.columns) > WIDE:
+        few = [column for column in schema.columns if column.role == "id"]
+        few += [column for column in schema.columns if who_is_named(column.name)]
+        few += list(schema.columns[:LOOKED_AT])
+        names = {column.name for column in few[:LOOKED_AT]}
+        columns = [column for column in schema.columns if column.name in names]
+    else:
+        columns = list(schema.columns)
     return [
         column
-        for column in schema.columns
+        for column in columns
         if column.role in ("feature", "id", "ignore")
         and column.type in ("number", "category")
         and column.name in frame.columns
@@ -258,6 +267,8 @@ class _Search:
             if column.role == "feature" and column.type != "text" and name in frame.columns
         ]
         self.possible = _possible(frame, schema)
+        if len(features) > WIDE:
+            features = features[:: len(features) // LOOKED_AT]
         # Doubles are alike in everything and would make every column look like a group.
         whole = (
             frame.unique(subset=features, keep="first", maintain_order=True) if features else frame

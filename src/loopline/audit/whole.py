@@ -23,6 +23,7 @@ from loopline.audit.price import Pricing
 from loopline.audit.quality import quality_findings
 from loopline.audit.shift import FEWEST_ROWS, shift_findings
 from loopline.audit.structure import Structure, find_structure, twin_findings
+from loopline.audit.wide import narrowed
 from loopline.data.duplicates.find import find_duplicates
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
@@ -147,7 +148,7 @@ def leak_findings(
         findings = column_findings(train, pricing=pricing, extra=extra, test=held_out)
     if min(train.num_rows, test.num_rows) >= FEWEST_ROWS:
         with reporter.step("compare the sides of the split"):
-            findings += shift_findings(train, test, pricing=pricing)
+            findings += shift_findings(narrowed(train), test, pricing=pricing)
     return findings
 
 

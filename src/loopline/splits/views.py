@@ -262,10 +262,16 @@ class TrainView(_View):
             DataError: there is no such column.
             LeakError: a column is not a feature.
         """
-        schema = self.schema
-        for name in names:
+        gone, features = set(names), set(self.schema.features)
+        for name in gone - features:
             self._check(name)
-            schema = schema.changed(name, role="ignore")
+        schema = replace(
+            self.schema,
+            columns=tuple(
+                replace(column, role="ignore") if column.name in gone else column
+                for column in self.schema.columns
+            ),
+        )
         shared = replace(
             self._shared, schema=schema, features=self._shared.features.select(schema.features)
         )
