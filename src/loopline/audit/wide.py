@@ -1,8 +1,8 @@
 """Wide tables: the columns worth a closer look, chosen by what each tells alone.
 
 Models of single columns, pairs and all-but-one take time in proportion to the columns, or to their
-square. A column that gives the answer away stands out alone, so of thousands only those related most
-to the target are looked at closely.
+square. A column that gives the answer away stands out alone, so of thousands only those most
+related to the target are looked at closely.
 """
 
 from __future__ import annotations
