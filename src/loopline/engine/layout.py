@@ -1,0 +1,199 @@
+"""How a model lies on processes: alone, as copies (DDP), or in shards (FSDP2).
+
+The loop asks a layout for sums across ranks and nothing else; adding a layout adds a file. Every
+layout gives the mean of the ranks' gradients, as torch's do, and the loop undoes the division: what
+it steps with is the sum over the global batch divided by its weight.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from loopline.engine.precision import Precision
+from loopline.errors import EnvironmentProblem, SettingsError
+
+Kind = Literal["auto", "single", "ddp", "fsdp"]
+TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass
+class Layout:
+    """The processes of a run, seen from one of them.
+
+    Args:
+        kind: how the model lies on them.
+        rank: this process, from 0.
+        world: number of processes.
+        device: where this process computes.
+    """
+
+    kind: Literal["single", "ddp", "fsdp"]
+    rank: int
+    world: int
+    device: torch.device
+    _model: Any = field(default=None, repr=False)
+
+    @staticmethod
+    def open(kind: Kind = "auto", device: str | None = None) -> Layout:
+        """Join the processes that were started together (by `launch` or torchrun), or stay alone.
+
+        Raises:
+            SettingsError: a layout of many processes in one process.
+            EnvironmentProblem: the device is not there.
+        """
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+        place = _device(device, local)
+        chosen = kind if kind != "auto" else ("ddp" if world > 1 else "single")
+        if chosen == "single" and world > 1:
+            raise SettingsError(
+                [f"`parallel: single` runs in one process, but {world} were started."]
+            )
+        if chosen != "single" and not dist.is_initialized():
+            if "WORLD_SIZE" not in os.environ:
+                raise SettingsError(
+                    [f"`parallel: {chosen}` needs processes: set `processes`, or use torchrun."]
+                )
+            back_end = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+            dist.init_process_group(back_end, timeout=TIMEOUT)
+        return Layout(chosen, rank, world, place)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and tells."""
+        return self.rank == 0
+
+    def place(self, model: nn.Module, precision: Precision, *, compile_blocks: bool = False) -> Any:
+        """Move a model to its device and lay it out; gives what the loop calls.
+
+        Order: weights' type, block-wise compilation, sharding.
+        """
+        model.to(device=self.device, dtype=None)
+        if precision.name == "bf16_pure":
+            model.to(torch.bfloat16)
+        blocks = list(blocks_of(model))
+        if compile_blocks:
+            for block in blocks or [model]:
+                block.compile()
+        if self.kind == "ddp":
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self._model = nn.parallel.DistributedDataParallel(
+                model, device_ids=ids, gradient_as_bucket_view=True
+            )
+        elif self.kind == "fsdp":
+            from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+            policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+            if precision.name in ("bf16", "fp16"):
+                policy = MixedPrecisionPolicy(
+                    param_dtype=precision.compute, reduce_dtype=torch.float32
+                )
+            for block in blocks:
+                fully_shard(block, mp_policy=policy)
+            self._model = fully_shard(model, mp_policy=policy)
+        else:
+            self._model = model
+        return self._model
+
+    @contextmanager
+    def gathering(self, model: Any, *, last: bool) -> Iterator[None]:
+        """Around the backward pass of one micro-batch: ranks exchange gradients at the last only."""
+        if self.kind == "ddp" and not last:
+            with model.no_sync():
+                yield
+            return
+        if self.kind == "fsdp":
+            model.set_requires_gradient_sync(last)
+        yield
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, in place, without waiting on the host."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def all_true(self, value: torch.Tensor) -> torch.Tensor:
+        """Whether a flag is true on every rank."""
+        if self.world == 1:
+            return value
+        number = value.to(torch.int32)
+        dist.all_reduce(number, op=dist.ReduceOp.MIN)
+        return number.bool()
+
+    def agree(self, word: int) -> int:
+        """The largest word of all ranks: how they decide together to stop or to save."""
+        if self.world == 1:
+            return word
+        number = torch.tensor(word, device=self.device)
+        dist.all_reduce(number, op=dist.ReduceOp.MAX)
+        return int(number)
+
+    def gather(self, value: Any) -> list[Any]:
+        """A plain value of every rank, on every rank."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        """Leave the other processes."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
+    """The repeated layers of a model: children of its longest module lists, outermost first.
+
+    >>> net = nn.Sequential(nn.Embedding(4, 2), nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]))
+    >>> len(list(blocks_of(net)))
+    3
+    """
+    lists = [
+        child
+        for child in model.modules()
+        if isinstance(child, nn.ModuleList | nn.Sequential) and child is not model and len(child) > 1
+    ]
+    inner = {id(part) for child in lists for part in child.modules() if part is not child}
+    for child in lists:
+        if id(child) in inner or len({type(part) for part in child}) != 1:
+            continue
+        yield from child
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """The module inside a DDP wrapper, or the module itself."""
+    inner: nn.Module = model.module if hasattr(model, "module") and _is_wrapper(model) else model
+    return inner
+
+
+def _is_wrapper(model: Any) -> bool:
+    return isinstance(model, nn.parallel.DistributedDataParallel)
+
+
+def _device(name: str | None, local: int) -> torch.device:
+    wanted = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise EnvironmentProblem(
+                "`device: cuda` was asked for, but torch sees no GPU here. Leave it out to use "
+                "the CPU."
+            )
+        place = torch.device("cuda", local if wanted == "cuda" else int(wanted.split(":")[1]))
+        torch.cuda.set_device(place)
+        return place
+    return torch.device(wanted)
