@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
@@ -33,6 +34,7 @@ from loopline.errors import EnvironmentProblem, IntegrityError
 FORMAT = 1
 MANIFEST = "manifest.json"
 LATEST = "latest"
+BEST = "best"
 Box = tuple[tuple[int, ...], tuple[int, ...]]
 """Where a piece lies in its tensor: offsets and shape."""
 
@@ -53,9 +55,10 @@ class Checkpoints:
     world: int = 1
     keep: int = 2
     _pool: ThreadPoolExecutor = field(init=False, repr=False)
-    _waiting: list[tuple[str, Future[None], dict[str, Any]]] = field(
+    _waiting: list[tuple[str, Path, Future[None], dict[str, Any]]] = field(
         default_factory=list, repr=False
     )
+    _saves: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,8 @@ class Checkpoints:
         """Copy this rank's pieces now, and write them while training goes on.
 
         Args:
-            name: of the checkpoint, the same on all ranks.
+            name: of the checkpoint, ``kind-number``, the same on all ranks. Of the kind "best" the
+                newest is kept; of the others the newest `keep`.
             tensors: whole tensors (written by rank 0) or sharded ones, by name.
             facts: plain data for the manifest, the same on all ranks.
 
@@ -81,27 +85,36 @@ class Checkpoints:
                 continue
             pieces[label] = _here(tensor).to("cpu", copy=True).contiguous()
             places[label] = {"offsets": box[0], "shape": box[1], "whole": tuple(tensor.shape)}
-        future = self._pool.submit(self._write, name, pieces, places)
-        self._waiting.append((name, future, facts))
+        self._saves += 1
+        part = self.folder / f".{name}.{self._saves}.part"
+        future = self._pool.submit(self._write, part, pieces, places)
+        self._waiting.append((name, part, future, facts))
 
     def settle(self) -> None:
         """Wait for what is being written, and commit it."""
         while self._waiting:
-            name, future, facts = self._waiting.pop(0)
+            name, part, future, facts = self._waiting.pop(0)
             try:
                 future.result()
-            except OSError as problem:
+            except (OSError, SafetensorError) as problem:
                 raise EnvironmentProblem(
                     f"The checkpoint {name} could not be written to {self.folder}: {problem}. "
                     "The last good one is untouched; make room and run again."
                 ) from problem
             if self.rank == 0:
-                self._commit(name, facts)
+                self._commit(name, part, facts)
 
     def poll(self) -> None:
         """Commit what has been written meanwhile; never waits."""
-        if self._waiting and self._waiting[0][1].done() and self._all_there(self._waiting[0][0]):
-            self.settle()
+        if self._waiting:
+            _, part, future, _ = self._waiting[0]
+            if future.done() and (self.rank != 0 or self._all_there(part)):
+                self.settle()
+
+    def sweep(self) -> None:
+        """Remove what an interrupted save has left; on one rank, before anything is written."""
+        for path in self.folder.glob(".*.part"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Wait for everything and stop the writer."""
@@ -110,11 +123,7 @@ class Checkpoints:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def _part(self, name: str) -> Path:
-        return self.folder / f".{name}.part"
-
-    def _write(self, name: str, pieces: dict[str, torch.Tensor], places: dict[str, Any]) -> None:
-        part = self._part(name)
+    def _write(self, part: Path, pieces: dict[str, torch.Tensor], places: dict[str, Any]) -> None:
         part.mkdir(parents=True, exist_ok=True)
         file = part / f"rank-{self.rank:05d}.safetensors"
         save_file(pieces, file)
@@ -126,16 +135,12 @@ class Checkpoints:
         _sync(scratch)
         scratch.rename(note)
 
-    def _all_there(self, name: str) -> bool:
-        part = self._part(name)
+    def _all_there(self, part: Path) -> bool:
         return all((part / f"rank-{rank:05d}.json").exists() for rank in range(self.world))
 
-    def _commit(self, name: str, facts: dict[str, Any]) -> None:
-        import time
-
-        part = self._part(name)
+    def _commit(self, name: str, part: Path, facts: dict[str, Any]) -> None:
         began = time.monotonic()
-        while not self._all_there(name):
+        while not self._all_there(part):
             if time.monotonic() - began > 600:
                 raise EnvironmentProblem(
                     f"The checkpoint {name} was not finished by all {self.world} processes within "
@@ -154,22 +159,34 @@ class Checkpoints:
         _sync(manifest)
         _sync(part)
         final = self.folder / name
-        if final.exists():
-            shutil.rmtree(final)
+        old = part.with_suffix(".old.part")
+        if final.exists():  # a damaged one, or one of a run that went back behind it
+            final.rename(old)
         part.rename(final)
         _sync(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+        self._point_to(name)
+        self._forget()
+
+    def _point_to(self, name: str) -> None:
+        if name.startswith(BEST):
+            return
         scratch = self.folder / f".{LATEST}"
         scratch.write_text(name, encoding="utf-8")
         _sync(scratch)
         scratch.rename(self.folder / LATEST)
         _sync(self.folder)
-        self._forget(name)
 
-    def _forget(self, newest: str) -> None:
-        kept = {newest, *self.names()[-self.keep :]}
-        for name in self.names():
-            if name not in kept and not name.startswith("best"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+    def _forget(self) -> None:
+        best = [name for name in self.names() if name.startswith(BEST)]
+        others = [name for name in self.names() if not name.startswith(BEST)]
+        for name in best[:-1] + others[: -self.keep]:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def best(self) -> Saved | None:
+        """The best checkpoint, proved; None where none was kept."""
+        names = [name for name in self.names() if name.startswith(BEST)]
+        return self.open(names[-1]) if names else None
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -183,9 +200,9 @@ class Checkpoints:
 
     def newest(self) -> tuple[Saved | None, list[str]]:
         """The newest checkpoint whose every byte is as written, and what was refused on the way."""
-        refused = []
+        refused: list[str] = []
         latest = self.folder / LATEST
-        names = [name for name in self.names() if not name.startswith("best")]
+        names = [name for name in self.names() if not name.startswith(BEST)]
         if latest.exists():
             first = latest.read_text(encoding="utf-8").strip()
             names = [name for name in names if name != first] + [first] * (first in names)
@@ -196,8 +213,8 @@ class Checkpoints:
                 refused.append(str(problem))
         return None, refused
 
-    def open(self, name: str) -> Saved:
-        """Read and prove one checkpoint.
+    def open(self, name: str, *, prove: bool = True) -> Saved:
+        """Read one checkpoint and prove its bytes, unless another process has done so just now.
 
         Raises:
             IntegrityError: a byte of it is not as written; the message names the file.
@@ -215,6 +232,8 @@ class Checkpoints:
                 f"{folder} has format {data['format']}; this version reads up to {FORMAT}."
             )
         for file, note in data["parts"].items():
+            if not prove:
+                break
             path = folder / file
             if not path.exists() or path.stat().st_size != note["size"]:
                 raise IntegrityError(f"{path} is missing or has another length than when written.")
@@ -257,7 +276,9 @@ class Saved:
             for name, place in note["places"].items():
                 box = (tuple(place["offsets"]), tuple(place["shape"]))
                 pieces.setdefault(name, []).append((file, box, tuple(place["whole"])))
-        files = {name: safe_open(self.folder / name, "pt") for name in self.data["parts"]}
+        files: dict[str, Any] = {
+            name: safe_open(self.folder / name, "pt") for name in self.data["parts"]
+        }
         for name, tensor in tensors.items():
             if name not in pieces:
                 raise IntegrityError(f"{self.folder} holds no tensor {name!r}; the model differs.")
@@ -302,10 +323,8 @@ def box_of(tensor: torch.Tensor, rank: int, *, every: bool = False) -> Box | Non
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
     mesh = tensor.device_mesh
-    shape, offsets = compute_local_shape_and_global_offset(
-        tensor.shape, mesh, tensor.placements
-    )
-    coordinate = mesh.get_coordinate() or []
+    shape, offsets = compute_local_shape_and_global_offset(tensor.shape, mesh, tensor.placements)
+    coordinate: Any = mesh.get_coordinate() or []
     copy = any(
         where and place.is_replicate()
         for where, place in zip(coordinate, tensor.placements, strict=True)

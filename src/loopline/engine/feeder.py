@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from loopline.engine.layout import Layout
 from loopline.engine.order import DataOrder, micro_batches, rank_slice
 from loopline.engine.task import Batch, Task
 
 Ints = NDArray[np.int64]
+StepBatch = tuple[Batch, float]
+"""A micro-batch and 1, or 0 where it only stands in so that all ranks compute equally often."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class StepRows:
 
     Args:
         step: which step.
-        parts: row numbers of each micro-batch.
+        parts: row numbers of each micro-batch; empty where this rank has fewer than others.
         epochs: their epochs.
     """
 
@@ -34,13 +38,11 @@ class StepRows:
     epochs: list[Ints]
 
 
-def step_rows(
-    order: DataOrder, step: int, rank: int, world: int, micro: int
-) -> StepRows:
+def step_rows(order: DataOrder, step: int, rank: int, world: int, micro: int) -> StepRows:
     """What one rank computes in one step; the number of micro-batches is the same on all ranks."""
     rows, epochs = order.batch(step)
     mine, when = rank_slice(rows, rank, world), rank_slice(epochs, rank, world)
-    count = -(-(-(-rows.size // world)) // micro)
+    count = math.ceil(math.ceil(rows.size / world) / micro)
     places = micro_batches(mine, count, order.lengths)
     return StepRows(step, [mine[place] for place in places], [when[place] for place in places])
 
@@ -51,9 +53,7 @@ class Feeder:
     Args:
         task: makes the tensors of rows.
         order: which rows.
-        rank: of this process.
-        world: number of processes.
-        device: where the tensors go.
+        layout: which process this is, and where the tensors go.
         micro: rows of a micro-batch at most.
         threads: how many threads make batches.
         ahead: how many steps to be ahead.
@@ -63,23 +63,20 @@ class Feeder:
         self,
         task: Task,
         order: DataOrder,
-        rank: int,
-        world: int,
-        device: torch.device,
+        layout: Layout,
         micro: int,
         *,
         threads: int = 2,
         ahead: int = 2,
     ) -> None:
-        self._task, self._order = task, order
-        self._rank, self._world, self._micro = rank, world, micro
-        self._device, self._ahead = device, ahead
+        self._task, self._order, self._layout = task, order, layout
+        self._micro, self._ahead = micro, ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feeder")
         self.waited = 0.0
 
-    def steps(self, start: int, end: int) -> Iterator[tuple[StepRows, Iterator[Batch]]]:
+    def steps(self, start: int, end: int) -> Iterator[tuple[StepRows, Iterator[StepBatch]]]:
         """The rows and batches of steps `start` to `end` - 1."""
-        queue: deque[tuple[StepRows, list[Future[Batch]]]] = deque()
+        queue: deque[tuple[StepRows, list[Future[StepBatch]]]] = deque()
         coming = iter(range(start, end))
         for step in range(start, end):
             while len(queue) <= self._ahead:
@@ -95,26 +92,31 @@ class Feeder:
         """Stop the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, step: int) -> tuple[StepRows, list[Future[Batch]]]:
-        rows = step_rows(self._order, step, self._rank, self._world, self._micro)
+    def _submit(self, step: int) -> tuple[StepRows, list[Future[StepBatch]]]:
+        layout = self._layout
+        rows = step_rows(self._order, step, layout.rank, layout.world, self._micro)
+        pairs = list(zip(rows.parts, rows.epochs, strict=True))
+        part, when = pairs[0]  # the largest: each rank has at least one row
+        stand_in = (part[:1], when[:1], 0.0)
         made = [
-            self._pool.submit(self._made, part, epochs)
-            for part, epochs in zip(rows.parts, rows.epochs, strict=True)
+            self._pool.submit(self._made, *((part, when, 1.0) if part.size else stand_in))
+            for part, when in pairs
         ]
         return rows, made
 
-    def _made(self, rows: Ints, epochs: Ints) -> Batch:
+    def _made(self, rows: Ints, epochs: Ints, share: float) -> StepBatch:
         batch = self._task.batch(rows, epochs, train=True)
-        if self._device.type == "cuda":
-            return {key: _pinned(value) for key, value in batch.items()}
-        return batch
+        if self._layout.device.type == "cuda":
+            batch = {key: _pinned(value) for key, value in batch.items()}
+        return batch, share
 
-    def _ready(self, futures: list[Future[Batch]]) -> Iterator[Batch]:
+    def _ready(self, futures: list[Future[StepBatch]]) -> Iterator[StepBatch]:
         for future in futures:
+            self._layout.beat("waiting for its batch")
             began = time.perf_counter()
-            batch = future.result()
+            batch, share = future.result()
             self.waited += time.perf_counter() - began
-            yield to_device(batch, self._device)
+            yield to_device(batch, self._layout.device), share
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

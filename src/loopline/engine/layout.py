@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from loopline.engine.precision import Precision
+from loopline.engine.watch import Watch, report_errors
 from loopline.errors import EnvironmentProblem, SettingsError
 
 Kind = Literal["auto", "single", "ddp", "fsdp"]
@@ -40,7 +43,7 @@ class Layout:
     rank: int
     world: int
     device: torch.device
-    _model: Any = field(default=None, repr=False)
+    watch: Watch | None = field(default=None, repr=False)
 
     @staticmethod
     def open(kind: Kind = "auto", device: str | None = None) -> Layout:
@@ -65,31 +68,43 @@ class Layout:
                 )
             back_end = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
             dist.init_process_group(back_end, timeout=TIMEOUT)
-        return Layout(chosen, rank, world, place)
+        watch = None
+        if chosen != "single" and world > 1:
+            report_errors()
+            watch = Watch.join(rank, world, patient=place.type == "cuda")
+        return Layout(chosen, rank, world, place, watch)
 
     @property
     def leads(self) -> bool:
         """Whether this process writes and tells."""
         return self.rank == 0
 
-    def place(self, model: nn.Module, precision: Precision, *, compile_blocks: bool = False) -> Any:
+    def place(
+        self,
+        model: nn.Module,
+        precision: Precision,
+        *,
+        compile_blocks: bool = False,
+        recompute: bool = False,
+    ) -> Any:
         """Move a model to its device and lay it out; gives what the loop calls.
 
-        Order: weights' type, block-wise compilation, sharding.
+        Order: weights' type, recomputation, block-wise compilation, sharding.
         """
-        model.to(device=self.device, dtype=None)
-        if precision.name == "bf16_pure":
-            model.to(torch.bfloat16)
+        model.to(device=self.device, dtype=precision.weights)
         blocks = list(blocks_of(model))
+        if recompute:
+            for block in blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compile_blocks:
             for block in blocks or [model]:
                 block.compile()
         if self.kind == "ddp":
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self._model = nn.parallel.DistributedDataParallel(
+            return nn.parallel.DistributedDataParallel(
                 model, device_ids=ids, gradient_as_bucket_view=True
             )
-        elif self.kind == "fsdp":
+        if self.kind == "fsdp":
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
             policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
@@ -99,14 +114,12 @@ class Layout:
                 )
             for block in blocks:
                 fully_shard(block, mp_policy=policy)
-            self._model = fully_shard(model, mp_policy=policy)
-        else:
-            self._model = model
-        return self._model
+            return fully_shard(model, mp_policy=policy)
+        return model
 
     @contextmanager
     def gathering(self, model: Any, *, last: bool) -> Iterator[None]:
-        """Around the backward pass of one micro-batch: ranks exchange gradients at the last only."""
+        """Around one micro-batch: ranks exchange gradients at the last one only."""
         if self.kind == "ddp" and not last:
             with model.no_sync():
                 yield
@@ -145,6 +158,20 @@ class Layout:
         dist.all_gather_object(found, value)
         return found
 
+    def beat(self, phase: str, step: int | None = None) -> None:
+        """Tell the watch that this process has come to a phase of a step; every rank alike."""
+        if self.watch is not None:
+            self.watch.beat(phase, step)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While inside, a process that dies or stands still is named and the run ends."""
+        if self.watch is None:
+            yield
+            return
+        with self.watch:
+            yield
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
@@ -166,7 +193,9 @@ def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
     lists = [
         child
         for child in model.modules()
-        if isinstance(child, nn.ModuleList | nn.Sequential) and child is not model and len(child) > 1
+        if child is not model
+        and isinstance(child, nn.ModuleList | nn.Sequential)
+        and len(child) > 1
     ]
     inner = {id(part) for child in lists for part in child.modules() if part is not child}
     for child in lists:

@@ -87,10 +87,18 @@ class Optimizer:
                 group["lr"] = base * factor
         return self.settings.lr * factor
 
-    def step(self) -> None:
-        """Update the parameters."""
+    def step(self, good: torch.Tensor) -> None:
+        """Update the parameters where the flag, a tensor on their device, is true.
+
+        AdamW and SGD read the flag on the device; Muon makes the host wait for it.
+        """
         for part in self.parts:
-            part.step()
+            if getattr(part, "_step_supports_amp_scaling", False):
+                part.grad_scale = None  # type: ignore[attr-defined]
+                part.found_inf = (~good).float()  # type: ignore[attr-defined]
+                part.step()
+            elif bool(good):
+                part.step()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -141,10 +149,10 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     parts: list[torch.optim.Optimizer] = []
     if muon:
         parts.append(torch.optim.Muon(muon, momentum=settings.momentum))
+    fused = all(value.device.type in ("cuda", "cpu") for _, value in named)
     if plain and settings.name == "sgd":
-        parts.append(torch.optim.SGD(plain, momentum=settings.momentum))
+        parts.append(torch.optim.SGD(plain, momentum=settings.momentum, fused=fused))
     elif plain:
-        fused = all(value.device.type in ("cuda", "cpu") for _, value in named)
         parts.append(torch.optim.AdamW(plain, betas=settings.betas, fused=fused))
     return Optimizer(parts, settings)
 

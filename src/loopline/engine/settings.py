@@ -31,6 +31,8 @@ class TrainSettings:
         save_seconds: also save when so much time has gone by; None for never.
         keep: committed checkpoints to keep.
         compile: whether to compile the model's blocks.
+        recompute: whether blocks forget what they computed and compute it again on the way back,
+            which costs a third more time and leaves one block's activations in memory.
         deterministic: whether to use only kernels that give equal bits each time.
         threads: threads that make batches.
         max_skipped: steps in a row whose gradients are not finite before the run stops (only FP16
@@ -52,6 +54,7 @@ class TrainSettings:
     save_seconds: float | None = None
     keep: int = 2
     compile: bool = False
+    recompute: bool = False
     deterministic: bool = False
     threads: int = 2
     max_skipped: int = 50
@@ -70,8 +73,13 @@ class TrainSettings:
             raise SettingsError(problems)
 
     def identity(self) -> dict[str, Any]:
-        """What the numbers depend on, as plain data: not how a batch is cut, nor where it is kept."""
+        """What the numbers depend on, as plain data: not how a batch is cut or kept."""
         data = asdict(self)
-        for name in ("micro_batch", "save_every", "save_seconds", "keep", "threads", "compile"):
+        for name in _FREE:
             del data[name]
         return data
+
+
+_FREE = (
+    "micro_batch", "save_every", "save_seconds", "keep", "threads", "compile", "recompute",
+)  # fmt: skip

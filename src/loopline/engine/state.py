@@ -19,7 +19,8 @@ class TrainState:
         best_step: the step after which it was reached.
         bad_evaluations: evaluations since then.
         skipped: steps left out because a gradient was not finite.
-        extra: what events keep (an average of losses, say); plain data.
+        bad_in_a_row: how many of them came last, without a good one between.
+        extra: what events keep, by their names; plain data.
     """
 
     step: int = 0
@@ -29,6 +30,7 @@ class TrainState:
     best_step: int = 0
     bad_evaluations: int = 0
     skipped: int = 0
+    bad_in_a_row: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     def epoch(self, num_rows: int) -> int:

@@ -18,47 +18,36 @@ from torch.distributed.checkpoint.state_dict import (
 from loopline.engine.checkpoint import Saved, flat
 
 if TYPE_CHECKING:
-    from loopline.engine.loop import Run
+    from loopline.engine.run import Run
 
 _FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
 
 def run_tensors(run: Run) -> dict[str, torch.Tensor]:
     """Weights, optimizer and what events keep, by name; sharded tensors stay sharded."""
-    found: dict[str, torch.Tensor] = {}
     parts: dict[str, Any] = {
         "model": get_model_state_dict(run.model),
         "optimizer": get_optimizer_state_dict(run.model, run.optimizer.parts, options=_FLAT),
-        "event": {event.name: event.state_dict() for event in run.events},
+        "event": {event.name: event.tensors() for event in run.events},
     }
-    for name, value in flat(parts):
-        if isinstance(value, torch.Tensor):
-            found[name] = value
-    return found
+    return {name: value for name, value in flat(parts) if isinstance(value, torch.Tensor)}
 
 
 def load_run(run: Run, saved: Saved) -> None:
     """Fill a run with what a checkpoint holds."""
     for part in run.optimizer.parts:
         _fill_optimizer(part)
-    weights = get_model_state_dict(run.model)
+    weights: dict[str, Any] = get_model_state_dict(run.model)
     saved.load_into({f"model.{name}": value for name, value in weights.items()})
     set_model_state_dict(run.model, weights)
-    states = get_optimizer_state_dict(run.model, run.optimizer.parts, options=_FLAT)
+    states: dict[str, Any] = get_optimizer_state_dict(run.model, run.optimizer.parts, options=_FLAT)
     tensors = {name: value for name, value in states.items() if isinstance(value, torch.Tensor)}
     saved.load_into({f"optimizer.{name}": value for name, value in tensors.items()})
     set_optimizer_state_dict(run.model, run.optimizer.parts, states, options=_FLAT)
     known = saved.names()
     for event in run.events:
-        event.started(run)
-        state = {
-            name: value
-            for name, value in event.state_dict().items()
-            if isinstance(value, torch.Tensor) and f"event.{event.name}.{name}" in known
-        }
-        saved.load_into({f"event.{event.name}.{name}": value for name, value in state.items()})
-        if state:
-            event.load_state_dict(state)
+        named = {f"event.{event.name}.{name}": value for name, value in event.tensors().items()}
+        saved.load_into({name: value for name, value in named.items() if name in known})
 
 
 def _fill_optimizer(part: torch.optim.Optimizer) -> None:
@@ -85,7 +74,7 @@ def _fill_optimizer(part: torch.optim.Optimizer) -> None:
 def save_weights(run: Run, path: Path) -> None:
     """Write the model's whole weights as safetensors, on the leading rank."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(run.model, options=options)
+    weights: dict[str, Any] = get_model_state_dict(run.model, options=options)
     if run.layout.leads:
         save_file({name: value.contiguous() for name, value in weights.items()}, path)
     run.layout.barrier()
