@@ -92,6 +92,9 @@ class Layout:
         Order: weights' type, recomputation, block-wise compilation, sharding.
         """
         model.to(device=self.device, dtype=precision.weights)
+        if precision.weights != torch.float32:
+            hook = partial(_cast, precision.weights)
+            model.register_forward_pre_hook(hook, with_kwargs=True)
         blocks = list(blocks_of(model))
         if recompute:
             for block in blocks:
@@ -208,6 +211,17 @@ def unwrapped(model: Any) -> nn.Module:
     """The module inside a DDP wrapper, or the module itself."""
     inner: nn.Module = model.module if hasattr(model, "module") and _is_wrapper(model) else model
     return inner
+
+
+def _cast(kind: torch.dtype, model: nn.Module, values: Any, named: Any) -> tuple[Any, Any]:
+    """Give the model its inputs in the type of its weights."""
+    del model
+
+    def cast(value: Any) -> Any:
+        real = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.to(kind) if real else value
+
+    return tuple(map(cast, values)), {name: cast(value) for name, value in named.items()}
 
 
 def _is_wrapper(model: Any) -> bool:

@@ -151,7 +151,11 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
         parts.append(torch.optim.Muon(muon, momentum=settings.momentum))
     fused = all(value.device.type in ("cuda", "cpu") for _, value in named)
     if plain and settings.name == "sgd":
-        parts.append(torch.optim.SGD(plain, momentum=settings.momentum, fused=fused))
+        part = torch.optim.SGD(plain, momentum=settings.momentum, fused=fused)
+        for value in (value for group in plain for value in group["params"]):
+            # torch's fused kernel leaves it uninitialised when the first step is left out
+            part.state[value]["momentum_buffer"] = torch.zeros_like(value)
+        parts.append(part)
     elif plain:
         parts.append(torch.optim.AdamW(plain, betas=settings.betas, fused=fused))
     return Optimizer(parts, settings)

@@ -89,7 +89,10 @@ class Run:
         """What a checkpoint carries beside tensors."""
         return {
             "state": self.state.to_dict(),
-            "history": list(self.history),
+            "history": [
+                {name: value if math.isfinite(value) else None for name, value in entry.items()}
+                for entry in self.history
+            ],
             "settings": value_digest(self.settings.identity()),
             "digests": dict(self.digests),
             "layout": {"kind": self.layout.kind, "world": self.layout.world},
@@ -140,7 +143,10 @@ class Run:
             )
         load_run(self, saved)
         self.state = TrainState.from_dict(facts["state"])
-        self.history = [dict(entry) for entry in facts["history"]]
+        self.history = [
+            {name: math.nan if value is None else value for name, value in entry.items()}
+            for entry in facts["history"]
+        ]
         if self.scale is not None and facts["scale"]:
             self.scale.load_state_dict(facts["scale"])
         return True
