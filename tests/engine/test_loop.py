@@ -120,7 +120,9 @@ def test_other_settings_and_other_data_are_refused(tmp_path: Path) -> None:
     train(prepare(Points(), net(), _settings(), folder=tmp_path, events=[StopAt(4)], digests=made))
     with pytest.raises(SettingsError, match=r"with other settings .* Use another folder"):
         train(prepare(Points(), net(), _settings(seed=1), folder=tmp_path, digests=made))
-    with pytest.raises(SettingsError, match=r"with other data .then aaaaaaaaaaaa, now bbbbbbbbbbbb"):
+    with pytest.raises(
+        SettingsError, match=r"with other data .then aaaaaaaaaaaa, now bbbbbbbbbbbb"
+    ):
         train(prepare(Points(), net(), _settings(), folder=tmp_path, digests={"data": "b" * 64}))
     other = _settings(micro_batch=2, save_every=5, keep=1, threads=1)
     assert train(prepare(Points(), net(), other, folder=tmp_path, digests=made)).state.step == 20

@@ -106,7 +106,7 @@ def test_wrong_settings_are_told_together() -> None:
 
 
 def test_a_first_step_that_is_left_out_leaves_no_garbage() -> None:
-    """After an overflow in the very first step SGD's momentum is zero, and the next step is right."""
+    """After an overflow in the very first step SGD's momentum is zero, the next step right."""
     model = net()
     optimizer = make_optimizer(model, OptimizerSettings("sgd", lr=1.0, weight_decay=0.0))
     before = model.head.bias.detach().clone()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,7 @@ class RateAdvice:
     Args:
         rates: the learning rates that were tried, rising.
         losses: the batch's loss at each, before the step with it.
-        smooth: the same, smoothed.
+        smooth: the same, each the median of its neighbours within a twentieth of the steps.
         suggested: the rate where the smoothed loss fell fastest.
         limit: the rate where it began to rise for good; never train above it.
     """
@@ -78,9 +79,7 @@ class BatchAdvice:
         return asdict(self)
 
 
-def find_lr(
-    run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100, smoothing: float = 0.9
-) -> RateAdvice:
+def find_lr(run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100) -> RateAdvice:
     """Try learning rates from low to high and say which one to take.
 
     The run is left as it was, bit for bit: weights, optimizer, random numbers, data order.
@@ -90,7 +89,6 @@ def find_lr(
         low: first learning rate, > 0.
         high: last learning rate, > `low`.
         steps: how many, at least 10.
-        smoothing: share of the old loss that the smoothed one keeps, in [0, 1).
 
     Raises:
         SettingsError: numbers out of these ranges.
@@ -103,8 +101,8 @@ def find_lr(
         problems.append(f"A range test needs at least 10 steps, got {steps}.")
     if problems:
         raise SettingsError(problems)
-    rates, losses, smooth = [], [], []
-    kept = 0.0
+    rates: list[float] = []
+    losses: list[float] = []
     with untouched(run):
         for number, (step, batches, count) in enumerate(_steps(run, steps)):
             rate = low * (high / low) ** (number / (steps - 1))
@@ -116,24 +114,24 @@ def find_lr(
             loss = float(totals[0] / totals[1])
             if not math.isfinite(loss):
                 break
-            kept = smoothing * kept + (1.0 - smoothing) * loss
             rates.append(rate)
             losses.append(loss)
-            smooth.append(kept / (1.0 - smoothing ** (number + 1)))
-            if number > 10 and smooth[-1] > 4.0 * min(smooth):
+            if number > 10 and median(losses[-3:]) > 4.0 * min(losses):
                 break
-    return _rate_advice(rates, losses, smooth)
+    return _rate_advice(rates, losses, max(1, steps // 20))
 
 
-def _rate_advice(rates: list[float], losses: list[float], smooth: list[float]) -> RateAdvice:
+def _rate_advice(rates: list[float], losses: list[float], reach: int) -> RateAdvice:
     if len(rates) < 3:
         raise DataError(
             "The range test saw no three finite losses, even at the lowest learning rates. Look at "
             "the rows and the model's first weights."
         )
-    lowest = min(range(len(smooth)), key=smooth.__getitem__)
-    reach = max(1, len(smooth) // 20)
-    first = min(max(reach, len(smooth) // 10), len(smooth) - 1 - reach)  # the start is noise
+    places = range(len(losses))
+    smooth = [median(losses[max(0, place - reach) : place + reach + 1]) for place in places]
+    lowest = min(places, key=smooth.__getitem__)
+    reach = min(reach, (len(smooth) - 1) // 2)
+    first = min(reach, len(smooth) - 1 - reach)
     inner = range(first, max(first + 1, min(lowest, len(smooth) - reach)))
     steepest = min(inner, key=lambda place: smooth[place + reach] - smooth[place - reach])
     return RateAdvice(rates, losses, smooth, rates[steepest], rates[lowest])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -83,7 +84,8 @@ def _told(failures: Mapping[int, Any], processes: int, verdict: str) -> Loopline
     if verdict:
         return EnvironmentProblem(verdict)
     found = {rank: failures[rank] for rank in sorted(failures)}
-    killed = [rank for rank, failure in found.items() if failure.exitcode < 0]
+    ended = signal.SIGTERM  # torch's launcher ends the others with it
+    killed = [rank for rank, one in found.items() if one.exitcode < 0 and one.exitcode != -ended]
     if not killed:
         for failure in found.values():
             name, _, rest = _text(failure).partition(": ")

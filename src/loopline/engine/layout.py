@@ -131,6 +131,15 @@ class Layout:
             model.set_requires_gradient_sync(last)
         yield
 
+    def settle(self, model: nn.Module) -> None:
+        """After a forward pass without a backward one: let each rank hold its shards again."""
+        if self.kind == "fsdp":
+            from torch.distributed.fsdp import FSDPModule
+
+            for part in model.modules():
+                if isinstance(part, FSDPModule):
+                    part.reshard()
+
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, in place, without waiting on the host."""
         if self.world > 1:

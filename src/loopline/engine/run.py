@@ -219,6 +219,7 @@ class Run:
             if rows.size:
                 said.append(part.float().cpu().numpy())
         self.model.train()
+        self.layout.settle(self.model)
         parts = self.layout.gather(np.concatenate(said) if said else None)
         return np.concatenate([part for part in parts if part is not None])
 

@@ -151,6 +151,7 @@ class Watch:
         """Be judged from now on."""
         self._judged = True
         if self._thread is None:
+            self._tell(0, "")  # at once: who stops in the first second has said something
             self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
             self._thread.start()
         return self
