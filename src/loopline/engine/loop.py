@@ -70,8 +70,8 @@ def _step(run: Run, step: int, batches: Iterator[StepBatch], count: int) -> None
     run.tell("before_step")
     with out_of_memory(run):
         totals = run.forward_backward(batches, count)
-    wishes = [float(run.wish_stop), float(_due(run))]
-    sums = torch.cat([totals, totals.new_tensor(wishes)])
+    wishes = [totals.new_full((1,), float(wish)) for wish in (run.wish_stop, _due(run))]
+    sums = torch.cat([totals, *wishes])
     run.totals = run.layout.sum(sums)[:2]
     run.tell("after_backward")
     norm, finite = run.rescale(run.totals)

@@ -84,7 +84,7 @@ def verdict(beats: list[Beat], now: float, seconds: float) -> str:
         if beat.said >= 0 and now - beat.heard > seconds:
             return (
                 f"Process {rank} of {len(beats)} has given no sign of life for "
-                f"{now - beat.heard:.0f} s, last in {beat.phase or 'its start'} of step "
+                f"{now - beat.heard:.0f} s, last in {beat.phase or 'the beginning'} of step "
                 f"{beat.step:,}."
             )
     if min(beat.moves for beat in beats) < 0:
