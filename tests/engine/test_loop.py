@@ -234,6 +234,23 @@ MOMENTS = {
 }  # fmt: skip
 
 
+def test_the_host_hears_of_a_step_one_step_later_unless_it_saves() -> None:
+    """After step k it knows of step k - 1; counters are whole wherever something is saved."""
+    heard: list[int | None] = []
+
+    class Ear(Event):
+        name = "ear"
+
+        def after_step(self, run: Run) -> None:
+            heard.append(None if run.packet is None else run.packet.step)
+
+    run = prepare(Points(30), net(), _settings(steps=5, save_every=100), events=[Ear()])
+    train(run)
+    assert heard == [None, 0, 1, 2, 3]
+    assert run.packet is not None
+    assert run.packet.step == 4
+
+
 class Scores(Points):
     """Evaluations that are told in advance."""
 

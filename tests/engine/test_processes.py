@@ -71,6 +71,8 @@ def go(tmp_path: Path) -> Go:
                 [WORKER, str(file)], processes,
                 environment={"PYTHONPATH": PATH, "LOOPLINE_HANG_SECONDS": "4"},
             )  # fmt: skip
+        if wanted.get("find"):
+            return dict(json.loads((out / "told.json").read_text()))
         if wanted.get("parity"):
             return {"parity": json.loads((out / "parity.json").read_text())}
         return _read(out)
@@ -172,6 +174,29 @@ def test_fp16_overflow_on_one_rank_is_left_out_on_both(go: Go) -> None:
         assert all(torch.isfinite(value).all() for value in found["weights"].values())
 
 
+def test_advice_is_the_same_on_any_layout(go: Go) -> None:
+    """Losses of the range test and the noise scale agree with one process, and no weight moves."""
+    settings = {"batch_size": 6, "micro_batch": None}
+    alone = go("single", 1, find=True, settings=settings)
+    for kind in ("ddp", "fsdp"):
+        found = go(kind, 2, find=True, settings=settings)
+        assert found["same"]
+        assert found["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        # parts hold other rows on two processes, so only the larger batch's share is the same
+        assert found["signal"] + found["noise"] / 6 == pytest.approx(
+            alone["signal"] + alone["noise"] / 6, rel=1e-3
+        )
+
+
+def test_all_processes_take_the_micro_batch_of_the_one_with_least_room(go: Go) -> None:
+    """Where rank 1 holds two rows and rank 0 nine, both take two, and the weights are the same."""
+    settings = {"batch_size": 12, "micro_batch": None, "steps": 5}
+    plain = go("ddp", 2, "plain", settings=settings)
+    found = go("ddp", 2, "limited", settings=settings, limited=[9, 2])
+    assert (plain["state"]["micro"], found["state"]["micro"]) == (6, 2)
+    assert gap(found["weights"], plain["weights"]) < 1e-6
+
+
 def test_dropout_differs_between_ranks_and_not_between_runs(go: Go) -> None:
     """With dropout two runs are bit-equal, and another seed is not."""
     first, second = (go("ddp", 2, name, dropout=0.5, settings={"steps": 3}) for name in "ab")
@@ -202,6 +227,15 @@ def test_the_same_script_runs_under_torchrun(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(file)], check=True, env=environment, capture_output=True)
     assert _read(tmp_path)["state"]["step"] == 14
+
+
+def test_a_thread_may_launch(go: Go) -> None:
+    """Outside the main thread processes are started and watched as well."""
+    found: list[Result] = []
+    thread = threading.Thread(target=lambda: found.append(go("ddp", 2, settings={"steps": 2})))
+    thread.start()
+    thread.join()
+    assert found[0]["state"]["step"] == 2
 
 
 def test_no_process_is_refused() -> None:

@@ -14,6 +14,7 @@ import torch
 from tests.engine.nets import Points, net
 
 from loopline.engine.events import Average, EarlyStop, Event
+from loopline.engine.find import find_batch, find_lr
 from loopline.engine.layout import Layout
 from loopline.engine.loop import rows_of, train
 from loopline.engine.optimizer import OptimizerSettings
@@ -62,6 +63,21 @@ def act(what: str) -> None:
         os.kill(os.getppid(), signal.SIGTERM)
 
 
+class Limited(Points):
+    """Runs out of memory where a micro-batch has too many rows for this process."""
+
+    limited = True
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def loss(self, model: Any, batch: Any) -> tuple[Any, Any]:
+        if len(batch["rows"]) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().loss(model, batch)
+
+
 class OneInf(Points):
     """On the last rank the loss of one row is far too large for FP16, early on."""
 
@@ -94,10 +110,24 @@ def main() -> None:
             (out / "parity.json").write_text(json.dumps([line.__dict__ for line in found]))
         layout.close()
         return
+    if wanted.get("find"):
+        run = prepare(Points(), net(), settings, layout=layout)
+        before = [getattr(v, "_local_tensor", v).detach().clone() for v in run.model.parameters()]
+        rate, batch = find_lr(run, low=1e-3, steps=12), find_batch(run, steps=3, parts=3)
+        after = [getattr(v, "_local_tensor", v).detach() for v in run.model.parameters()]
+        same = all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+        told = {"losses": rate.losses, "noise": batch.noise, "signal": batch.signal, "same": same}
+        if layout.leads:
+            (out / "told.json").write_text(json.dumps(told))
+        layout.close()
+        return
     average = Average(0.9)
     script = Script(wanted.get("script", {}), out / f"log-{layout.rank}.jsonl")
+    task = OneInf() if wanted.get("inf") else Points()
+    if wanted.get("limited"):
+        task = Limited(wanted["limited"][layout.rank])
     run = prepare(
-        OneInf() if wanted.get("inf") else Points(),
+        task,
         net(dropout=wanted.get("dropout", 0.0)),
         settings,
         layout=layout,
@@ -110,7 +140,7 @@ def main() -> None:
     save_weights(run, out / "average.safetensors")
     if layout.leads:
         local = [tuple(getattr(v, "_local_tensor", v).shape) for v in average.shadow.values()]
-        state = run.state.to_dict() | {"stopped": run.stopped, "shadow": local}
+        state = run.state.to_dict() | {"stopped": run.stopped, "shadow": local, "micro": run.micro}
         (out / "state.json").write_text(json.dumps(state))
     layout.close()
 

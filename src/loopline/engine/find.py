@@ -106,7 +106,7 @@ def find_lr(run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100)
     with untouched(run):
         for number, (step, batches, count) in enumerate(_steps(run, steps)):
             rate = low * (high / low) ** (number / (steps - 1))
-            torch.manual_seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
+            run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
             run.optimizer.set_factor(rate / run.optimizer.settings.lr)
             totals = run.layout.sum(run.forward_backward(batches, count))
             _, finite = run.rescale(totals)
@@ -166,7 +166,7 @@ def find_batch(run: Run, *, steps: int = 20, parts: int = 8) -> BatchAdvice:
         run.micro = -(-mine // parts)
         for step, batches, count in _steps(run, steps):
             run.optimizer.set_factor(run.settings.schedule.factor(step, run.num_steps))
-            torch.manual_seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
+            run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
             small_norm, big_norm = _norms(run, batches, count)
             small = big / count
             signals.append((big * big_norm - small * small_norm) / (big - small))
@@ -195,8 +195,7 @@ def _norms(run: Run, batches: Iterator[StepBatch], count: int) -> tuple[float, f
             total = [value.detach().clone() for value in gradients]
         weight += float(sums[1])
         run.optimizer.zero_grad()
-    learning = [value for value in run.model.parameters() if value.requires_grad]
-    for value, gradient in zip(learning, total, strict=True):
+    for value, gradient in zip(run.learning, total, strict=True):
         value.grad = gradient
     sums = torch.tensor([0.0, weight], dtype=torch.float64, device=run.layout.device)
     norm, finite = run.rescale(sums)

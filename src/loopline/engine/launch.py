@@ -50,6 +50,7 @@ def launch(
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     main = threading.current_thread() is threading.main_thread()
+    deaf = {} if main else {"signals_to_handle": ""}  # only a main thread hears signals
     with tempfile.TemporaryDirectory() as scratch:
         note = Path(scratch) / "verdict"
         config = LaunchConfig(
@@ -62,7 +63,7 @@ def launch(
             local_addr="localhost",
             max_restarts=0,
             monitor_interval=0.1,
-            signals_to_handle="SIGTERM,SIGINT" if main else "",
+            **deaf,
         )
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         added = {VERDICT: str(note), "OMP_NUM_THREADS": threads, **(environment or {})}

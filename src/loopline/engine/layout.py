@@ -131,6 +131,12 @@ class Layout:
             model.set_requires_gradient_sync(last)
         yield
 
+    def seed(self, value: int) -> None:
+        """Let what is drawn from now on, on this device, follow from a number."""
+        torch.default_generator.manual_seed(value)
+        if self.device.type == "cuda":  # torch.manual_seed would queue calls for absent devices
+            torch.cuda.manual_seed(value)
+
     def settle(self, model: nn.Module) -> None:
         """After a forward pass without a backward one: let each rank hold its shards again."""
         if self.kind == "fsdp":
@@ -191,6 +197,8 @@ class Layout:
 
     def close(self) -> None:
         """Leave the other processes."""
+        if self.watch is not None:
+            self.watch.close()
         if dist.is_initialized():
             dist.destroy_process_group()
 

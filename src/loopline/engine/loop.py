@@ -66,7 +66,7 @@ def train(run: Run) -> Run:
 def _step(run: Run, step: int, batches: Iterator[StepBatch], count: int) -> None:
     """One optimizer step."""
     run.optimizer.set_factor(run.settings.schedule.factor(step, run.num_steps))
-    torch.manual_seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
+    run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
     run.tell("before_step")
     with out_of_memory(run):
         totals = run.forward_backward(batches, count)

@@ -40,6 +40,7 @@ class Run:
     """One run, seen from one process.
 
     Attributes:
+        learning: the parameters that learn, as they lie on this process.
         packet: what the host knows of the last step it has heard of.
         totals: loss sum and weight of the step under way, over all ranks, on the device.
         allowed: a flag on the device; where an event makes it false before the update, alike on
@@ -58,6 +59,7 @@ class Run:
     num_steps: int
     micro: int
     mailbox: Mailbox
+    learning: list[nn.Parameter]
     events: Sequence[Event] = ()
     checkpoints: Checkpoints | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class Run:
 
     def gradients(self) -> list[torch.Tensor]:
         """The gradients of all parameters that learn."""
-        return [value.grad for value in self.model.parameters() if value.grad is not None]
+        return [value.grad for value in self.learning if value.grad is not None]
 
     @torch.no_grad()
     def rescale(self, totals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -290,6 +292,7 @@ def prepare(
         num_steps=settings.steps or order.steps(settings.epochs or 1.0),
         micro=settings.micro_batch or -(-settings.batch_size // place.world),
         mailbox=Mailbox(place.device),
+        learning=[value for value in laid.parameters() if value.requires_grad],
         events=tuple(events),
         checkpoints=None
         if folder is None

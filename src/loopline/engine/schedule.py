@@ -27,7 +27,7 @@ class Schedule:
 
     >>> schedule = Schedule("cosine", warmup=0.1)
     >>> [round(schedule.factor(step, 100), 3) for step in (0, 9, 10, 55, 99)]
-    [0.1, 1.0, 1.0, 0.5, 0.0]
+    [0.1, 1.0, 1.0, 0.491, 0.0]
     """
 
     kind: str = "cosine"
