@@ -1,6 +1,6 @@
 """The engine beside a hand-written loop over the same decoder on one core.
 
-    python benchmarks/engine_overhead.py --rounds 12 --steps 8
+    python benchmarks/engine_overhead.py --rounds 14 --steps 6
 
 Both train the same model on the same rows with AdamW, a cosine schedule and clipping; each round
 runs the one and the other, in turns, from weights already warm. Shown are the ratios of the medians
@@ -77,9 +77,9 @@ def by_hand(task: Tokens, shape: str, batch: int, steps: int):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--shape", default="small")
     parser.add_argument("--write", action="store_true", help="write the result file")
     chosen = parser.parse_args()

@@ -285,6 +285,20 @@ def test_early_stop_keeps_the_best(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_that_was_stopped_early_does_not_go_on_when_started_again(tmp_path: Path) -> None:
+    """The same command after an early stop gives the same result, without a step."""
+    task = Scores(1.0, 2.0, 3.0)
+    events = [EarlyStop(patience=2)]
+    settings = _settings(evaluate_every=2)
+    first = train(prepare(task, net(), settings, folder=tmp_path, events=events))
+    seen = Seen()
+    again = train(prepare(task, net(), settings, folder=tmp_path, events=[*events, seen]))
+    assert seen.rows == {}
+    assert again.stopped == first.stopped == "no better evaluation in 2"
+    assert again.state == first.state
+    assert gap(weights(again.model), weights(first.model)) == 0.0
+
+
 def test_the_average_by_hand() -> None:
     """With a decay of a half: each step's weights count half as much as the next one's."""
     average = Average(0.5)

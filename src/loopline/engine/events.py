@@ -95,7 +95,7 @@ class EarlyStop(Event):
             return
         state.bad_evaluations += 1
         if state.bad_evaluations >= self.patience:
-            run.stop(f"no better evaluation in {self.patience}")
+            run.stop(f"no better evaluation in {self.patience}", final=True)
 
 
 @dataclass

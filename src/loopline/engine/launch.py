@@ -50,7 +50,9 @@ def launch(
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     main = threading.current_thread() is threading.main_thread()
-    deaf = {} if main else {"signals_to_handle": ""}  # only a main thread hears signals
+    deaf: dict[str, Any] = (
+        {} if main else {"signals_to_handle": ""}
+    )  # only a main thread hears signals
     with tempfile.TemporaryDirectory() as scratch:
         note = Path(scratch) / "verdict"
         config = LaunchConfig(

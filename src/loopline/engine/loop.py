@@ -37,10 +37,12 @@ def train(run: Run) -> Run:
     fit_micro_batch(run)
     feeder = Feeder(run.task, run.order, run.layout, run.micro, threads=run.settings.threads)
     label = "train" + (f" (on from step {run.state.step:,})" if resumed else "")
-    left = run.num_steps - run.state.step
+    run.stopped = run.state.ended
+    end = run.state.step if run.stopped else run.num_steps
+    left = end - run.state.step
     with run.reporter.step(label, total=left) as progress, _told_to_stop(run), run.layout.watched():
         try:
-            for rows, batches in feeder.steps(run.state.step, run.num_steps):
+            for rows, batches in feeder.steps(run.state.step, end):
                 _step(run, rows.step, batches, len(rows.parts))
                 progress.advance()
                 run.waited = feeder.waited

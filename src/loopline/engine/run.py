@@ -76,9 +76,16 @@ class Run:
     wish_save: bool = False
     last_save: float = field(default_factory=time.monotonic)
 
-    def stop(self, why: str) -> None:
-        """Ask the run to end after this step; every rank must ask alike."""
+    def stop(self, why: str, *, final: bool = False) -> None:
+        """Ask the run to end after this step; every rank must ask alike.
+
+        Args:
+            why: told to the caller in `stopped`.
+            final: training is over; started again, the run does not go on.
+        """
         self.stopped = self.stopped or why
+        if final:
+            self.state.ended = why
 
     def tell(self, name: str, *values: Any) -> None:
         """Call one method of every event."""

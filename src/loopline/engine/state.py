@@ -20,6 +20,7 @@ class TrainState:
         bad_evaluations: evaluations since then.
         skipped: steps left out because a gradient was not finite.
         bad_in_a_row: how many of them came last, without a good one between.
+        ended: why training was over before its last step; empty while it may go on.
         extra: what events keep, by their names; plain data.
     """
 
@@ -31,6 +32,7 @@ class TrainState:
     bad_evaluations: int = 0
     skipped: int = 0
     bad_in_a_row: int = 0
+    ended: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def epoch(self, num_rows: int) -> int:
