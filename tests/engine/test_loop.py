@@ -377,6 +377,12 @@ def test_recomputing_blocks_changes_no_number() -> None:
     assert gap(weights(plain.model), weights(again.model)) == 0.0
 
 
+def test_recomputing_without_blocks_is_refused() -> None:
+    """A setting that would do nothing is an error."""
+    with pytest.raises(SettingsError, match="`recompute` works on repeated layers"):
+        prepare(Points(), torch.nn.Linear(4, 3), _settings(recompute=True))
+
+
 def test_a_batch_smaller_than_the_processes_is_refused() -> None:
     """Two processes cannot share one row."""
     from loopline.engine.layout import Layout

@@ -90,12 +90,19 @@ class Layout:
         """Move a model to its device and lay it out; gives what the loop calls.
 
         Order: weights' type, recomputation, block-wise compilation, sharding.
+
+        Raises:
+            SettingsError: recomputation of a model without repeated layers.
         """
         model.to(device=self.device, dtype=precision.weights)
         if precision.weights != torch.float32:
             hook = partial(_cast, precision.weights)
             model.register_forward_pre_hook(hook, with_kwargs=True)
         blocks = list(blocks_of(model))
+        if recompute and not blocks:
+            raise SettingsError(
+                ["`recompute` works on repeated layers, and this model has none; leave it out."]
+            )
         if recompute:
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
