@@ -132,6 +132,26 @@ def test_latest_moves_only_after_the_commit(tmp_path: Path) -> None:
     assert (tmp_path / "latest").read_text() == "step-000000002"
 
 
+def test_a_commit_that_fails_leaves_latest_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk fills while the manifest is written, `latest` names the last good one."""
+    store = _saved(tmp_path, 1)
+
+    def full(path: Path) -> None:
+        if path.name == "manifest.json":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("loopline.engine.checkpoint._sync", full)
+    store.save("step-000000002", _tensors(2), {})
+    with pytest.raises(EnvironmentProblem, match="No space left on device"):
+        store.settle()
+    assert (tmp_path / "latest").read_text() == "step-000000001"
+    found = store.newest()[0]
+    assert found is not None
+    assert found.facts == {"value": 1}
+
+
 def test_leftovers_of_a_killed_save_are_never_part_of_a_later_one(tmp_path: Path) -> None:
     """Half-written pieces are swept before anything is written."""
     store = Checkpoints(tmp_path, rank=1, world=2)

@@ -96,13 +96,13 @@ class Checkpoints:
             name, part, future, facts = self._waiting.pop(0)
             try:
                 future.result()
+                if self.rank == 0:
+                    self._commit(name, part, facts)
             except (OSError, SafetensorError) as problem:
                 raise EnvironmentProblem(
                     f"The checkpoint {name} could not be written to {self.folder}: {problem}. "
                     "The last good one is untouched; make room and run again."
                 ) from problem
-            if self.rank == 0:
-                self._commit(name, part, facts)
 
     def poll(self) -> None:
         """Commit what has been written meanwhile; never waits."""
