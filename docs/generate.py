@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 import loopline
-from loopline.cli.main import app
+from loopline.cli.app import app
 from loopline.data.cleaning.policy import KINDS
 from loopline.evaluate.metrics import METRIC_NAMES
 from loopline.line.spec import Spec, json_schema

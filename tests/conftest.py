@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.postgres_server import postgres_server, postgres_url
+
+__all__ = ["data_dir", "postgres_server", "postgres_url"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

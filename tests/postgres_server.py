@@ -1,6 +1,6 @@
 """A PostgreSQL server for the tests: on loopback, in a temporary folder, gone afterwards.
 
-Any `conftest.py` can take the fixtures from here; see `tests/store/conftest.py`.
+`tests/conftest.py` gives the fixtures to every test.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SettingsError,
         SplitError,
     )
+    from loopline.line.auditing import Audit, audit_table
     from loopline.line.face import Result, fit, run
     from loopline.line.project import Project, open_project
     from loopline.line.spec import Spec
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Audit": "loopline.line.auditing",
+    "audit_table": "loopline.line.auditing",
     "fit": "loopline.line.face",
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
@@ -56,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Audit",
     "DataError",
     "EnvironmentProblem",
     "HonestyError",
@@ -71,6 +75,7 @@ __all__ = [
     "Spec",
     "SplitError",
     "__version__",
+    "audit_table",
     "fit",
     "load_release",
     "open_project",

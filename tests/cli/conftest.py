@@ -13,8 +13,8 @@ import pytest
 import yaml
 from tests.line.conftest import make_table
 
+from loopline.cli.app import app
 from loopline.cli.edge import guarded
-from loopline.cli.main import app
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,7 @@ def test_full_disk_under_the_answer(monkeypatch: pytest.MonkeyPatch, copied: Pat
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stdout", Full())
     monkeypatch.setattr(sys, "stderr", errors)
-    from loopline.cli.main import app
+    from loopline.cli.app import app
 
     assert guarded(app, ["data", "show", "d.csv", "--json"]) == 5
     assert "disk is full" in errors.getvalue()

@@ -10,6 +10,7 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,6 +202,53 @@ def test_strings_beside_each_other_do_not_matter() -> None:
     for k in (0, 3, 100, 252, 255, 1999):
         alone = row_digests(pl.DataFrame({"x": [texts[k]]}))[0]
         assert (together[k] == alone).all()
+
+
+def many_texts(num_rows: int) -> pl.Series:
+    """Texts of 0 to 300 bytes in 40 chunks, each with a buffer of its own; some are missing."""
+    rng = np.random.default_rng(0)
+    ends = rng.choice([3, 8, 12, 13, 17, 20, 40, 260, 300], num_rows)
+    texts = [None if k % 11 == 0 else f"{k}{LONG}"[: int(end)] for k, end in enumerate(ends)]
+    step = max(1, num_rows // 40)
+    parts = [pl.Series("x", texts[k : k + step]) for k in range(0, num_rows, step)]
+    return pl.concat(parts, rechunk=False)
+
+
+def test_where_a_string_lies_takes_no_part() -> None:
+    """Chunks, slices, gathered rows and other buffers keep the digest of every string."""
+    column = many_texts(2000)
+    digests = row_digests(column.to_frame())
+    again = row_digests(pl.DataFrame({"x": column.to_list()}))
+    assert (again == digests).all()
+    assert (row_digests(column[137:1500].to_frame()) == digests[137:1500]).all()
+    order = np.random.default_rng(1).permutation(2000)
+    assert (row_digests(column[order].to_frame()) == digests[order]).all()
+    assert (row_digests(column.filter(column.is_null()).to_frame()) == digests[0]).all()
+    assert row_digests(column.head(0).to_frame()).shape == (0, 2)
+
+
+def test_words_of_a_string_are_those_of_the_format() -> None:
+    """Each row is digested as the format says, here word by word in plain Python."""
+    column = many_texts(300).fill_null("")
+    keys = fingerprint._plan("x", ["x"], pl.String()).keys
+    found = row_digests(column.to_frame())
+    for row, text in enumerate(column.to_list()):
+        data = text.encode()
+        head = int.from_bytes(data[:4], "little") | len(data) << 32
+        words = [(head, 0)]
+        if len(data) > 252:
+            tail = blake3(data).digest(length=16)
+            words += [(int.from_bytes(tail[:8], "little"), 32)]
+            words += [(int.from_bytes(tail[8:], "little"), 33)]
+        else:
+            rest = [data[k : k + 8] for k in range(4, len(data), 8)]
+            words += [(int.from_bytes(part, "little"), 1 + k) for k, part in enumerate(rest)]
+        sums = np.zeros((2, 1), dtype=np.uint64)
+        for word, place in words:
+            sums += fingerprint._mix(np.array([word], dtype=np.uint64), keys[place])
+        out = np.empty((1, 2), dtype=np.uint64)
+        fingerprint._finish(sums, out)
+        assert (out[0] == found[row]).all(), text
 
 
 def test_cell_of_row_ten_thousand_and_one() -> None:

@@ -265,7 +265,7 @@ def test_overrides_rule():
     assert schema.named("zone").type == "category"
     assert schema.named("zone").fill == 0
     assert schema.named("patient_id").role == "ignore"
-    assert schema.named("patient_id").reason == "you said role: ignore"
+    assert schema.named("patient_id").reason == "set under `columns`: role: ignore"
 
 
 def test_what_the_proposal_says_as_well_keeps_its_reason():

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.data import csv_reader
+from loopline.data import csv_reader, csv_sample
+from loopline.data.inference import infer_schema
 from loopline.data.sources import TableFormat, read_table
 from loopline.errors import DataError, NotFoundError, SettingsError
 from loopline.progress import SilentReporter
@@ -93,8 +94,8 @@ def test_one_word_makes_text_and_is_told(write):
 
 def test_type_flip_far_from_the_sample(write, monkeypatch):
     """A word that no sample saw is found by the full pass: nothing is nulled."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 2_000)
-    monkeypatch.setattr(csv_reader, "_PIECE_BYTES", 500)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(csv_sample, "_PIECE_BYTES", 500)
     lines = [f"{i},{i / 2}" for i in range(20_000)]
     lines[7_000] = "abc,1.5"
     table = read_table(write("a,b\n" + "\n".join(lines) + "\n"))
@@ -105,8 +106,8 @@ def test_type_flip_far_from_the_sample(write, monkeypatch):
 
 def test_leading_zero_far_from_the_sample(write, monkeypatch):
     """A postal code with a zero that no sample saw keeps it."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 2_000)
-    monkeypatch.setattr(csv_reader, "_PIECE_BYTES", 500)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(csv_sample, "_PIECE_BYTES", 500)
     lines = [f"{10_000 + i},{i}" for i in range(20_000)]
     lines[7_000] = "01234,1"
     frame = read_table(write("zip,b\n" + "\n".join(lines) + "\n")).frame
@@ -115,8 +116,8 @@ def test_leading_zero_far_from_the_sample(write, monkeypatch):
 
 def test_float_far_from_the_sample(write, monkeypatch):
     """Whole numbers that turn out to have decimals become floats, all of them."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 2_000)
-    monkeypatch.setattr(csv_reader, "_PIECE_BYTES", 500)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(csv_sample, "_PIECE_BYTES", 500)
     lines = [f"{i},x" for i in range(20_000)]
     lines[7_000] = "0.25,x"
     frame = read_table(write("a,b\n" + "\n".join(lines) + "\n")).frame
@@ -206,7 +207,7 @@ def test_encodings(write, encoding):
 
 def test_encoding_trouble_beyond_the_head(write, monkeypatch):
     """A byte that is not UTF-8 far into the file switches the whole file."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 1_000)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 1_000)
     text = "a,b\n" + "1,plain\n" * 5_000 + "2,café\n"
     table = read_table(write(text.encode("cp1252")))
     assert table.frame["b"][-1] == "café"
@@ -264,7 +265,7 @@ def test_stray_quotes(write):
 
 def test_stray_quotes_far_from_the_sample(write, monkeypatch):
     """The same beyond the sample: no row is swallowed."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 1_000)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 1_000)
     lines = [f"x\tword\t{i}" for i in range(5_000)]
     lines[4_000], lines[4_002] = 'x\t"one\t1', 'x\ttwo"\t2'
     assert read_table(write("a\tb\tc\n" + "\n".join(lines) + "\n", "t.tsv")).frame.height == 5_000
@@ -320,7 +321,7 @@ def test_unreadable_cell_is_refused_with_its_place(write):
     """A cell that is not of the given type is named by file, column, value and line."""
     fmt = TableFormat(dtypes={"a": "Int64"})
     with pytest.raises(
-        DataError, match=r"later.csv: 1 cells of column 'a' are not Int64.*'x'.*line 3"
+        DataError, match=r"later.csv: 1 cell of column 'a' cannot be read as Int64; .*'x'.*line 3"
     ):
         read_table(write("a,b\n1,2\nx,3\n", "later.csv"), format=fmt)
 
@@ -403,14 +404,14 @@ def test_refusals(write, text, said):
 
 def test_zero_byte_beyond_the_head(write, monkeypatch):
     """A zero byte far into the file is found too."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 1_000)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 1_000)
     with pytest.raises(DataError, match=r"'b' has a zero byte in data row 5,001"):
         read_table(write(b"a,b\n" + b"1,x\n" * 5_000 + b"1,x\0\n"))
 
 
 def test_one_endless_line(write, monkeypatch):
     """A file whose first line does not end is refused after a bounded look."""
-    monkeypatch.setattr(csv_reader, "MAX_LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(csv_sample, "MAX_LINE_BYTES", 4 << 20)
     with pytest.raises(DataError, match=r"no end within 4 MB"):
         read_table(write(b"x" * (5 << 20)))
 
@@ -449,8 +450,8 @@ def test_a_file_may_lack_a_column_of_the_format(write):
 
 def test_nan_far_from_the_sample(write, monkeypatch):
     """A "nan" that no sample saw is a missing cell, as everywhere."""
-    monkeypatch.setattr(csv_reader, "HEAD_BYTES", 2_000)
-    monkeypatch.setattr(csv_reader, "_PIECE_BYTES", 500)
+    monkeypatch.setattr(csv_sample, "HEAD_BYTES", 2_000)
+    monkeypatch.setattr(csv_sample, "_PIECE_BYTES", 500)
     lines = [f"{i}.5,x" for i in range(20_000)]
     lines[7_000] = "nan,x"
     series = read_table(write("a,b\n" + "\n".join(lines) + "\n")).frame["a"]
@@ -460,9 +461,25 @@ def test_nan_far_from_the_sample(write, monkeypatch):
 
 def test_an_endless_line_after_others(write, monkeypatch):
     """A line without end is named by its number."""
-    monkeypatch.setattr(csv_reader, "MAX_LINE_BYTES", 4 << 20)
+    monkeypatch.setattr(csv_sample, "MAX_LINE_BYTES", 4 << 20)
     with pytest.raises(DataError, match=r"line 3 has no end within 4 MB"):
         read_table(write(b"a,b\n1,2\n" + b"x" * (6 << 20)))
+
+
+def test_an_endless_line_deep_inside(write, monkeypatch):
+    """A line without end behind many good ones is named by its number, before all is read."""
+    monkeypatch.setattr(csv_sample, "MAX_LINE_BYTES", 4 << 20)
+    good = b"a,b\n" + b"1,2\n" * 700_000
+    with pytest.raises(DataError, match=r"line 700,002 has no end within 2 MB"):
+        read_table(write(good + b"x" * (6 << 20) + b",1\n3,4\n"))
+    assert read_table(write(good + b"3,4\n" * 700_000)).frame.height == 1_400_000
+
+
+def test_too_many_columns_for_a_line():
+    """A table that a line cannot look at in minutes is refused with the limit and the way out."""
+    wide = pl.DataFrame({f"c{i}": [0, 1] for i in range(20_001)})
+    with pytest.raises(DataError, match=r"has 20,001 columns; a line takes up to 20,000"):
+        infer_schema(wide, target="c0")
 
 
 def test_many_columns(write):

@@ -201,5 +201,5 @@ def test_resolved_format_recasts_a_typed_file(tmp_path):
     frame = read_table(tmp_path / "t.parquet", format=TableFormat(dtypes=fmt.dtypes)).frame
     assert frame.rows() == [(1.0, "2")]
     pl.DataFrame({"b": ["x"]}).write_parquet(tmp_path / "u.parquet")
-    with pytest.raises(DataError, match=r"'b' are not Int64"):
+    with pytest.raises(DataError, match=r"'b' cannot be read as Int64"):
         read_table(tmp_path / "u.parquet", format=TableFormat(dtypes={"b": "Int64"}))

@@ -93,8 +93,8 @@ def test_resolvable_difference_is_seen_with_80_percent_power():
     seen = sum(compare("mae", *paired(600, stated.difference)).low > 0 for _ in range(400))
     assert abs(seen / 400 - 0.8) < 0.08
     assert stated.sentence == (
-        "A test set of 600 independent units cannot resolve less: two models whose mae differs by "
-        "under 0.081 cannot be told apart on it."
+        "On 600 independent observations two models whose mae differs by under 0.081 cannot be "
+        "told apart."
     )
 
 

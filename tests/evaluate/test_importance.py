@@ -8,6 +8,8 @@ import pytest
 
 from loopline.errors import DataError, SettingsError
 from loopline.evaluate.importance import permutation_importance
+from loopline.models.lightgbm import LightGBM
+from loopline.testing.families import fit, make_table, make_view
 
 
 def table(num_rows=1000, seed=0):
@@ -87,3 +89,21 @@ def test_refusals():
         permutation_importance(predict, frame, y[:-1], "rmse")
     with pytest.raises(DataError, match="cannot be measured by auc on these rows: only one class"):
         permutation_importance(lambda f: np.full(f.height, 0.5), frame, np.ones(20, int), "auc")
+
+
+def test_a_model_that_keeps_its_features_gives_the_same_numbers():
+    """Features made once and moved give every estimate of shuffling the table, to the bit."""
+    model = fit(LightGBM(), "binary")
+    view = make_view("binary", make_table("binary", 300))
+    frame, y = view.frame(), view.target
+    plain = permutation_importance(model.predict, frame, y, "log_loss", seed=2)
+    once = permutation_importance(
+        model.predict,
+        frame,
+        y,
+        "log_loss",
+        seed=2,
+        shuffled=lambda table: model.rearranged(table, 0, table.height),
+    )
+    assert once == plain
+    assert max(value.value for value in once.values()) > 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loopline.errors import DataError, SettingsError
 from loopline.evaluate.metrics import metric
-from loopline.evaluate.threshold import Goal, Threshold, choose_threshold
+from loopline.evaluate.threshold import WHY_DEFAULT, Goal, Threshold, choose_threshold
 
 
 def rows(seed, num_rows=60):
@@ -62,7 +62,11 @@ def test_recall_goal_by_hand():
     found = choose_threshold(y, p, "recall>=0.66")
     assert found.value == pytest.approx(0.6)
     assert found.achieved.value == pytest.approx(2 / 3)
-    assert "precision 1 [" in found.sentence
+    assert found.sentence == (
+        "0.6000 is the best out of fold for a recall of at least 0.66: recall 0.6667 "
+        "[0.2077, 0.9385], precision 1.000, F1 0.8000. At 0.5 it would be recall 0.6667, precision "
+        "0.6667, F1 0.6667. The true recall may be below 0.66."
+    )
 
 
 def test_threshold_lies_midway():
@@ -103,7 +107,9 @@ def test_dear_false_positives_label_nothing():
     y, p = np.array([0, 1, 0, 1]), np.array([1.0, 1.0, 0.2, 0.3])
     found = choose_threshold(y, p, "cost=100,1")
     assert found.value > 1
-    assert "no row is labelled positive" in found.sentence
+    assert found.sentence.endswith("No row is labelled positive.")
+    assert "(a false alarm costs 100, a miss 1): cost a row 0.500 [" in found.sentence
+    assert "precision undefined, recall 0.0000. At 0.5" in found.sentence
 
 
 def test_weights_move_the_threshold():
@@ -155,3 +161,19 @@ def test_threshold_is_plain_data():
     assert data["goal"] == "recall>=0.9"
     assert data["achieved"]["num_units"] == 20
     assert math.isclose(data["value"], found.value)
+
+
+def test_default_goal_says_why_what_half_gives_and_how_to_change_it():
+    """Without a goal it is F1; the sentence has the scores of both thresholds and the reason."""
+    y, p = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.2, 0.35, 0.3, 0.4, 0.9])
+    found = choose_threshold(y, p)
+    assert found.goal == "f1"
+    assert found.value == pytest.approx(0.25)
+    assert found.scores == pytest.approx({"precision": 0.75, "recall": 1.0, "f1": 6 / 7})
+    assert found.scores_at_half == pytest.approx({"precision": 1.0, "recall": 1 / 3, "f1": 0.5})
+    assert "precision 0.7500, recall 1.000. At 0.5 it would be F1 0.5000, pre" in found.sentence
+    assert found.sentence.endswith(WHY_DEFAULT)
+    assert "`objective.threshold`" in WHY_DEFAULT
+    asked = choose_threshold(y, p, "f1")
+    assert found.sentence == f"{asked.sentence} {WHY_DEFAULT}"
+    assert Threshold.from_dict(found.to_dict()) == found

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 import loopline
+from loopline.cli.app import app
 from loopline.cli.edge import guarded
-from loopline.cli.main import app
 from loopline.data.snapshot import open_snapshot
 from loopline.line.demo import demo_table
 from loopline.splits.split import Split

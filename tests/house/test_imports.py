@@ -13,12 +13,12 @@ import loopline
 
 PACKAGE = Path(loopline.__file__).parent
 FLOORS = {
-    "errors": 0, "digest": 0, "seeds": 0, "progress": 0, "frames": 0, "store": 1,
+    "errors": 0, "digest": 0, "seeds": 0, "progress": 0, "frames": 0, "words": 0, "store": 1,
     "data": 2, "label": 2, "cluster": 2,
     "splits": 3, "features": 4, "engine": 3,
     "models": 5, "evaluate": 5,
     "select": 6, "search": 6,
-    "release": 7, "serve": 8, "monitor": 8,
+    "release": 7, "audit": 7, "serve": 8, "monitor": 8,
     "line": 9, "loop": 10, "cli": 11, "ui": 11, "testing": 12, "__main__": 12,
 }  # fmt: skip
 HEAVY = {

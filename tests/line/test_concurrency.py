@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import secrets
 import sqlite3
@@ -29,15 +28,6 @@ from loopline.line.files import read_line
 from loopline.line.project import Project, open_project
 from loopline.line.runner import run_line
 from loopline.progress import SilentReporter
-
-_spec = importlib.util.spec_from_file_location(
-    "postgres_server", Path(__file__).parents[1] / "postgres_server.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-postgres_server, postgres_url = _module.postgres_server, _module.postgres_url
 
 SMALL = ["baseline", "linear"]
 

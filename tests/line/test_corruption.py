@@ -18,8 +18,8 @@ from tests.line.conftest import make_table
 from tests.line.processes import outcome, write_project
 
 import loopline
+from loopline.cli.app import app
 from loopline.cli.edge import guarded
-from loopline.cli.main import app
 from loopline.digest import file_digest
 from loopline.errors import IntegrityError
 from loopline.line.project import open_project
@@ -88,7 +88,7 @@ def test_verify_names_every_flipped_byte(folder: Path, capsys: pytest.CaptureFix
             path.write_bytes(before)
             kinds.add(place.name.split("-")[0])
     assert kinds == {p.name.split("-")[0] for p in artifact_folders(folder)}
-    assert len(kinds) == 11
+    assert len(kinds) == 13
 
 
 def test_damaged_release_does_not_predict(

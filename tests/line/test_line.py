@@ -207,7 +207,7 @@ def test_lineage_reaches_the_source(finished: loopline.Result) -> None:
     kinds = {node.kind for node in finished.lineage().ancestors}
     assert kinds == {
         "release", "model", "evaluation", "choice", "candidate", "foldfit",
-        "split", "plan", "snapshot", "source",
+        "split", "audit", "review", "structure", "plan", "snapshot", "source",
     }  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def test_cost_sets_the_threshold_out_of_fold(table: pl.DataFrame, tmp_path: Path
     def threshold(false_positive: int, false_negative: int) -> float:
         result = loopline.fit(
             table, "bought", models="linear", store=tmp_path, progress=False,
-            settings={"objective": {"cost": {
+            settings={"vault": {"looks": 2}, "objective": {"cost": {
                 "false_positive": false_positive, "false_negative": false_negative}}},
         )  # fmt: skip
         assert f"cost={false_positive},{false_negative}" in result.summary["test"]

@@ -62,7 +62,7 @@ def test_a_proposal_tells_of_a_rounded_copy_of_the_target(tmp_path: Path):
 
 def test_a_proposal_says_how_to_repair_numbers_with_a_word_among_them(tmp_path: Path):
     """The share of numbers is that of the rows, and the setting that repairs is named."""
-    ages = [str(18 + i % 60) if i % 10 else "unknown" for i in range(400)]
+    ages = [str(18 + i % 60) if i % 10 else "not told" for i in range(400)]
     frame = pl.DataFrame({"age": ages, "y": [("a", "b")[i % 3 == 0] for i in range(400)]})
     frame.write_csv(tmp_path / "ages.csv")
     proposal = propose(

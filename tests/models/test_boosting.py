@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
 import pytest
 
+import loopline.features.rows
+import loopline.models.lightgbm
+import loopline.models.table
 from loopline.errors import DataError, IntegrityError, LooplineError
 from loopline.features.base import Output
-from loopline.models.base import FitContext
+from loopline.features.graph import FeatureGraph
+from loopline.features.rows import ArrayRows
+from loopline.models.base import FitContext, FittedModel
 from loopline.models.boosting import BLIND_ROUNDS, Target, varies
 from loopline.models.families import family
 from loopline.models.lightgbm import LightGBM
@@ -179,7 +186,8 @@ def test_column_names_may_hold_anything():
     """Names with quotes, colons and blanks train and predict; the model text has none of them."""
     outputs = (Output('a":[', "x"), Output("б, б", "x"))
     values = np.random.default_rng(0).normal(size=(100, 2))
-    train = Matrix(values, (values[:, 0] > 0).astype(np.int64), None, np.arange(100), None, outputs)
+    target = (values[:, 0] > 0).astype(np.int64)
+    train = Matrix(ArrayRows(values), target, None, np.arange(100), None, outputs)
     lightgbm = LightGBM()
     model = lightgbm.fit_matrix(
         train,
@@ -195,7 +203,8 @@ def test_column_names_may_hold_anything():
 def test_targets_are_scaled_in_64_bits():
     """1.7e9 ± 1 keeps its last digits; a constant target has scale 1."""
     target = np.array([1.7e9 - 1, 1.7e9 + 1])
-    train = Matrix(np.zeros((2, 1)), target, None, np.arange(2), None, (Output("x", "x"),))
+    rows = ArrayRows(np.zeros((2, 1)))
+    train = Matrix(rows, target, None, np.arange(2), None, (Output("x", "x"),))
     assert Target.of("regression", "auto", train) == Target(1.7e9, 1.0)
     assert Target(5.0, 2.0).restore(Target(5.0, 2.0).scaled(target)).tolist() == target.tolist()
 
@@ -223,3 +232,118 @@ def test_varying_means_different_as_32_bit_numbers():
     assert not varies(np.array([[1.0], [1.0 + 1e-12]]))
     assert varies(np.array([[1.0], [np.nan]]))
     assert not varies(np.array([[np.nan], [np.nan]]))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_matrix_read_in_blocks_trains_the_same_model(weighted, monkeypatch, tmp_path):
+    """Bins from the sample and rows pushed in blocks give the bytes of the whole matrix."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(240_000, 4))
+    values[rng.random(values.shape) < 0.05] = np.nan
+    values[:, 1] = rng.integers(0, 12, len(values))
+    target = (np.nan_to_num(values[:, 0]) + values[:, 1] % 3 > 1).astype(np.int64)
+    weight = rng.random(len(values)) + 0.5 if weighted else None
+    outputs = (Output("a", "a"), Output("b", "b", 12), Output("c", "c"), Output("d", "d"))
+    matrix = Matrix(ArrayRows(values), target, weight, np.arange(len(values)), None, outputs)
+    params = LightGBM().resolve({"rounds": 4, "row_share": 0.7}, "binary", len(values))
+    found = []
+    for limit in (loopline.models.lightgbm._SAMPLE_ROWS, 10**9):
+        monkeypatch.setattr(loopline.models.lightgbm, "_SAMPLE_ROWS", limit)
+        model = LightGBM().fit_matrix(
+            matrix, matrix, task="binary", num_classes=2, params=params, context=FitContext(seed=7)
+        )
+        model.save(tmp_path)
+        found.append((tmp_path / "model.txt").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_the_sample_is_the_one_that_lightgbm_draws(monkeypatch):
+    """No row of the sample is asked for a second time, one by one."""
+    values = np.random.default_rng(0).normal(size=(210_000, 2))
+    rows = ArrayRows(values)
+    asked = []
+    monkeypatch.setattr(ArrayRows, "take", lambda self, at: asked.append(len(at)) or values[at])
+    matrix = Matrix(
+        rows,
+        (values[:, 0] > 0).astype(np.int64),
+        None,
+        np.arange(len(values)),
+        None,
+        (Output("a", "a"), Output("b", "b")),
+    )
+    params = LightGBM().resolve({"rounds": 1}, "binary", len(values))
+    LightGBM().fit_matrix(
+        matrix, None, task="binary", num_classes=2, params=params, context=FitContext(seed=3)
+    )
+    assert asked == [200_000]
+
+
+def test_a_fit_leaves_no_rows_behind():
+    """The matrix is freed with its last name, without waiting for the garbage collector."""
+    values = np.random.default_rng(0).normal(size=(210_000, 1))
+    rows = ArrayRows(values)
+    seen = weakref.ref(rows)
+    matrix = Matrix(
+        rows,
+        (values[:, 0] > 0).astype(np.int64),
+        None,
+        np.arange(len(values)),
+        None,
+        (Output("a", "a"),),
+    )
+    params = LightGBM().resolve({"rounds": 1}, "binary", len(values))
+    gc.disable()
+    try:
+        LightGBM().fit_matrix(
+            matrix, matrix, task="binary", num_classes=2, params=params, context=FitContext(seed=3)
+        )
+        del rows, matrix
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", ["baseline", "lightgbm", "linear"])
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_rearranged_rows_are_the_predictions_of_the_shuffled_table(name, task):
+    """Moving the features of a column gives the bits of transforming the shuffled table again."""
+    table = make_table(task, 200)
+    model = family(name).fit(make_view(task, table), None, {}, FitContext(seed=0))
+    frame = make_view(task, table).frame()
+    order = np.random.default_rng(1).permutation(frame.height)
+    answer = model.rearranged(frame, 50, 120)
+    plain = FittedModel.rearranged(model, frame, 50, 120)
+    for columns in [[], *([name] for name in frame.columns), frame.columns[:2]]:
+        assert answer(columns, order).tobytes() == plain(columns, order).tobytes()
+    assert answer([], order).tobytes() == model.predict(frame[50:120]).tobytes()
+
+
+def test_rearranged_makes_the_features_once(monkeypatch):
+    """However often rows are shuffled, the table is transformed once; a wide one each time."""
+    model = fit(LightGBM(), "binary")
+    frame = make_view("binary", make_table("binary", 60)).frame()
+    calls = []
+    transform = FeatureGraph.transform
+    monkeypatch.setattr(
+        FeatureGraph, "transform", lambda self, data: calls.append(1) or transform(self, data)
+    )
+    answer = model.rearranged(frame, 0, 60)
+    for _ in range(5):
+        answer(frame.columns[:1], np.arange(60)[::-1])
+    assert len(calls) == 1
+    monkeypatch.setattr(loopline.models.table, "_BLOCK_CELLS", 10)
+    answer = model.rearranged(frame, 0, 60)
+    answer([], np.arange(60))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "linear"])
+def test_a_view_is_predicted_in_blocks(name, monkeypatch):
+    """`predict_view` gathers a block at a time and gives what `predict` of its frame gives."""
+    model = fit(family(name), "binary")
+    view = make_view("binary", make_table("binary", 100)).subset(np.arange(99, 0, -1))
+    whole = model.predict(view.frame())
+    monkeypatch.setattr(
+        loopline.models.table, "blocks", lambda rows: loopline.features.rows.blocks(rows, 16)
+    )
+    assert model.predict_view(view).tobytes() == whole.tobytes()

@@ -41,8 +41,8 @@ def test_all_wrong_parameters_are_told_at_once():
     with pytest.raises(SettingsError) as caught:
         family("lightgbm").fit(make_view("binary"), None, given, FitContext(seed=0))
     assert caught.value.problems == (
-        "The lightgbm family has no parameter `learning_rat` for this task; "
-        "did you mean `learning_rate`?",
+        "The lightgbm family has no parameter `learning_rat` for this task. "
+        "Did you mean `learning_rate`?",
         "`learning_rate` of the lightgbm family must be a number > 0 and <= 1, got 0.",
         "`num_leaves` of the lightgbm family must be an integer >= 2 and <= 131072, got 1.5.",
         '`rounds` of the lightgbm family must be an integer >= 1 and <= 100000 or "auto", '

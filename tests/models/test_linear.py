@@ -7,6 +7,7 @@ import pytest
 
 from loopline.errors import DataError
 from loopline.features.base import Output
+from loopline.features.rows import ArrayRows
 from loopline.models.base import FitContext
 from loopline.models.linear import PENALTY_PATH, Linear
 from loopline.models.probability import probabilities
@@ -17,7 +18,9 @@ from loopline.progress import SilentReporter
 def matrix(values, target, weight=None):
     values = np.ascontiguousarray(values, dtype=np.float64)
     outputs = tuple(Output(f"x{place}", f"x{place}") for place in range(values.shape[1]))
-    return Matrix(values, np.asarray(target), weight, np.arange(len(values)), None, outputs)
+    return Matrix(
+        ArrayRows(values), np.asarray(target), weight, np.arange(len(values)), None, outputs
+    )
 
 
 def fit(train, valid=None, classes=0, reporter=None, **params):

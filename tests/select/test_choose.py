@@ -72,10 +72,10 @@ def test_clearly_better_is_chosen():
     y, candidates = race(np.random.default_rng(0), 2000, edge=0.8)
     found = choose(candidates, y, "rmse")
     assert (found.chosen, found.best) == ("trees", "trees")
-    assert found.sentence.startswith("trees scored 1.0")
-    assert "RMSE; linear 1.2" in found.sentence
+    assert found.sentence.startswith("trees scored best with 1.0")
+    assert "RMSE; the simpler linear 1.2" in found.sentence
     assert "is worse by 0.2" in found.sentence
-    assert "(and so is one more simpler candidate), so trees was chosen." in found.sentence
+    assert ", so trees was chosen. It beats" in found.sentence
     assert "It beats the baseline (constant) by 0.5" in found.sentence
 
 

@@ -50,7 +50,7 @@ def test_an_equal_column_is_found_despite_a_few_errors():
     copy = pl.Series(target).scatter([5, 6], -1.0).scatter(list(range(100, 200)), None)
     found = audit({"noise": rng.normal(size=3000), "copy": copy}, target)
     assert kinds(found) == [("leak", "equal", ("copy",))]
-    assert found[0].sentence == "'copy' equals the target 'y' on 99.9% of 3000 rows."
+    assert found[0].sentence == "'copy' equals the target 'y' on 99.9% of 3,000 rows."
     assert found[0].examples[0] == {"copy": target[0], "y": target[0]}
     assert len(found[0].examples) == 5
 
@@ -86,6 +86,45 @@ def test_sums_of_three_are_found():
     found = audit({**NOISE, **parts}, sum(parts.values()))
     assert kinds(found) == [("leak", "sum", ("a", "b", "c"))]
     assert found[0].sentence.startswith("'a' + 'b' + 'c' equals the target")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "make"),
+    [
+        ("difference", "'a' + 'b' - 'c'", lambda a, b, c: a + b - c),
+        ("difference", "'c' - 'a' - 'b'", lambda a, b, c: c - a - b),
+        ("product", "'a' · 'b' · 'c'", lambda a, b, c: a * b * c),
+        ("ratio", "'a' · 'b' / 'c'", lambda a, b, c: a * b / c),
+        ("ratio", "'b' / ('a' · 'c')", lambda a, b, c: b / (a * c)),
+    ],
+)
+def test_three_columns_that_make_the_target_are_found(kind, told, make):
+    """Differences, products and ratios of three columns, among noise columns."""
+    parts = {name: RNG.integers(1, 60, N) for name in "abc"}
+    found = audit({**NOISE, **parts}, make(*parts.values()).astype(np.float64))
+    assert kinds(found) == [("leak", kind, ("a", "b", "c"))]
+    assert found[0].sentence.startswith(f"{told} equals the target")
+
+
+def test_a_rounded_combination_is_found():
+    """Price times amount, to the cent."""
+    a, b = RNG.gamma(2.0, 10.0, N), RNG.gamma(2.0, 10.0, N)
+    found = audit({**NOISE, "a": a, "b": b}, (a * b).round(2))
+    assert kinds(found) == [("leak", "product", ("a", "b"))]
+    assert "equals the target 'y', rounded, on 100.0%" in found[0].sentence
+
+
+def test_whole_numbers_of_little_spread_are_no_rounding():
+    """A grade from 0 to 9 is near many sums; only exact ones count."""
+    a, b = RNG.normal(2.0, 1.0, N), RNG.normal(2.0, 1.0, N)
+    grade = np.clip((a + b).round(), 0, 9)
+    assert kinds(audit({**NOISE, "a": a, "b": b}, grade)) == []
+
+
+def test_numbers_near_the_largest_double_do_not_break():
+    """Sums that overflow are no match."""
+    big = np.where(np.arange(N) % 2 == 0, 1e308, -1e308)
+    assert kinds(audit({**NOISE, "big": big, "huge": -big}, Y)) == []
 
 
 def test_another_name_for_the_class_is_found():

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Column, Schema
 from loopline.errors import SettingsError
 from loopline.splits.propose import propose_split
@@ -52,7 +53,7 @@ def test_a_given_method_and_numbers_are_followed():
     asked = {"method": "time", "test": 0.3, "folds": 4, "gap": 2.0}
     found, reason = propose_split(schema(t="time"), FRAME, asked, seed=7)
     assert (found.test_share, found.num_folds, found.gap, found.seed) == (0.3, 4, 2.0, 7)
-    assert reason.startswith("As the settings ask. Time: 't' orders the rows")
+    assert reason.startswith("Time (set by `split.method`): 't' orders the rows")
 
 
 def test_given_groups_of_classes_are_balanced():
@@ -93,12 +94,26 @@ def test_few_rows_bring_a_warning():
     assert "measures little" in propose_split(schema(), FRAME.head(50))[1]
 
 
+def test_feature_digests_at_hand_are_used():
+    """Digests that a caller has already are taken, once, and change nothing."""
+    columns = (Column("x", "number"), Column("t", "number"), Column("y", "number", "target"))
+    calls = []
+
+    def at_hand():
+        calls.append(1)
+        return row_digests(FRAME.select("x", "t"))
+
+    found = propose_split(Schema(columns, "regression"), FRAME, feature_digests=at_hand)
+    assert found == propose_split(Schema(columns, "regression"), FRAME)
+    assert len(calls) == 1
+
+
 def test_repeats_that_cannot_be_avoided_count_as_observations():
     """Four possible values on 1,000 rows must repeat; a default on 30 % is a common value."""
     coarse = FRAME.with_columns(x=pl.col("t") % 4)
     found, reason = propose_split(schema(), coarse)
     assert found.duplicates == "ignore"
-    assert "can only take 4 different values together and there are 1000 rows" in reason
+    assert "can only take 4 different values together and there are 1,000 rows" in reason
     columns = (Column("x", "number"), Column("z", "number"), Column("y", "number", "target"))
     table = FRAME.select(
         x=pl.when(pl.col("t") < 300).then(0.0).otherwise("x"),

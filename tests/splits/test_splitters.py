@@ -66,6 +66,36 @@ def test_the_kit_catches_a_splitter_that_cuts_units():
         check_splitter(Careless(), SETTINGS["random"], rows_for("random", 0))
 
 
+def test_a_given_split_loses_near_duplicates_and_windows_that_straddle():
+    """With near duplicates and windows across its sides a given split still passes the kit."""
+    passed = 0
+    for seed in range(12):
+        rows = example_rows(seed, 400, near_share=0.05, longest_window=3)
+        period = rows.order // 16  # the middle one tests, the others validate in turn
+        part = np.where(period == 2, -1, period)
+        rows = replace(rows, twins=np.arange(400), groups={}, part=part)
+        asked = replace(SETTINGS["predefined"], time=("t",), label_end="end", gap=10.0)
+        with suppress(SplitError):
+            out = check_splitter(SPLITTERS["predefined"], asked, rows)
+            passed += "near duplicate of a test row" in out.reasons
+    assert passed >= 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "promise"),
+    [
+        ({"near_share": 0.3}, "sets of near duplicates straddle test"),
+        ({"longest_window": 5}, "label windows meet across test"),
+    ],
+)
+def test_the_kit_catches_near_duplicates_and_windows(changes, promise):
+    """A splitter that knows neither fails the kit on rows that have them."""
+    rows = example_rows(0, 400, twin_share=0.0, **changes)
+    rows = replace(rows, groups={}, units=np.arange(400), twins=np.arange(400))
+    with pytest.raises(AssertionError, match=promise):
+        check_splitter(RandomSplitter(), SETTINGS["random"], rows)
+
+
 def test_the_kit_catches_a_splitter_that_depends_on_row_order():
     """A splitter that takes the first rows fails the kit."""
 
@@ -85,18 +115,30 @@ def test_the_kit_catches_a_splitter_that_depends_on_row_order():
     num_rows=st.integers(20, 300),
     num_groups=st.integers(2, 80),
     twin_share=st.floats(0.0, 0.9),
+    near_share=st.sampled_from([0.0, 0.1, 0.5]),
+    longest_window=st.sampled_from([0, 1, 15]),
     share=st.floats(0.05, 0.6),
     num_folds=st.sampled_from([0, 2, 3, 5]),
     method=st.sampled_from(sorted(set(SPLITTERS) - {"predefined"})),
 )
 @settings(max_examples=120, deadline=None)
 def test_any_table_is_split_honestly_or_refused(
-    seed, num_rows, num_groups, twin_share, share, num_folds, method
+    seed, num_rows, num_groups, twin_share, near_share, longest_window, share, num_folds, method
 ):
-    """Whatever groups, times and duplicates a table has: an honest split, or a SplitError."""
-    rows = example_rows(seed, num_rows, num_groups=num_groups, twin_share=twin_share)
+    """Whatever groups, times, windows and near duplicates there are: honest, or a SplitError."""
+    rows = example_rows(
+        seed,
+        num_rows,
+        num_groups=num_groups,
+        twin_share=twin_share,
+        near_share=near_share,
+        longest_window=longest_window,
+    )
     if "group" not in method:
-        rows = replace(rows, groups={}, units=connected(rows.twins, []))
+        near = [] if rows.alike is None else [rows.alike]
+        rows = replace(rows, groups={}, units=connected(rows.twins, near))
+    if "time" not in method:
+        rows = replace(rows, reach=None, until=None)
     chosen = replace(SETTINGS[method], test_share=share, num_folds=num_folds, seed=seed)
     with suppress(SplitError):
         check_splitter(SPLITTERS[method], chosen, rows)

@@ -77,7 +77,8 @@ def test_a_test_view_has_features_only(cut):
     split, frame = cut
     view = split.test_view(frame, SCHEMA, split.digests)
     assert view.frame().equals(frame.filter(pl.Series(split.side == TEST)).select("x", "name"))
-    assert not hasattr(view, "target")
+    with pytest.raises(LeakError, match="A view of the test rows has no labels"):
+        _ = view.target
     assert not hasattr(view, "weight")
     assert view._shared.target.size == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import secrets
@@ -16,15 +15,6 @@ import pytest
 
 from loopline.store.artifacts import open_place
 from loopline.store.places import Place
-
-_spec = importlib.util.spec_from_file_location(
-    "postgres_server", Path(__file__).parents[1] / "postgres_server.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-postgres_server, postgres_url = _module.postgres_server, _module.postgres_url
 
 
 @pytest.fixture(autouse=True)

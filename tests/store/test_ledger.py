@@ -5,9 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,3 +309,68 @@ def test_memory_ledger_serves_tests(tmp_path: Path) -> None:
         ledger.append("note")
         assert len(ledger.events()) == 1
     assert os.listdir(tmp_path) in ([], ["cache"])
+
+
+# ---- one at a time, and reading where nothing can be written ------------------------------------
+
+
+@pytest.mark.postgres
+def test_one_machine_waits_for_the_other(postgres_url: str) -> None:
+    """Who comes second is told so and goes on when the first has ended."""
+    order: list[str] = []
+    inside, may_end = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with Ledger.open(postgres_url) as ledger, ledger.alone("run-1", lambda: None):
+            inside.set()
+            assert may_end.wait(20)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(20)
+    with Ledger.open(postgres_url) as ledger:
+        with ledger.alone("run-2", lambda: order.append("waits for another run")):
+            order.append("other run")
+        with ledger.alone("run-1", may_end.set):
+            order.append("second")
+    thread.join(20)
+    assert order == ["other run", "first", "second"]
+
+
+def test_a_sqlite_ledger_locks_nothing(tmp_path: Path) -> None:
+    """One machine has the lock of a file; the ledger adds none."""
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger, ledger.alone("a", lambda: None):
+        ledger.append("note")
+
+
+def test_a_read_only_ledger_is_read(tmp_path: Path) -> None:
+    """Where nothing can be written, events can be read and an event is refused."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Ledger.open(url) as ledger:
+        ledger.append("note", data={"a": 1})
+    program = (
+        "import sys\n"
+        "from loopline.errors import EnvironmentProblem\n"
+        "from loopline.store.ledger import Ledger\n"
+        "ledger = Ledger.open(sys.argv[1])\n"
+        "print([event.data for event in ledger.events()])\n"
+        "try:\n"
+        "    ledger.append('more')\n"
+        "except EnvironmentProblem as error:\n"
+        "    print(error)\n"
+    )
+    head = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    if head and shutil.which("setpriv") is None:
+        pytest.skip("root ignores permissions, and there is no setpriv")
+    (tmp_path / "ledger.db").chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        done = subprocess.run(
+            [*head, sys.executable, "-W", "error", "-c", program, url],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        tmp_path.chmod(0o755)
+    assert done.stdout.startswith("[{'a': 1}]\n"), done.stderr
+    assert "it cannot be written; choose a folder that can be written" in done.stdout

@@ -25,6 +25,7 @@ def show(
     from loopline.cli import show as shown
     from loopline.data.fingerprint import table_digest
     from loopline.data.profile import profile
+    from loopline.words import sentence
 
     frame, notes = _open(data, store, ledger)
     columns = profile(frame)
@@ -40,9 +41,9 @@ def show(
             }
         )
         return
-    shown.say(f"{data}: {frame.height:,} rows × {frame.width} columns, digest {digest[:16]}…")
+    shown.say(f"{data}: {frame.height:,} rows × {frame.width:,} columns, digest {digest[:16]}…")
     for note in notes:
-        shown.say(f"• {note}")
+        shown.say(f"• {sentence(note)}")
     shown.table(
         ["column", "type", "missing", "distinct", "values"],
         [

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from loopline.cli.options import Json, reporter
+from loopline.cli.options import Json, program, reporter
 
 
 def demo(
@@ -23,7 +23,7 @@ def demo(
     from loopline.cli import show
     from loopline.line.demo import run_demo
 
-    result = run_demo(folder, reporter(quiet=as_json), show.say if not as_json else None)
+    result = run_demo(folder, reporter(quiet=as_json), show.say if not as_json else None, program())
     if as_json:
         show.print_json(result.summary)
         return

@@ -20,6 +20,7 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
     from loopline.cli import show
     from loopline.errors import EnvironmentProblem, LooplineError, NotFoundError
     from loopline.release.environment import environment
+    from loopline.words import counted, size
 
     checks: list[dict[str, Any]] = []
 
@@ -31,7 +32,7 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
     add("cores", "ok", f"{cores} usable; training uses them all unless `threads` says otherwise")
     free = shutil.disk_usage(".").free
     enough = free > 1_000_000_000
-    add("disk", "ok" if enough else "warning", f"{show.size(free)} free in this folder")
+    add("disk", "ok" if enough else "warning", f"{size(free)} free in this folder")
     versions = environment()
     core = ("polars", "numpy", "scikit-learn", "lightgbm")
     add("core", "ok", ", ".join(f"{name} {versions[name]}" for name in core))
@@ -53,8 +54,8 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
             add(
                 "project",
                 "ok",
-                f"{opened.store.address}: {num_artifacts:,} artifacts, "
-                f"{num_runs:,} {'run' if num_runs == 1 else 'runs'}",
+                f"{opened.store.address}: {counted(num_artifacts, 'artifact')}, "
+                f"{counted(num_runs, 'run')}",
             )
     except NotFoundError:
         add("project", "absent", "no store here yet; `loopline run` makes one")

@@ -26,8 +26,10 @@ def evaluate(
     """Score a release on labelled rows that it has not been trained on, with 95 % intervals."""
     from loopline.cli import show
     from loopline.errors import NotFoundError
+    from loopline.evaluate.metrics import in_order
     from loopline.line.scoring import evaluate_release
     from loopline.release.bundle import is_release_folder, load_release
+    from loopline.words import estimate
 
     try:
         opened = project(store, ledger)
@@ -39,6 +41,7 @@ def evaluate(
     result = evaluate_release(opened, found, data, allow_known=allow_known)
     if opened is not None:
         opened.close()
+    ranking = found.facts["objective"]["metric"]
     metrics = {name: value.to_dict() for name, value in result.metrics.items()}
     if as_json:
         show.print_json(
@@ -53,6 +56,6 @@ def evaluate(
     show.remarks(result.remarks)
     show.table(
         ["metric", "value [95 %]"],
-        [[name, show.estimate(value)] for name, value in metrics.items()],
-        f"{found.name} ({found.id[:20]}) on {result.num_rows:,} rows",
+        [[name, estimate(metrics[name])] for name in in_order(metrics, ranking)],
+        f"{found.name} ({found.id[:20]}) on {result.num_rows:,} rows:",
     )

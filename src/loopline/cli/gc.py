@@ -24,13 +24,28 @@ def gc(
     store: Store = None,
     ledger: LedgerUrl = None,
 ) -> None:
-    """Remove artifacts that no release and no kept run needs. Safe to kill, safe beside runs."""
+    """Remove artifacts that no release and no kept run needs, and say what stays and why.
+
+    Safe to kill, safe beside runs.
+    """
     from loopline.cli import show
+    from loopline.words import counted, size
 
     with project(store, ledger) as opened:
         done = opened.collect(keep=keep, grace_seconds=grace, dry_run=dry_run)
     if as_json:
-        show.print_json({"removed": list(done.ids), "bytes": done.num_bytes, "dry_run": dry_run})
+        show.print_json(
+            {
+                "removed": list(done.ids),
+                "bytes": done.num_bytes,
+                "kept": dict(done.kept),
+                "dry_run": dry_run,
+            }
+        )
         return
     verb = "would remove" if dry_run else "removed"
-    show.say(f"{verb} {len(done.ids)} artifacts, {show.size(done.num_bytes)}")
+    show.say(f"{verb} {counted(len(done.ids), 'artifact')}, {size(done.num_bytes)}")
+    total = sum(done.kept.values())
+    show.say(f"{'would keep' if dry_run else 'kept'} {counted(total, 'artifact')}")
+    for reason, count in done.kept.items():
+        show.say(f"  {count:,}: {reason}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from loopline.cli.options import Json, reporter, same_file
+from loopline.cli.options import Json, program, reporter, same_file
 
 
 def init(
@@ -15,6 +16,13 @@ def init(
     target: Annotated[str, typer.Option("--target", help="The column to predict.")],
     test: Annotated[
         str | None, typer.Option("--test", help="An official test file, if there is one.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Names for files without a header row: a,b,c, or a file with one name a line.",
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The settings file to write.")
@@ -26,20 +34,41 @@ def init(
     from loopline.cli import show
     from loopline.data.writers import check_file_name, write_text
     from loopline.errors import InputError
+    from loopline.line.pair import column_names
     from loopline.line.proposal import propose
 
     output = output.expanduser()
+    for given in (data, *([] if test is None else [test])):
+        _find(given)
+        if same_file(given, output):
+            raise InputError(f"{output} is the data itself. Name the settings file with -o.")
     if output.exists() and not force:
         raise InputError(f"{output} exists. Use --force to replace it, or -o for another name.")
     check_file_name(output)
-    if any(given and same_file(given, output) for given in (data, test)):
-        raise InputError(f"{output} is the data itself; give the settings another name with -o.")
-    proposal = propose(data, target, test=test, file=output, reporter=reporter(quiet=as_json))
+    proposal = propose(
+        data,
+        target,
+        test=test,
+        file=output,
+        reporter=reporter(quiet=as_json),
+        columns=column_names(columns) if columns is not None else None,
+    )
     write_text(proposal.text, output)
     if as_json:
         show.print_json({"file": str(output), **proposal.to_dict()})
         return
-    for sentence in proposal.sentences:
-        show.say(f"• {sentence}")
-    command = "loopline run" if output == Path("loopline.yaml") else f"loopline run {output}"
-    show.say(f"\nWrote {output}. Read it, change what is wrong, then: {command}")
+    for told in proposal.sentences:
+        show.say(f"• {told}")
+    place = "" if output == Path("loopline.yaml") else f" {shlex.quote(str(output))}"
+    show.say(f"\nWrote {output}. Read it, change what is wrong, then: {program()} run{place}")
+
+
+def _find(source: str) -> None:
+    """Refuse a file that is not there, before anything is said about the settings file."""
+    from glob import glob
+
+    from loopline.data.sources import read_table
+
+    place = Path(source).expanduser()
+    if "://" not in source and not place.exists() and not glob(str(place), recursive=True):
+        read_table(source)  # knows the names that are near

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +66,19 @@ def place_overrides() -> list[str]:
             place = value if "://" in value else str(Path(value).expanduser().resolve())
             given.append(f"{name}={json.dumps(place)}")
     return given
+
+
+def program() -> str:
+    """What to type for this program: `loopline` where that finds it, else what was started."""
+    started = Path(sys.argv[0])
+    if started.stem == "__main__":
+        return f"{shlex.quote(sys.executable)} -m loopline"
+    found = shutil.which("loopline")
+    if started.stem != "loopline" or not started.exists():
+        return "loopline"
+    if found is not None and Path(found).samefile(started):
+        return "loopline"
+    return shlex.quote(str(started.absolute()))
 
 
 def same_file(source: str, output: Path) -> bool:

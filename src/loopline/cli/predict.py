@@ -41,6 +41,7 @@ def predict(
     found = find_release(release, lambda: project(store, ledger))
     table = found.read(data)
     predicted, remarks = found.predict_frame(table.frame)
+    remarks = (*found.reading_remarks(table), *remarks)
     absent = [name for name in keep or () if name not in table.frame.columns]
     if absent:
         raise InputError(

@@ -8,6 +8,7 @@ from loopline.cli.options import Json, LedgerUrl, Store, project
 def releases(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None) -> None:
     """List the releases, newest first."""
     from loopline.cli import show
+    from loopline.words import estimate
 
     with project(store, ledger) as opened:
         found = opened.releases()
@@ -42,7 +43,7 @@ def releases(as_json: Json = False, store: Store = None, ledger: LedgerUrl = Non
                 release.name,
                 event.time[:16],
                 release.facts["family"],
-                f"{name} {show.estimate(score)}",
+                f"{name} {estimate(score)}",
             ]
         )
     show.table(["release", "line", "made (UTC)", "family", "score"], rows)

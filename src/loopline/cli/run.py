@@ -18,21 +18,34 @@ def run(
         list[str] | None,
         typer.Option("--set", help="A setting that rules over the file's, as key=value."),
     ] = None,
+    open_vault: Annotated[
+        str | None,
+        typer.Option(
+            "--open-vault",
+            metavar="REASON",
+            help="Score this model on test rows on which another was scored before, and why.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the line, or go on with it; what was computed before is found, not computed again."""
     import time
 
     from loopline.cli import show
+    from loopline.errors import SettingsError
     from loopline.line.face import project_of
     from loopline.line.files import read_line
     from loopline.line.report import write_report
     from loopline.line.runner import run_line
 
+    if open_vault is not None and not open_vault.strip():
+        raise SettingsError(
+            ['`--open-vault` needs a reason, such as "final choice"; it is printed in reports.']
+        )
     began = time.monotonic()
     line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
-        outcome = run_line(project, line.spec, line.folder, reporter(), None)
+        outcome = run_line(project, line.spec, line.folder, reporter(), open_vault=open_vault or "")
         report = write_report(project, outcome.run, None, again=not outcome.found)
     summary = {**outcome.summary, "found": outcome.found, "report": str(report)}
     if as_json:

@@ -8,6 +8,7 @@ from loopline.cli.options import Json, LedgerUrl, Store, project
 def runs(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None) -> None:
     """List the runs, newest first, with their state and score."""
     from loopline.cli import show
+    from loopline.words import estimate
 
     with project(store, ledger) as opened:
         records = opened.runs()
@@ -38,6 +39,6 @@ def runs(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None) -
         if record.summary is not None:
             name = record.summary["metric"]
             test = record.summary["test"] or record.summary["out_of_fold"]
-            score = f"{record.summary['chosen']}: {name} {show.estimate(test.get(name))}"
+            score = f"{record.summary['chosen']}: {name} {estimate(test.get(name))}"
         rows.append([record.id, record.name, record.started[:16], record.state, score])
     show.table(["run", "line", "started (UTC)", "state", "result"], rows)

@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from loopline.words import counted, estimate, sentence, size
+
 OTHERS = {
     "binary": ("auc", "log_loss", "balanced_accuracy", "f1"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1"),
@@ -30,40 +32,10 @@ def say(text: str = "") -> None:
 
 def remarks(sentences: Sequence[str]) -> None:
     """Print what the input contract noticed, the first few of it."""
-    for sentence in sentences[:MAX_REMARKS]:
-        say(f"! {sentence}")
+    for text in sentences[:MAX_REMARKS]:
+        say(f"! {sentence(text)}")
     if len(sentences) > MAX_REMARKS:
-        say(f"! and {len(sentences) - MAX_REMARKS} more such remarks (all of them with --json)")
-
-
-def estimate(value: Mapping[str, Any] | None) -> str:
-    """A value with its interval, or a dash.
-
-    >>> estimate({"value": 0.91234, "low": 0.9, "high": 0.92})
-    '0.9123 [0.9000, 0.9200]'
-    """
-    if value is None or value["value"] is None:
-        return "–"
-    number, low, high = value["value"], value.get("low"), value.get("high")
-    if low is None or high is None:
-        return figure(number)
-    return f"{figure(number)} [{figure(low)}, {figure(high)}]"
-
-
-def figure(number: float) -> str:
-    """A number with four significant figures or decimals, thousands grouped.
-
-    >>> figure(45210.123), figure(0.5)
-    ('45,210', '0.5000')
-    """
-    size = abs(number)
-    if size >= 1000:
-        return f"{number:,.0f}"
-    if size >= 10:
-        return f"{number:.2f}"
-    if size >= 0.001 or number == 0:
-        return f"{number:.4f}"
-    return f"{number:.2e}"
+        say(f"! And {len(sentences) - MAX_REMARKS:,} more such remarks; --json has them all.")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
@@ -90,23 +62,27 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 
 def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     """The end of a run as a person reads it: what was found, chosen and measured."""
+    from loopline.evaluate.threshold import WHY_DEFAULT
+
     name = data["metric"]
     split = data["split"]
     say()
     say(f"{data['name']}: predict {data['target']!r} ({data['task']})")
     say(f"  {split['reason']}")
     excluded = "".join(
-        f", {count:,} left out ({reason})" for reason, count in split["excluded"].items()
+        f", {counted(count, 'row')} left out ({reason})"
+        for reason, count in split["excluded"].items()
     )
     say(
         f"  {split['num_train']:,} training rows in {split['num_folds']} folds, "
-        f"{split['num_test']:,} test rows{excluded}"
+        f"{split['num_test']:,} test rows{excluded}."
     )
-    warnings = [finding for finding in data["findings"] if finding["severity"] != "info"]
+    quiet = ("info", "note")
+    warnings = [finding for finding in data["findings"] if finding["severity"] not in quiet]
     for finding in warnings[:8]:
         say(f"  ! {finding['sentence']}")
     if len(warnings) > 8:
-        say(f"  ! and {len(warnings) - 8} more findings; see the report")
+        say(f"  ! And {counted(len(warnings) - 8, 'more finding')}; the report has them all.")
     say()
     rows = [
         [
@@ -118,49 +94,36 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     ]
     table(["  candidate", f"out-of-fold {name} [95 %]", "size"], rows)
     if data["skipped"]:
-        say(f"  left out for lack of time: {', '.join(data['skipped'])}")
+        say(f"  Left out for lack of time: {', '.join(data['skipped'])}.")
     say()
     say(data["why"])
     if data["threshold"]:
-        say(f"Decision threshold: {data['threshold']['sentence']}")
+        told, default, _ = data["threshold"]["sentence"].partition(WHY_DEFAULT)
+        say(f"Decision threshold: {told.rstrip()}")
+        if default:
+            say(f"  {default}")
     if data["test"]:
-        openings = data["vault_openings"]
-        times = "once" if openings == 1 else f"{openings} times"
         say(
             f"On {data['num_test_rows']:,} test rows that no stage had seen: "
-            f"{name} {estimate(data['test'].get(name))}  (test labels opened {times} so far)"
+            f"{name} {estimate(data['test'].get(name))}"
         )
         costs = [key for key in data["test"] if key.startswith("cost=")]
         others = [
             key for key in (*costs, *OTHERS[data["task"]]) if key != name and key in data["test"]
         ]
         say("  " + "; ".join(f"{key} {estimate(data['test'][key])}" for key in others))
+        say(f"  {data['vault']['sentence']}")
     else:
-        say("There is no test side, so only the out-of-fold scores speak for this model.")
+        say(data["vault"]["sentence"])
     measured = data.get("measured") or {}
     if measured:
         say(
-            f"  one row takes {measured['predict_one_p50_microseconds'] / 1000:.2f} ms "
-            f"(p99 {measured['predict_one_p99_microseconds'] / 1000:.2f} ms); "
-            f"the model is {size(measured['size_bytes'])}"
+            f"  Predicting one row takes {measured['predict_one_p50_microseconds'] / 1000:.2f} ms "
+            f"(99 % within {measured['predict_one_p99_microseconds'] / 1000:.2f} ms); "
+            f"the model is {size(measured['size_bytes'])}."
         )
     say()
     say(f"run      {data['run']}")
     say(f"release  {data['release'][:24]}")
     if report:
         say(f"report   {report}")
-
-
-def size(num_bytes: int) -> str:
-    """Bytes for people.
-
-    >>> size(2048)
-    '2.0 kB'
-    """
-    if num_bytes < 1000:
-        return f"{num_bytes} B"
-    if num_bytes < 1_000_000:
-        return f"{num_bytes / 1000:.1f} kB"
-    if num_bytes < 1_000_000_000:
-        return f"{num_bytes / 1e6:.1f} MB"
-    return f"{num_bytes / 1e9:.1f} GB"

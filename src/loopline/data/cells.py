@@ -9,11 +9,12 @@ hold.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from loopline.data.table_format import dtype_name
+from loopline.data.table_format import MISSING_WORDS, dtype_name
+from loopline.data.units import find_unit, plain_numbers, unit_note, units_of
 
 _INTEGER = r"^[+-]?\d+$"
 _LEADING_ZERO = r"^[+-]?0\d+$"
@@ -22,6 +23,7 @@ _COMMA_NUMBER = r"^[+-]?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?(?:[eE][+-]?\d+)?$"
 _GROUPED_NUMBER = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?$|^[+-]?\d+(?:\.\d+)?$"
 _NUM_CELLS_LOOKED_AT = 2_000
 _MOSTLY = 0.9
+_LONGEST_WORD = max(map(len, MISSING_WORDS))
 
 # (shape, format); d and m may change places in the three with one or two digits first.
 _DATES: tuple[tuple[str, str], ...] = (
@@ -51,6 +53,7 @@ _CLOCKS: tuple[tuple[str, str], ...] = (
 )
 _ZONES: tuple[tuple[str, str], ...] = (("", ""), (r" ?(?:Z|[+-]\d{2}(?::?\d{2})?)", "%#z"))
 MONTH_FORMAT = "%Y-%m"
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class ReadColumn:
     date_format: str | None = None
     markers: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unit: str | None = None
     unreadable: pl.Series | None = None  # True where a cell is not of the type asked for
 
 
@@ -89,6 +93,7 @@ def read_cells(
     *,
     dtype: pl.DataType | None = None,
     date_format: str | None = None,
+    unit: str | None = None,
 ) -> ReadColumn:
     """Give one column of written cells its type.
 
@@ -97,6 +102,7 @@ def read_cells(
         rules: what stands for missing, how numbers are written.
         dtype: the type to read it in; None finds the one type that holds every cell.
         date_format: how its dates are written, when that is known.
+        unit: how its amounts are written, when that is known; see `loopline.data.units`.
 
     >>> rules = CellRules(missing=["", "?"])
     >>> read_cells(pl.Series("a", ["1", "?", "3"]), rules).series.to_list()
@@ -111,13 +117,82 @@ def read_cells(
         bare = bare.set(is_missing, None)
         kept = kept.set(is_missing, None)
     if dtype is not None:
-        series, found = convert(bare, kept, dtype, rules, date_format)
-        unreadable = series.is_null() & bare.is_not_null()
-        return ReadColumn(
-            series, found, markers, unreadable=unreadable if unreadable.any() else None
-        )
+        return _read_as(bare, kept, dtype, rules, date_format, unit, markers)
+    if unit is None:
+        unit = find_unit(bare, decimal=rules.decimal)
+    if unit is not None:
+        numbers = plain_numbers(bare, unit).cast(pl.Float64())
+        if _whole(numbers, bare):
+            note = unit_note(cells.name, unit)
+            return ReadColumn(numbers, None, markers, notes=(note,), unit=unit)
     series, found, notes = _detect(bare, kept, rules, date_format)
-    return ReadColumn(series, found, markers, notes=notes)
+    if series.dtype == pl.String() and (is_word := _is_word(bare)).any():
+        # "unknown" among numbers is a missing number, among words it is a word.
+        rest = bare.set(is_word, None)
+        read = read_cells(rest, rules, date_format=date_format)
+        if read.series.dtype != pl.String() and rest.null_count() < len(rest):
+            return replace(read, markers=markers, notes=(*read.notes, _word_note(bare, is_word)))
+    return ReadColumn(series, found, markers, notes=notes or _mixed_note(bare))
+
+
+def _read_as(
+    bare: pl.Series,
+    kept: pl.Series,
+    dtype: pl.DataType,
+    rules: CellRules,
+    date_format: str | None,
+    unit: str | None,
+    markers: Mapping[str, int],
+) -> ReadColumn:
+    """A column in the type that is asked for, as a resolved format does."""
+    if dtype != pl.String() and (is_word := _is_word(bare)).any():
+        bare = bare.set(is_word, None)
+    if unit is not None and dtype.is_numeric():
+        series: pl.Series = plain_numbers(bare, unit).cast(dtype, strict=False)
+        found = None
+    else:
+        series, found = convert(bare, kept, dtype, rules, date_format)
+        if dtype.is_numeric() and not _whole(series, bare):
+            # Databases without truth values store them as 0 and 1; files say true and false.
+            truth, _ = convert(bare, kept, pl.Boolean(), rules, None)
+            series = truth.cast(dtype) if _whole(truth, bare) else series
+        if dtype.is_integer() and not _whole(series, bare):
+            # Whole numbers may become fractions in a later file.
+            floats, _ = convert(bare, kept, pl.Float64(), rules, None)
+            series = floats if _whole(floats, bare) else series
+    unreadable = series.is_null() & bare.is_not_null()
+    return ReadColumn(
+        series, found, markers, unit=unit, unreadable=unreadable if unreadable.any() else None
+    )
+
+
+def _is_word(bare: pl.Series) -> pl.Series:
+    short = bare.str.len_bytes().fill_null(99) <= _LONGEST_WORD
+    if not short.any():
+        return short
+    return short & bare.str.to_lowercase().is_in(list(MISSING_WORDS)).fill_null(value=False)
+
+
+def _word_note(bare: pl.Series, is_word: pl.Series) -> str:
+    words = bare.filter(is_word).unique(maintain_order=True).to_list()
+    told = ", ".join(repr(word) for word in words[:3]) + (" …" if len(words) > 3 else "")
+    count = int(is_word.sum())
+    return (
+        f"{told} in {bare.name!r} read as missing ({count:,} cell{'s' * (count > 1)}), the other "
+        "cells are no words"
+    )
+
+
+def _mixed_note(bare: pl.Series) -> tuple[str, ...]:
+    """That a column of amounts stays text because they are in several currencies."""
+    signs = units_of(bare.drop_nulls())
+    if signs is None or len(signs) < 2:
+        return ()
+    told = ", ".join(dict.fromkeys(front or behind for front, behind in signs[:6]))
+    return (
+        f"{bare.name!r} has amounts written in several ways ({told}) and stays text; give them one "
+        "unit to have numbers",
+    )
 
 
 def direct_types(sample: pl.DataFrame) -> dict[str, tuple[pl.DataType, int]]:
@@ -287,12 +362,15 @@ def convert(
     rules: CellRules,
     date_format: str | None,
 ) -> tuple[pl.Series, str | None]:
-    """The cells in that type, null where a cell cannot be read in it, and the date format used."""
+    """The cells in that type, null where a cell cannot be read in it, and the date format used.
+
+    ISO 8601 has one meaning, so dates written so are read whatever format is known.
+    """
     if dtype == pl.String():
         return kept, None
     if dtype == pl.Boolean():
         low = bare.str.to_lowercase()
-        values = low.replace_strict({"true": True, "false": False}, default=None)
+        values = low.replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean())
         return values.cast(pl.Boolean()), None
     if dtype.is_integer():
         digits = _plain_digits(bare, rules)
@@ -310,7 +388,14 @@ def convert(
     if isinstance(dtype, pl.Duration):
         seconds = _floats(_plain_digits(bare, rules))
         return (seconds * 1_000_000).cast(pl.Int64()).cast(pl.Duration("us")), None
-    return _dates(bare, dtype, date_format)
+    series, found = _dates(bare, dtype, date_format)
+    if date_format and not _whole(series, bare):
+        formats = _date_formats(bare.drop_nulls().head(_NUM_CELLS_LOOKED_AT))
+        if formats and formats[0].startswith("%Y"):
+            again, written = _dates(bare, dtype, formats[0])
+            if _whole(again, bare):
+                return again, written
+    return series, found
 
 
 def _dates(

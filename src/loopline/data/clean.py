@@ -107,7 +107,8 @@ def find_problems(
     [('spelling', 1)]
     """
     policy = policy or CleanPolicy()
-    absent = [entry.name for entry in schema.columns if entry.name not in frame.columns]
+    present = set(frame.columns)
+    absent = [entry.name for entry in schema.columns if entry.name not in present]
     if absent:
         raise DataError(
             f"The schema names {', '.join(repr(name) for name in absent[:5])}, which the table "

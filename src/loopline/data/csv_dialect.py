@@ -386,7 +386,8 @@ def resolved(fmt: TableFormat, dialect: Dialect, encoding: str) -> TableFormat:
         encoding=encoding,
         header=dialect.header,
         columns=dialect.names if not dialect.header or fmt.columns else fmt.columns,
-        skip_rows=dialect.skip_rows,
+        # A file without lines before its table says nothing of the next one's.
+        skip_rows=dialect.skip_rows or fmt.skip_rows,
         comment=dialect.comment,
         strip=dialect.strip,
     )

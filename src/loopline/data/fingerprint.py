@@ -23,7 +23,8 @@ its first 4 bytes and then 8 bytes a word). Each word is mixed by two keyed mult
 permutations of 64 bits (the lanes), with a key drawn by BLAKE3 from column name, logical type and
 word position; the words of a row are added modulo 2**64 lane by lane and mixed once more. A single
 changed number therefore always changes its row. Everything runs in numpy over blocks of
-65,536 rows (speed: ``benchmarks/digest.py``).
+65,536 rows; strings are read where they lie (`loopline.data.string_views`). Speed:
+``benchmarks/digest.py``.
 
 Bound: two different rows collide with probability about 2**-128; among n rows, n**2 / 2**129
 (5 million rows: 4e-26). The mixing has no secret, so this guards against accidents, not against a
@@ -50,6 +51,7 @@ import polars as pl
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from loopline.data.string_views import INLINE_BYTES, StringViews
 from loopline.digest import canonical_json
 from loopline.errors import DataError
 
@@ -73,7 +75,6 @@ _DIRECT_WORDS = 31  # words 1..31 hold the rest of strings up to 252 bytes
 _DIRECT_BYTES = _HEAD_BYTES + 8 * _DIRECT_WORDS
 _DENSE = 0.5  # below this share of rows that still have words, the others are taken out
 _NUM_KEYS = _DIRECT_WORDS + 3  # word 0, words 1..31, and two for the BLAKE3 of a longer string
-_KEEP = np.array([(1 << (8 * k)) - 1 for k in range(9)], dtype=np.uint64)  # the first k bytes
 
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 _WIDE_INTEGERS = (pl.Int128, pl.UInt128)
@@ -167,7 +168,8 @@ def digest_of_rows(schema: Mapping[str, pl.DataType], digests: Words) -> str:
     # Each half is sorted on its own, which is three times as fast as sorting rows. It forgets which
     # halves belong together; that could only matter if changed rows swapped 64-bit halves.
     for lane in (0, 1):
-        half = np.sort(digests[:, lane])
+        # polars sorts 64-bit numbers three times as fast as numpy.
+        half = pl.Series(np.ascontiguousarray(digests[:, lane])).sort().to_numpy()
         hasher.update(half.astype("<u8", copy=False).data.cast("B") if half.size else b"")
     return hasher.hexdigest()
 
@@ -423,12 +425,7 @@ def _moment_cells(series: pl.Series, plan: _Plan) -> Words:
 
 
 def _string_cells(series: pl.Series, plan: _Plan) -> Words:
-    series = series.cast(pl.String)
-    return _byte_cells(series.cast(pl.Binary), series.str.len_bytes(), plan)
-
-
-def _binary_cells(series: pl.Series, plan: _Plan) -> Words:
-    return _byte_cells(series, series.bin.size(), plan)
+    return _byte_cells(series.cast(pl.String), plan)
 
 
 def _decimal_cells(series: pl.Series, plan: _Plan) -> Words:
@@ -438,52 +435,55 @@ def _decimal_cells(series: pl.Series, plan: _Plan) -> Words:
     return _string_cells(text, plan)
 
 
-def _byte_cells(series: pl.Series, sizes: pl.Series, plan: _Plan) -> Words:
+def _byte_cells(series: pl.Series, plan: _Plan) -> Words:
     """Length and first 4 bytes, then 8 bytes a word; beyond 252 bytes 128 bits of BLAKE3."""
-    lengths = _whole(sizes)
-    flat = _elements(series.cast(pl.List(pl.UInt8))).to_numpy()
-    data = np.zeros(len(flat) + 16, dtype=np.uint8)  # words may reach past the last byte
-    data[: len(flat)] = flat
-    starts = np.cumsum(lengths) - lengths
-    at = np.ndarray((len(flat) + 9,), dtype="<u8", buffer=data, strides=(1,))  # word at any byte
-    head = at[starts] & _KEEP[np.minimum(lengths, _HEAD_BYTES)]
-    head |= lengths.view(np.uint64) << _S32
-    cells = _mix(head, plan.keys[0])
-    left = lengths - _HEAD_BYTES
-    long = np.flatnonzero(lengths > _DIRECT_BYTES)
-    left[long] = 0
-    place = starts + _HEAD_BYTES
-    rows: NDArray[np.intp] | None = None  # None: all
-    for number in range(1, _DIRECT_WORDS + 1):
-        going = left > 0
-        count = int(np.count_nonzero(going))
-        if not count:
-            break
-        if count < _DENSE * len(left):
-            keep = np.flatnonzero(going)
-            rows = keep if rows is None else rows[keep]
-            left, place, going = left[keep], place[keep], going[keep]
-        words = at[np.minimum(place, len(flat))] & _KEEP[np.clip(left, 0, 8)]
-        more = _mix(words, plan.keys[number])
-        if count < len(left):
-            more *= going
-        if rows is None:
-            cells += more
-        else:
-            cells[0][rows] += more[0]
-            cells[1][rows] += more[1]
-        left -= 8
-        place += 8
-    if len(long):
-        view = data.data
+    views = StringViews(series)
+    lengths = views.lengths
+    cells = _mix(views.heads, plan.keys[0])
+    short = (lengths > _HEAD_BYTES) & (lengths <= INLINE_BYTES)
+    count = int(np.count_nonzero(short))
+    if count >= _DENSE * len(lengths) > 0:
+        more = _mix(views.inline, plan.keys[1])
+        if count < len(lengths):
+            more *= short
+        cells += more
+    elif count:
+        rows = np.flatnonzero(short)
+        _extend(cells, rows, views.inline[rows], plan.keys[1])
+    far = np.flatnonzero(lengths > INLINE_BYTES)
+    if len(far):
+        _far_cells(views, far, cells, plan)
+    return cells
+
+
+def _far_cells(views: StringViews, rows: NDArray[np.intp], cells: Words, plan: _Plan) -> None:
+    """The words after the first of strings that do not lie in their views."""
+    lengths, starts = views.lengths[rows], views.addresses(rows)
+    long = lengths > _DIRECT_BYTES
+    if long.any():
         digests = b"".join(
-            blake3(view[start : start + length]).digest(length=16)
+            blake3(views.bytes_at(start, length)).digest(length=16)
             for start, length in zip(starts[long].tolist(), lengths[long].tolist(), strict=True)
         )
         pairs = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
         for lane in (0, 1):
-            _extend(cells, long, pairs[:, lane].copy(), plan.keys[_DIRECT_WORDS + 1 + lane])
-    return cells
+            _extend(cells, rows[long], pairs[:, lane].copy(), plan.keys[_DIRECT_WORDS + 1 + lane])
+        rows, lengths, starts = rows[~long], lengths[~long], starts[~long]
+    place, last = starts + _HEAD_BYTES, starts + (lengths - 8)
+    for number in range(1, _DIRECT_WORDS + 1):
+        if not len(rows):
+            break
+        # The last word of a string is read where it still lies inside, and shifted.
+        at = np.minimum(place, last)
+        words = views.words_at(at) >> ((place - at) << 3).view(np.uint64)
+        if len(rows) == cells.shape[1]:
+            cells += _mix(words, plan.keys[number])
+        else:
+            _extend(cells, rows, words, plan.keys[number])
+        place += 8
+        going = place < last + 8
+        if not going.all():
+            rows, place, last = rows[going], place[going], last[going]
 
 
 def _null_cells(series: pl.Series, plan: _Plan) -> Words:
@@ -531,7 +531,7 @@ _ENCODERS: tuple[tuple[Any, Callable[[pl.Series, _Plan], Words]], ...] = (
     ((pl.Datetime, pl.Duration), _moment_cells),
     (pl.Time, _integer_cells),
     (_STRINGS, _string_cells),
-    (pl.Binary, _binary_cells),
+    (pl.Binary, _byte_cells),
     (pl.Decimal, _decimal_cells),
     (pl.Null, _null_cells),
     ((pl.List, pl.Array), _list_cells),

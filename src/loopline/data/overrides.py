@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import polars as pl
@@ -43,8 +44,10 @@ def apply_overrides(
         SettingsError: every unknown column, field or value that does not fit, in one error.
     """
     problems: list[str] = []
+    present = set(frame.columns)
+    changed: dict[str, Column] = {}
     for name, entry in overrides.items():
-        if name not in frame.columns:
+        if name not in present:
             problems.append(f"There is no column {name!r}{near_names(name, frame.columns)}")
             continue
         column = schema.named(name)
@@ -56,10 +59,13 @@ def apply_overrides(
                 field: value for field, value in entry.items() if getattr(column, field) != value
             }
             said = ", ".join(f"{field}: {value}" for field, value in own.items())
-            changes = {**own, "reason": f"you said {said}"} if own else {}
+            changes = {**own, "reason": f"set under `columns`: {said}"} if own else {}
             if column.role == "target":
                 changes.pop("reason", None)
-            schema = schema.changed(name, **changes)
+            changed[name] = replace(column, **changes)
+    schema = replace(
+        schema, columns=tuple(changed.get(column.name, column) for column in schema.columns)
+    )
     for role in _SINGLE_ROLES:
         names = [column.name for column in schema.columns if column.role == role]
         if len(names) > 1:

@@ -18,9 +18,11 @@ import polars as pl
 
 from loopline.data.cells import CellRules, read_cells
 from loopline.data.overrides import near_names
-from loopline.data.table_format import Kind, TableFormat, dtype_of
+from loopline.data.table_format import UNREADABLE_ADVICE, Kind, TableFormat, dtype_of
+from loopline.data.units import find_unit, units_of
 from loopline.errors import DataError, EnvironmentProblem
 from loopline.frames import as_frame, canonical, refuse_repeated
+from loopline.words import counted
 
 _ROWS_A_FETCH = 50_000
 _DATE_HEAD = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d|$)")
@@ -101,7 +103,7 @@ def finish(frame: pl.DataFrame, name: str, fmt: TableFormat, *, written_dates: b
         raise DataError(f"{name} has no rows.")
     frame = canonical(frame)
     notes, problems = [], {}
-    dates = dict(fmt.dates)
+    dates, units = dict(fmt.dates), dict(fmt.units)
     rules = CellRules(missing=fmt.missing or ())
     changed = []
     for series in frame.get_columns():
@@ -115,6 +117,11 @@ def finish(frame: pl.DataFrame, name: str, fmt: TableFormat, *, written_dates: b
                     "and read as missing"
                 )
             changed.append(recast)
+        elif wanted is None and (unit := _unit_of(series)) is not None:
+            read = read_cells(series, rules, unit=unit)
+            changed.append(read.series)
+            units[series.name] = unit
+            notes.extend(read.notes)
         elif (
             wanted is None
             and series.dtype == pl.String()
@@ -128,7 +135,14 @@ def finish(frame: pl.DataFrame, name: str, fmt: TableFormat, *, written_dates: b
                     changed.append(read.series)
     if changed:
         frame = frame.with_columns(changed)
-    return Loaded(frame, replace(fmt, dates=dates), notes, problems)
+    return Loaded(frame, replace(fmt, dates=dates, units=units), notes, problems)
+
+
+def _unit_of(series: pl.Series) -> str | None:
+    """How amounts are written in a text column whose every cell is one, such as "$5"."""
+    if series.dtype != pl.String() or units_of(series.drop_nulls().head(100)) is None:
+        return None
+    return find_unit(series.str.strip_chars())
 
 
 def _recast(
@@ -136,11 +150,16 @@ def _recast(
 ) -> tuple[pl.Series, int]:
     if series.dtype == pl.String():
         read = read_cells(
-            series, rules, dtype=wanted, date_format=fmt.dates.get(series.name)
+            series,
+            rules,
+            dtype=wanted,
+            date_format=fmt.dates.get(series.name),
+            unit=fmt.units.get(series.name),
         ).series
     elif wanted == pl.Int64() and series.dtype.is_float():
-        whole = (series == series.round(0)).fill_null(value=False)
-        read = series.set(~whole, None).cast(wanted, strict=False)
+        # Whole numbers may become fractions in a later file.
+        whole = (series == series.round(0)).fill_null(value=True).all()
+        read = series.cast(wanted, strict=False) if whole else series
     else:
         read = series.cast(wanted, strict=False)
     lost = read.is_null() & series.is_not_null()
@@ -148,9 +167,9 @@ def _recast(
     if count and fmt.unreadable == "refuse":
         row = int(lost.arg_true()[0])
         raise DataError(
-            f"{name}: {count:,} cells of column {series.name!r} are not {fmt.dtypes[series.name]}, "
-            f"the first is {series[row]!r:.60} in data row {row + 1:,}. Correct them, or give "
-            "`unreadable: missing` to read them as missing."
+            f"{name}: {counted(count, 'cell')} of column {series.name!r} cannot be read as "
+            f"{fmt.dtypes[series.name]}; the first is {series[row]!r:.60} in data row {row + 1:,}. "
+            f"{UNREADABLE_ADVICE}"
         )
     return read, count
 

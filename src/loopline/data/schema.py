@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from loopline.errors import DataError
@@ -44,7 +45,7 @@ class Column:
     fill: Label | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schema:
     """The columns of a table with their types and roles, and the task they make.
 
@@ -61,10 +62,14 @@ class Schema:
 
     def named(self, name: str) -> Column:
         """The column of that name. Raises `DataError` when there is none."""
-        for column in self.columns:
-            if column.name == name:
-                return column
+        found = self._by_name.get(name)
+        if found is not None:
+            return found
         raise DataError(f"There is no column {name!r}; the table has {self._names()}.")
+
+    @cached_property
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
 
     def with_role(self, role: Role) -> tuple[str, ...]:
         """Names of the columns with that role, in table order."""
@@ -76,7 +81,7 @@ class Schema:
         (name,) = self.with_role("target")
         return name
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """The columns that a model may see, in table order."""
         return self.with_role("feature")

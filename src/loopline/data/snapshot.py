@@ -84,6 +84,10 @@ class Snapshot:
             self._cache["frame"] = pl.read_parquet(self._parts(), glob=False)
         return self._cache["frame"]
 
+    def forget(self) -> None:
+        """Let the table go from memory; `frame` reads it again when it is asked for."""
+        self._cache.clear()
+
     def scan(self) -> pl.LazyFrame:
         """The table as a lazy query, for work that needs few columns or few rows."""
         return pl.scan_parquet(self._parts(), glob=False)

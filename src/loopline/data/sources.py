@@ -23,6 +23,7 @@ from loopline.data.csv_reader import read_text_table
 from loopline.data.overrides import near_names
 from loopline.data.readers import (
     Loaded,
+    finish,
     first_bytes,
     kind_of_bytes,
     read_packed,
@@ -150,7 +151,9 @@ def _read_frame(source: Any, fmt: TableFormat) -> Table:
     if frame.is_empty():
         raise DataError("The frame has no rows.")
     told = f"{type(source).__module__.partition('.')[0]} {type(source).__name__}"
-    return _table(Loaded(frame, replace(fmt, kind="frame")), told, ())
+    return _table(
+        finish(frame, "the frame", replace(fmt, kind="frame"), written_dates=False), told, ()
+    )
 
 
 def _is_database(source: str) -> bool:
@@ -313,10 +316,12 @@ def _joined(loaded: Sequence[Loaded], names: Sequence[str]) -> Loaded:
             problems[column] = problems.get(column, 0) + count
     told = {column: dtype_name(dtype) for column, dtype in schema.items()}
     dates = {column: written for part in loaded for column, written in part.format.dates.items()}
+    units = {column: unit for part in loaded for column, unit in part.format.units.items()}
     fmt = replace(
         first.format,
         dtypes={column: word for column, word in told.items() if word is not None},
         dates=dates,
+        units=units,
     )
     return Loaded(frame, fmt, tuple(notes), problems)
 
@@ -325,7 +330,8 @@ def _join_schema(
     schema: dict[str, pl.DataType], frame: pl.DataFrame, first: str, name: str
 ) -> None:
     """Widen `schema` to hold `frame` too, or say how the two files differ."""
-    missing = [column for column in schema if column not in frame.columns]
+    present = set(frame.columns)
+    missing = [column for column in schema if column not in present]
     extra = [column for column in frame.columns if column not in schema]
     if missing or extra:
         parts = []

@@ -18,11 +18,24 @@ from loopline.errors import DataError, SettingsError
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "frame"]
 Unreadable = Literal["refuse", "missing"]
+UNREADABLE_ADVICE = (
+    "Correct the file; or, to have such cells read as missing, set `unreadable: missing` under "
+    "`data.format` in the settings and run the line again."
+)
 
 MISSING_MARKERS: tuple[str, ...] = (
     *("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "null", "NULL", "Null"),
     *("None", "NONE", "none", "?", "-", "--", "NaT", "(null)", "\\N"),
 )
+MISSING_WORDS: tuple[str, ...] = (
+    *("unknown", "missing", "not available", "not applicable", "not known", "not given"),
+    *("undefined", "unavailable", "unspecified", "tbd", "none", "nil", "n.a.", "na", "n/a", "."),
+    *("#value!", "#div/0!", "#ref!", "#name?", "#num!", "null", "nan", "void", "blank", "empty"),
+)
+"""Words, in any case, that mean a missing cell in a column whose other cells are numbers or dates.
+
+In a column of words they are an answer as any other.
+"""
 
 _DTYPES: dict[str, pl.DataType] = {
     "Int64": pl.Int64(),
@@ -57,6 +70,7 @@ class TableFormat:
         skip_rows: lines before the header (or the first row) that are no part of the table.
         strip: whether blanks around a cell are no part of it.
         dates: for columns of dates, their format in `strftime` codes ("%d/%m/%Y").
+        units: column to the way its amounts are written: "$#", "#%", "€#,#" (decimal comma).
         sheet: the sheet of a workbook; None takes the only one with cells.
         table: the table of a database.
         query: the SELECT that makes the table; instead of `table`.
@@ -82,6 +96,7 @@ class TableFormat:
     skip_rows: int | None = None
     strip: bool | None = None
     dates: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
     sheet: str | None = None
     table: str | None = None
     query: str | None = None
@@ -110,6 +125,11 @@ class TableFormat:
             problems.append(f"`unreadable` must be 'refuse' or 'missing', got {self.unreadable!r}.")
         if self.table and self.query:
             problems.append("`table` and `query` are both given; a source has one of them.")
+        problems += [
+            f"`units` of {name!r} must be a sign and #, such as '$#', got {unit!r}."
+            for name, unit in self.units.items()
+            if unit.count("#") not in (1, 2) or len(unit) == unit.count("#")
+        ]
         for name, told in self.dtypes.items():
             try:
                 dtype_of(told)

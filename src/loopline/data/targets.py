@@ -171,8 +171,8 @@ def _check_classes(target: pl.Series, task: Task) -> str:
     if single:
         told = ", ".join(repr(label) for label in single[:5]) + (" …" if len(single) > 5 else "")
         return (
-            f"{len(single)} of {num_classes} classes have a single row ({told}): each can be in "
-            "training or in test, not in both"
+            f"{len(single):,} of {num_classes:,} classes have a single row ({told}): each can be "
+            "in training or in test, not in both"
         )
     return ""
 
@@ -215,7 +215,7 @@ def class_order(
             )
         return tuple(classes), ""
     if positive is not None:
-        chosen, reason = _given(classes, positive, target.name), "you said so"
+        chosen, reason = _given(classes, positive, target.name), "set by `positive`"
     else:
         chosen, reason = _of_interest(classes, target)
     other = next(label for label in classes if label != chosen)

@@ -39,6 +39,7 @@ def evaluate_predictions(
     threshold: float = 0.5,
     units: NDArray[Any] | None = None,
     weight: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
     seed: int = 0,
     metrics: Sequence[str | Metric] = (),
     level: float = LEVEL,
@@ -53,6 +54,7 @@ def evaluate_predictions(
         threshold: where a probability becomes the label 1 (binary).
         units: rows with equal entries count as one unit.
         weight: weight of each row.
+        folds: which model predicted each row, for out-of-fold predictions.
         seed: of the bootstrap.
         metrics: further metrics, after the standard ones.
         level: nominal coverage.
@@ -69,7 +71,7 @@ def evaluate_predictions(
     >>> list(found)[:3], found["accuracy"].value
     (['auc', 'pr_auc', 'log_loss'], 1.0)
     """
-    rows = _rows(task, classes, y, prediction, threshold=threshold, weight=weight)
+    rows = _rows(task, classes, y, prediction, threshold=threshold, weight=weight, folds=folds)
     shared = Units.build(units, rows.num_rows)
     wanted = {entry.name: entry for entry in standard_metrics(task)}
     for further in metrics:
@@ -173,19 +175,19 @@ def resolvable_difference(
         agreement: correlation of the two models' errors that is assumed without `paired`.
 
     >>> accuracy = Estimate(0.9, 0.87, 0.93, "Wilson", 400, standard_error=0.015)
-    >>> resolvable_difference("accuracy", accuracy).sentence.split(": ")[1]
-    'two models whose accuracy differs by under 2.7 points cannot be told apart on it.'
+    >>> resolvable_difference("accuracy", accuracy).sentence.partition(" two models ")[2]
+    'whose accuracy differs by under 2.7 points cannot be told apart.'
     """
     chosen = metric(metric_or_name) if isinstance(metric_or_name, str) else metric_or_name
     if paired is not None:
         error = paired.standard_error
     else:
         error = score.standard_error * math.sqrt(2 * (1 - agreement))
-    size = f"{score.num_units:,} independent units"
+    size = f"{score.num_units:,} independent observations"
     if not math.isfinite(error) or error <= 0:
         return Resolution(
             float("nan"),
-            f"What difference in {chosen.name} a test set of {size} can show is not known.",
+            f"What difference in {chosen.name} {size} can show is not known.",
         )
     normal = NormalDist()
     difference = (normal.inv_cdf(0.975) + normal.inv_cdf(0.8)) * error
@@ -195,8 +197,7 @@ def resolvable_difference(
         amount = f"{difference:.2g}"
     return Resolution(
         difference,
-        f"A test set of {size} cannot resolve less: two models whose {chosen.name} differs by "
-        f"under {amount} cannot be told apart on it.",
+        f"On {size} two models whose {chosen.name} differs by under {amount} cannot be told apart.",
     )
 
 
@@ -339,9 +340,15 @@ def _rows(
     *,
     threshold: float,
     weight: NDArray[Any] | None,
+    folds: NDArray[Any] | None = None,
 ) -> Rows:
     rows = Rows.build(
-        y, prediction, regression=task == "regression", weight=weight, threshold=threshold
+        y,
+        prediction,
+        regression=task == "regression",
+        weight=weight,
+        threshold=threshold,
+        folds=folds,
     )
     if rows.task != task or rows.num_classes != len(classes):
         raise DataError(

@@ -91,16 +91,25 @@ def brier(rows: Rows) -> Scored:
 
 
 def auc(rows: Rows) -> Scored:
-    """Area under the ROC curve; multiclass: mean over classes of one against the rest."""
+    """Area under the ROC curve; multiclass: mean over classes of one against the rest.
+
+    Out-of-fold predictions come from several models, whose scores need not share a scale, so only
+    rows of one fold are compared: sum over folds of concordant pairs / sum over folds of pairs.
+    A constant per fold then has 0.5, where pooling the folds gives less (Forman & Scholz 2010).
+    """
     if rows.task == "binary":
-        return _binary_auc(rows.distinct[1], rows.y == 1, rows.weight)
+        return _binary_auc(_Ladder.build(rows, *rows.distinct), rows.y == 1, rows.weight)
     present = np.flatnonzero(np.bincount(rows.y, weights=rows.weight, minlength=rows.num_classes))
     if len(present) < 2:
         return undefined("only one class is present")
     parts = []
     for k in present:
-        place = np.unique(rows.prediction[:, k], return_inverse=True)[1].reshape(-1)
-        parts.append(_binary_auc(place, rows.y == k, rows.weight))
+        values, place = np.unique(rows.prediction[:, k], return_inverse=True)
+        ladder = _Ladder.build(rows, values, place.reshape(-1))
+        parts.append(_binary_auc(ladder, rows.y == k, rows.weight))
+    parts = [part for part in parts if np.isfinite(part.value)]
+    if not parts:
+        return undefined("no fold has rows of two classes")
     value = float(np.mean([part.value for part in parts]))
     influences = [part.influence for part in parts if part.influence is not None]
     if len(influences) < len(parts):
@@ -110,28 +119,80 @@ def auc(rows: Rows) -> Scored:
     return Scored(value, np.mean(influences, axis=0), "logit", rows.y == rarest)
 
 
-def _binary_auc(group: Ints, positive: NDArray[np.bool_], weight: Floats) -> Scored:
-    """The AUC of scores of which only the order is given: the place among the distinct ones."""
+@dataclass(frozen=True, eq=False)
+class _Ladder:
+    """Distinct scores, rising within each fold, one fold after another.
+
+    Args:
+        step: the step of each row, shape (rows,).
+        starts: first step of each fold.
+        fold: fold of each row, shape (rows,).
+        num_steps: number of steps.
+    """
+
+    step: Ints
+    starts: Ints
+    fold: Ints
+    num_steps: int
+
+    @staticmethod
+    def build(rows: Rows, values: Floats, place: Ints) -> _Ladder:
+        """The ladder of scores given as distinct values and each row's place among them."""
+        if rows.folds is None:
+            fold = np.zeros(len(place), dtype=np.int64)
+            return _Ladder(place, np.zeros(1, dtype=np.int64), fold, len(values))
+        steps, step = np.unique(rows.folds * len(values) + place, return_inverse=True)
+        starts = np.unique(steps // len(values), return_index=True)[1]
+        return _Ladder(step.reshape(-1), starts, rows.folds, len(steps))
+
+    def mass(self, weight: Floats) -> Floats:
+        """Weight on each step."""
+        return np.asarray(np.bincount(self.step, weights=weight, minlength=self.num_steps))
+
+    def up_to(self, mass: Floats) -> Floats:
+        """Sum over the steps of the same fold up to and including each."""
+        return np.concatenate([np.cumsum(part) for part in np.split(mass, self.starts[1:])])
+
+    def from_on(self, mass: Floats) -> Floats:
+        """Sum over the steps of the same fold from each on."""
+        parts = np.split(mass, self.starts[1:])
+        return np.concatenate([np.cumsum(part[::-1])[::-1] for part in parts])
+
+    def of_fold(self, weight: Floats) -> Floats:
+        """The weight of each row's whole fold, shape (rows,)."""
+        return np.asarray(np.bincount(self.fold, weights=weight)[self.fold])
+
+
+def _binary_auc(ladder: _Ladder, positive: NDArray[np.bool_], weight: Floats) -> Scored:
+    """The AUC of scores of which only the order within each fold is given.
+
+    With U the weight of concordant pairs and D that of all pairs of one fold, the influence of a
+    row is W (u - AUC d) / D, where u and d are the concordant pairs and the pairs it takes part in.
+    """
     w_positive, w_negative = weight * positive, weight * ~positive
-    total_positive, total_negative = float(w_positive.sum()), float(w_negative.sum())
-    if total_positive == 0 or total_negative == 0:
+    if w_positive.sum() == 0 or w_negative.sum() == 0:
         return undefined("only one class is present")
-    negatives = np.bincount(group, weights=w_negative)
-    positives = np.bincount(group, weights=w_positive)
-    # Share of the other class on the right side of each distinct score; ties count half.
-    below = (np.cumsum(negatives) - 0.5 * negatives) / total_negative
-    above = (total_positive - np.cumsum(positives) + 0.5 * positives) / total_positive
-    value = float(positives @ below) / total_positive
+    positives, negatives = ladder.mass(w_positive), ladder.mass(w_negative)
+    # Weight of the other class on the right side of each step; ties count half.
+    below = ladder.up_to(negatives) - 0.5 * negatives
+    above = ladder.from_on(positives) - 0.5 * positives
+    of_positive, of_negative = ladder.of_fold(w_positive), ladder.of_fold(w_negative)
+    pairs = float(w_positive @ of_negative)
+    if pairs == 0:
+        return undefined("no fold has rows of both classes")
+    value = float(positives @ below) / pairs
     num_positive = int(np.count_nonzero(w_positive))
     num_negative = int(np.count_nonzero(w_negative))
     if min(num_positive, num_negative) < 2:
         return Scored(value, None, "logit", reason="a class has fewer than two rows")
-    total = total_positive + total_negative
     # The factors n / (n - 1) make the sum of squares DeLong's unbiased variance.
-    for_positive = total / total_positive * np.sqrt(num_positive / (num_positive - 1))
-    for_negative = total / total_negative * np.sqrt(num_negative / (num_negative - 1))
+    share = float(weight.sum()) / pairs
+    for_positive = share * np.sqrt(num_positive / (num_positive - 1))
+    for_negative = share * np.sqrt(num_negative / (num_negative - 1))
     influence = np.where(
-        positive, (below[group] - value) * for_positive, (above[group] - value) * for_negative
+        positive,
+        (below[ladder.step] - value * of_negative) * for_positive,
+        (above[ladder.step] - value * of_positive) * for_negative,
     )
     rarer = positive if num_positive <= num_negative else ~positive
     return Scored(value, influence, "logit", rarer)
@@ -141,25 +202,26 @@ def pr_auc(rows: Rows) -> Scored:
     """Average precision: the mean, over positive rows, of the precision at their score.
 
     The influence follows from writing it as E[Y A(S)/B(S)] / E[Y] with A(t) = P(Y=1, S>=t) and
-    B(t) = P(S>=t), and differentiating A, B and E[Y].
+    B(t) = P(S>=t), and differentiating A, B and E[Y]. Out of fold, A and B count the rows of the
+    positive row's own fold, for the reason that `auc` gives.
     """
     positive = rows.y == 1
     total = float(rows.weight.sum())
     share = float(rows.weight[positive].sum()) / total
     if share == 0:
         return undefined("no row is positive")
-    group = rows.distinct[1]
-    hits = np.bincount(group, weights=rows.weight * positive) / total
-    all_rows = np.bincount(group, weights=rows.weight) / total
-    reached = np.cumsum(hits[::-1])[::-1]
-    flagged = np.cumsum(all_rows[::-1])[::-1]
+    ladder = _Ladder.build(rows, *rows.distinct)
+    hits = ladder.mass(rows.weight * positive) / total
+    reached = ladder.from_on(hits)
+    flagged = ladder.from_on(ladder.mass(rows.weight) / total)
     # A group of rows without weight at the very top has neither hits nor rows above it.
     precision = np.divide(reached, flagged, out=np.zeros_like(reached), where=flagged > 0)
     value = float(hits @ precision) / share
     per_row = np.divide(hits, flagged, out=np.zeros_like(hits), where=flagged > 0)
-    gain = np.cumsum(per_row) / share
-    loss = np.cumsum(per_row * precision) / share
-    influence = positive * ((precision[group] - value) / share + gain[group]) - loss[group]
+    gain = ladder.up_to(per_row) / share
+    loss = ladder.up_to(per_row * precision) / share
+    step = ladder.step
+    influence = positive * ((precision[step] - value) / share + gain[step]) - loss[step]
     return Scored(value, influence, "logit", positive)
 
 

@@ -1,6 +1,7 @@
 """How much the score drops when one column is shuffled: what a model lives on.
 
-Works for any model through its `predict`; costs one prediction a column and repeat.
+Works for any model through its `predict`; costs one prediction a column and repeat, and less where
+the model makes its features once (`shuffled`).
 Columns that carry the same information share the credit, so shuffle them as one group.
 """
 
@@ -22,6 +23,9 @@ from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Floats, Rows, Units
 from loopline.seeds import child_seed
 
+Rearranged = Callable[[Sequence[str], NDArray[np.int64]], Floats]
+"""Predicts all rows with the named columns' cells in the given order, the others in their place."""
+
 
 def permutation_importance(
     predict: Callable[[pl.DataFrame], Floats],
@@ -36,6 +40,7 @@ def permutation_importance(
     units: NDArray[Any] | None = None,
     threshold: float = 0.5,
     groups: Mapping[str, Sequence[str]] | None = None,
+    shuffled: Callable[[pl.DataFrame], Rearranged] | None = None,
 ) -> dict[str, Estimate]:
     """The loss of score for each column when its values are shuffled among the rows.
 
@@ -54,6 +59,9 @@ def permutation_importance(
         units: rows with equal entries count as one unit in the interval.
         threshold: where a probability becomes the label 1 (binary).
         groups: name -> columns shuffled together, instead of every column alone.
+        shuffled: makes from a table what predicts it with columns' cells in another order, equal
+            to `predict` of the shuffled table (`loopline.models.base.FittedModel.rearranged`). By
+            default the table is shuffled and predicted.
 
     Returns:
         Name -> drop in the "better" direction (positive: the model needs the column), the
@@ -85,17 +93,33 @@ def permutation_importance(
         raise DataError(
             f"Importance cannot be measured by {chosen.name} on these rows: {base.reason}."
         )
+    answer = rearranged(predict, table) if shuffled is None else shuffled(table)
     result = {}
     for name, columns in wanted.items():
         parts = []
         for repeat in range(repeats):
             rng = np.random.default_rng(child_seed(seed, "importance", name, repeat))
             order = rng.permutation(len(index))
-            shuffled = table.with_columns(table[column][order] for column in columns)
-            rows = chosen.rows(truth, predict(shuffled), weight=mass, threshold=threshold)
+            moved = answer(columns, order)
+            rows = chosen.rows(truth, moved, weight=mass, threshold=threshold)
             parts.append(chosen.score(rows))
         result[name] = _drop(chosen, base, parts, whole, shared)
     return dict(sorted(result.items(), key=lambda item: (-item[1].value, item[0])))
+
+
+def rearranged(predict: Callable[[pl.DataFrame], Floats], table: pl.DataFrame) -> Rearranged:
+    """The plain way: put the columns' cells in the order, and predict the table.
+
+    >>> table = pl.DataFrame({"a": [1.0, 2.0], "b": [10.0, 20.0]})
+    >>> answer = rearranged(lambda frame: (frame["a"] + frame["b"]).to_numpy(), table)
+    >>> answer(["b"], np.array([1, 0])).tolist()
+    [21.0, 12.0]
+    """
+
+    def answer(columns: Sequence[str], order: NDArray[np.int64]) -> Floats:
+        return predict(table.with_columns(table[column][order] for column in columns))
+
+    return answer
 
 
 def _wanted(

@@ -46,11 +46,14 @@ from loopline.evaluate.formulas import (
 from loopline.evaluate.metrics import Metric
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Floats, Rows, Units, plain
+from loopline.words import figure, interval
 
 LEVEL = 0.95
 BOOTSTRAP_REPEATS = 400
 FEW = 8.0
 """Below this many degrees of freedom an interval says that it may be too short."""
+WITHIN_FOLDS = ("auc", "pr_auc")
+"""Metrics of the order of scores: out of fold they compare rows of one fold only."""
 BOOTSTRAP_ROWS = 20_000
 """Larger tables are resampled from this many rows; the error shrinks with the root of the rest."""
 
@@ -90,8 +93,8 @@ class Estimate:
         if math.isnan(self.value):
             return f"undefined ({self.note})"
         if math.isnan(self.low):
-            return f"{self.value:.4g} [no interval: {self.note}]"
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+            return f"{figure(self.value)} [no interval: {self.note}]"
+        return interval(self.value, self.low, self.high)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; NaN and infinity become None."""
@@ -140,7 +143,7 @@ def estimate(
     >>> y = np.repeat([0, 1], 50)
     >>> p = np.where(np.arange(100) % 5 == 0, 1 - y, y) * 0.8 + 0.1
     >>> str(estimate("accuracy", y, p))
-    '0.8 [0.7112, 0.8666]'
+    '0.8000 [0.7112, 0.8666]'
     """
     chosen = read_metric(metric) if isinstance(metric, str) else metric
     rows = chosen.rows(y, prediction, weight=weight, threshold=threshold)
@@ -172,6 +175,8 @@ def estimate_rows(
     else:
         error, freedom = bootstrap_error(metric, rows, None, units, seed), float(units.count - 1)
         method = "bootstrap, logit scale"
+    if rows.folds is not None and metric.name in WITHIN_FOLDS:
+        method += ", within folds"
     if units.code is not None:
         method += ", clustered"
     low, high = _ends(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class Metric:
         *,
         weight: NDArray[Any] | None = None,
         threshold: float = 0.5,
+        folds: NDArray[Any] | None = None,
     ) -> Rows:
         """Check arrays for this metric. Raises `DataError` when it cannot score them."""
         rows = Rows.build(
@@ -74,6 +75,7 @@ class Metric:
             regression=self.tasks == VALUES,
             weight=weight,
             threshold=threshold,
+            folds=folds,
         )
         if rows.task not in self.tasks:
             raise DataError(
@@ -121,7 +123,7 @@ _PLAIN: tuple[Metric, ...] = (
         "probability",
         _UNIT,
         "Chance that a random positive row scores above a random negative one; 0.5 is a coin flip "
-        "(multiclass: mean over classes of one against the rest).",
+        "(multiclass: mean over classes of one against the rest; out of fold: pairs of one fold).",
         formulas.auc,
     ),
     Metric(
@@ -403,6 +405,21 @@ def default_metric(task: Task) -> Metric:
 def standard_metrics(task: Task) -> tuple[Metric, ...]:
     """The metrics that every evaluation of the task shows, in the order shown."""
     return tuple(_BY_NAME[name] for name in _STANDARD[task])
+
+
+def in_order(names: Iterable[str], first: str) -> list[str]:
+    """Metric names in the order to be shown: the one that ranks, the cost, then as usual.
+
+    >>> in_order(["accuracy", "recall_at_precision=0.9", "auc", "cost=1,5", "f1"], "f1")
+    ['f1', 'cost=1,5', 'auc', 'accuracy', 'recall_at_precision=0.9']
+    """
+    usual = list(METRIC_NAMES)
+
+    def place(name: str) -> tuple[bool, bool, int]:
+        head = name.partition("=")[0]
+        return name != first, head != "cost", usual.index(head) if head in usual else len(usual)
+
+    return sorted(names, key=place)
 
 
 def _tasks_of(name: str) -> frozenset[Task]:

@@ -34,6 +34,8 @@ class Rows:
             probabilities, shape (rows, classes); regression: values, shape (rows,).
         weight: weight of each row, >= 0, all 1 where none was given.
         threshold: binary only: a row is labelled 1 when its probability is >= `threshold`.
+        folds: which model predicted each row, shape (rows,), for out-of-fold predictions; ranking
+            metrics compare rows of one fold only. None when one model predicted them all.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class Rows:
     prediction: Floats
     weight: Floats
     threshold: float = 0.5
+    folds: Ints | None = None
     _found: dict[str, tuple[Floats, Ints]] = field(default_factory=dict, repr=False)
 
     @staticmethod
@@ -51,6 +54,7 @@ class Rows:
         regression: bool,
         weight: NDArray[Any] | None = None,
         threshold: float = 0.5,
+        folds: NDArray[Any] | None = None,
     ) -> Rows:
         """Check the arrays and bring them into one form.
 
@@ -72,6 +76,7 @@ class Rows:
             row = int(np.flatnonzero(~np.isfinite(guess.reshape(num_rows, -1)).all(axis=1))[0])
             raise DataError(f"Predictions must be finite numbers; row {row} has {guess[row]}.")
         weights = _checked_weight(weight, num_rows)
+        parts = _checked_folds(folds, num_rows)
         if regression:
             values = truth.astype(np.float64)
             if not np.isfinite(values).all():
@@ -79,14 +84,14 @@ class Rows:
                 raise DataError(
                     f"Target values must be finite numbers; row {row} has {truth[row]}."
                 )
-            return Rows("regression", values, guess.reshape(num_rows), weights, threshold)
+            return Rows("regression", values, guess.reshape(num_rows), weights, threshold, parts)
         _check_probabilities(guess)
         num_classes = 2 if guess.ndim == 1 else guess.shape[1]
         codes = _checked_codes(truth, num_classes)
         if num_classes > 2:
-            return Rows("multiclass", codes, guess, weights, threshold)
+            return Rows("multiclass", codes, guess, weights, threshold, parts)
         positive = guess if guess.ndim == 1 else np.ascontiguousarray(guess[:, 1])
-        return Rows("binary", codes, positive, weights, threshold)
+        return Rows("binary", codes, positive, weights, threshold, parts)
 
     @property
     def num_rows(self) -> int:
@@ -121,6 +126,7 @@ class Rows:
             y=self.y[index],
             prediction=self.prediction[index],
             weight=self.weight[index],
+            folds=None if self.folds is None else self.folds[index],
             _found={},
         )
 
@@ -230,6 +236,18 @@ def _checked_weight(weight: NDArray[Any] | None, num_rows: int) -> Floats:
     if weights.sum() <= 0:
         raise DataError("At least one row must have a weight above 0; all weights are 0.")
     return weights
+
+
+def _checked_folds(folds: NDArray[Any] | None, num_rows: int) -> Ints | None:
+    if folds is None:
+        return None
+    given = np.asarray(folds)
+    if given.shape != (num_rows,):
+        raise DataError(
+            f"`folds` must have one entry for each of the {num_rows:,} rows, "
+            f"got the shape {given.shape}."
+        )
+    return np.unique(given, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _check_probabilities(guess: Floats) -> None:

@@ -8,8 +8,8 @@ out-of-fold ones; the arguments are named so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +20,21 @@ from loopline.evaluate.formulas import operating_points
 from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import metric, read_numbers
 from loopline.evaluate.rows import Floats, Rows, Units, plain
+from loopline.words import figure
 
 GoalKind = Literal["f1", "balanced_accuracy", "accuracy", "cost", "precision", "recall"]
 _EXAMPLES = (
     "'f1', 'balanced_accuracy' (or 'youden'), 'accuracy', 'cost=1,5' "
     "(price of a false positive, of a false negative), 'precision>=0.9' or 'recall>=0.9'"
 )
+DEFAULT = "f1"
+WHY_DEFAULT = (
+    "F1 is the default goal because it counts false alarms and misses of the class of interest, "
+    "however rare it is; `objective.threshold`, `objective.cost` or `objective.require` set "
+    "another."
+)
+_TITLES = {"f1": "F1", "balanced_accuracy": "balanced accuracy"}
+_TOLD = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -115,18 +124,27 @@ class Threshold:
         goal: the goal, as text.
         achieved: the goal's metric at the threshold, on the out-of-fold rows it was chosen on
             (a little flattered, as every best of many is; the test set tells the rest).
-        sentence: for the reader.
+        sentence: for the reader: what it reaches, and what 1/2 would have on the same rows.
+        scores: precision, recall, F1 and the goal's metric at the threshold.
+        scores_at_half: the same at the threshold 1/2.
     """
 
     value: float
     goal: str
     achieved: Estimate
     sentence: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    scores_at_half: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         data = plain({**asdict(self), "achieved": None})
-        return {**data, "achieved": self.achieved.to_dict()}
+        return {
+            **data,
+            "achieved": self.achieved.to_dict(),
+            "scores": plain(self.scores),
+            "scores_at_half": plain(self.scores_at_half),
+        }
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Threshold:
@@ -136,7 +154,13 @@ class Threshold:
             goal=str(data["goal"]),
             achieved=Estimate.from_dict(data["achieved"]),
             sentence=str(data["sentence"]),
+            scores=_known(data["scores"]),
+            scores_at_half=_known(data["scores_at_half"]),
         )
+
+
+def _known(scores: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in scores.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +190,7 @@ class _Points:
 def choose_threshold(
     y: NDArray[Any],
     out_of_fold: NDArray[Any],
-    goal: str | Mapping[str, float] | Goal = "f1",
+    goal: str | Mapping[str, float] | Goal | None = None,
     *,
     weight: NDArray[Any] | None = None,
     units: NDArray[Any] | None = None,
@@ -181,7 +205,7 @@ def choose_threshold(
         y: class codes 0 and 1, shape (rows,).
         out_of_fold: probabilities of class 1 from models that have not seen the row, shape
             (rows,) or (rows, 2).
-        goal: see `Goal.read`.
+        goal: see `Goal.read`; None is F1, and the sentence says why and how to change it.
         weight: weight of each row.
         units: rows with equal entries count as one unit in the interval.
         calibrated: the probabilities are calibrated. Then the best threshold for accuracy is 1/2
@@ -197,23 +221,27 @@ def choose_threshold(
     >>> choose_threshold(y, np.array([0.1, 0.2, 0.6, 0.9]), "f1").value
     0.4
     """
-    wanted = Goal.read(goal)
+    wanted = Goal.read(DEFAULT if goal is None else goal)
     rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
     if rows.task != "binary":
         raise DataError(
             f"A threshold belongs to a binary task; there are {rows.num_classes} classes."
         )
     points = _points(rows)
-    if calibrated and wanted.kind in {"accuracy", "cost"}:
-        value = _theoretical(wanted)
-        how = "the best threshold for calibrated probabilities"
-    else:
-        value = _best(points, wanted, rows.num_rows)
-        how = "the best on out-of-fold predictions"
-    at = Rows(rows.task, rows.y, rows.prediction, rows.weight, value)
-    shared = Units.build(units, rows.num_rows)
-    achieved = estimate_rows(metric(_metric_name(wanted)), at, shared)
-    return Threshold(value, str(wanted), achieved, _explain(wanted, at, shared, achieved, how))
+    theoretical = calibrated and wanted.kind in {"accuracy", "cost"}
+    value = _theoretical(wanted) if theoretical else _best(points, wanted, rows.num_rows)
+    at, half = replace(rows, threshold=value), replace(rows, threshold=0.5)
+    achieved = estimate_rows(metric(_metric_name(wanted)), at, Units.build(units, rows.num_rows))
+    scores, at_half = _scores(wanted, at), _scores(wanted, half)
+    sentence = _explain(wanted, at, achieved, scores, at_half, theoretical=theoretical)
+    if goal is None:
+        sentence = f"{sentence} {WHY_DEFAULT}"
+    return Threshold(value, str(wanted), achieved, sentence, scores, at_half)
+
+
+def _scores(goal: Goal, rows: Rows) -> dict[str, float]:
+    names = dict.fromkeys([*_TOLD, _metric_name(goal)])
+    return {name: metric(name).score(rows).value for name in names}
 
 
 def _points(rows: Rows) -> _Points:
@@ -286,13 +314,47 @@ def _metric_name(goal: Goal) -> str:
     return str(goal) if goal.kind == "cost" else goal.kind
 
 
-def _explain(goal: Goal, rows: Rows, units: Units, achieved: Estimate, how: str) -> str:
-    text = f"{rows.threshold:.4g} is {how} for the goal {goal}: {goal.kind} {achieved}"
-    if goal.kind in {"precision", "recall"}:
-        other = "recall" if goal.kind == "precision" else "precision"
-        text += f", {other} {estimate_rows(metric(other), rows, units)}"
-        if achieved.low < goal.least:
-            text += f"; the true {goal.kind} may be below {goal.least:g}"
+def _explain(
+    goal: Goal,
+    rows: Rows,
+    achieved: Estimate,
+    scores: Mapping[str, float],
+    at_half: Mapping[str, float],
+    *,
+    theoretical: bool,
+) -> str:
+    name = _metric_name(goal)
+    others = [other for other in _TOLD if other != name and (other != "f1" or goal.kind != "cost")]
+    reached = f"{_title(name)} {achieved}, {_listed(others, scores)}"
+    if theoretical:
+        text = f"{figure(rows.threshold)} is the best threshold for calibrated probabilities"
+    else:
+        text = f"{figure(rows.threshold)} is the best out of fold"
+    text += f" for {_wanted(goal)}: {reached}"
+    if rows.threshold != 0.5:
+        text += f". At 0.5 it would be {_listed([name, *others], at_half)}"
+    if goal.kind in {"precision", "recall"} and achieved.low < goal.least:
+        text += f". The true {goal.kind} may be below {goal.least:g}"
     if rows.threshold > 1 or not (rows.prediction >= rows.threshold).any():
-        text += "; no row is labelled positive"
+        text += ". No row is labelled positive"
     return text + "."
+
+
+def _wanted(goal: Goal) -> str:
+    if goal.kind == "cost":
+        prices = f"a false alarm costs {goal.false_positive:g}, a miss {goal.false_negative:g}"
+        return f"the lowest cost ({prices})"
+    if goal.kind in {"precision", "recall"}:
+        return f"a {goal.kind} of at least {goal.least:g}"
+    return f"the goal {_title(goal.kind)}"
+
+
+def _title(name: str) -> str:
+    return "cost a row" if name.startswith("cost=") else _TITLES.get(name, name)
+
+
+def _listed(names: Sequence[str], scores: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{_title(name)} {'undefined' if math.isnan(scores[name]) else figure(scores[name])}"
+        for name in names
+    )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from loopline.data.cleaning.texts import MOJIBAKE
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
 from loopline.features.reading import (
@@ -44,6 +45,7 @@ Kind = Literal["integer", "float", "boolean", "text", "date", "datetime", "secon
 MAX_LEVELS = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN = 5
+MANY_UNSEEN = 0.5
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _DTYPES: dict[str, Any] = {
     "integer": pl.Int64,
@@ -257,7 +259,7 @@ class InputContract:
                 rows = read.is_null().arg_true().to_list()
                 problems.append(
                     f"Column {column.name!r} must have no missing cell (missing='error'), but "
-                    f"{len(rows)} of {len(read)} rows have none (rows {_listed(rows)})."
+                    f"{len(rows):,} of {len(read):,} rows have none (rows {_listed(rows)})."
                 )
             if remarks is not None:
                 remarks += _odd(column, values, read)
@@ -298,8 +300,8 @@ class InputContract:
         rows = unread.arg_true().to_list()
         shown = ", ".join(f"row {row}: {values[row]!r}" for row in rows[:SHOWN])
         text = (
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, but {len(rows)} of "
-            f"{len(values)} rows do not ({shown})."
+            f"Column {column.name!r} must hold {_WANTED[column.kind]}, but {len(rows):,} of "
+            f"{len(values):,} rows do not ({shown})."
         )
         if self.on_bad_value == "error":
             problems.append(text)
@@ -471,7 +473,7 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
     numeric = column.kind in ("integer", "float", "seconds")
     if numeric and values.dtype == pl.String:
         count = len(read) - read.null_count()
-        text = f"Column {column.name!r} holds numbers as text in {count} of {len(read)} rows."
+        text = f"Column {column.name!r} holds numbers as text in {count:,} of {len(read):,} rows."
         remarks.append(Remark(column.name, "converted", count, count / rows, text))
     if column.levels:
         unseen = as_texts(read).is_in(list(column.levels))
@@ -481,17 +483,21 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
                 repr(value) for value in read[bad].unique(maintain_order=True)[:SHOWN]
             )
             text = (
-                f"Column {column.name!r} holds values never seen in training in {len(bad)} of "
-                f"{len(read)} rows ({shown})."
+                f"Column {column.name!r} holds values never seen in training in {len(bad):,} of "
+                f"{len(read):,} rows ({shown})."
             )
+            if as_texts(read[bad]).str.contains(MOJIBAKE).any():
+                text += " They look like text read in the wrong encoding: give its `encoding`."
+            elif len(bad) >= MANY_UNSEEN * (len(read) - read.null_count()) and len(bad) >= SHOWN:
+                text += " That is most of them: are its encoding and spelling those of training?"
             remarks.append(Remark(column.name, "unseen", len(bad), len(bad) / rows, text))
     if column.low is not None and column.high is not None:
         numbers = read if column.type == "number" else read.cast(pl.Datetime("us")).cast(pl.Int64)
         count = int(((numbers < column.low) | (numbers > column.high)).sum())
         if count:
             text = (
-                f"Column {column.name!r} lies outside the training range in {count} of "
-                f"{len(read)} rows."
+                f"Column {column.name!r} lies outside the training range in {count:,} of "
+                f"{len(read):,} rows."
             )
             remarks.append(Remark(column.name, "outside", count, count / rows, text))
     return remarks

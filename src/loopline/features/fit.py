@@ -22,6 +22,7 @@ from loopline.features.categories import (
 from loopline.features.dates import learn_datetime
 from loopline.features.graph import FeatureGraph
 from loopline.features.numbers import learn_number
+from loopline.features.rows import ViewRows
 from loopline.features.settings import (
     RECIPES,
     ColumnSettings,
@@ -45,9 +46,6 @@ def fit_features(
 ) -> tuple[FeatureGraph, Matrix]:
     """Learn the preprocessing from a training view and transform its rows.
 
-    Columns are gathered, learned and written one after the other, so the peak of memory is the
-    matrix and one column.
-
     Args:
         view: the training rows; nothing else is ever looked at.
         recipe: ``trees`` passes numbers with NaN for missing, gives categories codes, and encodes
@@ -60,6 +58,29 @@ def fit_features(
         The graph, and the training matrix: float64, shape (rows, outputs), C order. It equals
         ``graph.transform(view)`` but for target-encoded columns, where a row's encoding is made
         without its own label.
+
+    Raises:
+        As `fit_graph`.
+    """
+    graph, rows = fit_graph(view, recipe, seed, settings)
+    return graph, rows.matrix()
+
+
+def fit_graph(
+    view: TrainView, recipe: Recipe, seed: int, settings: FeatureSettings | None = None
+) -> tuple[FeatureGraph, ViewRows]:
+    """Learn the preprocessing from a training view; its rows as numbers can be asked for later.
+
+    Columns are gathered and learned one after the other, so the peak of memory is one column.
+
+    Args:
+        view: as for `fit_features`.
+        recipe: as for `fit_features`.
+        seed: as for `fit_features`.
+        settings: as for `fit_features`.
+
+    Returns:
+        The graph, and the training rows, each of its numbers made without the row's own label.
 
     Raises:
         LeakError: `view` is not a training view.
@@ -80,20 +101,10 @@ def fit_features(
         raise DataError("There is no feature column to learn from; give some column that role.")
     fitter = _Fitter(view, recipe, seed, settings)
     learned = [fitter.learn(column) for column in columns]
-    graph = FeatureGraph(tuple(step for step, _ in learned if step.outputs), recipe)
-    return graph, _training_matrix(view, graph, [made for made in learned if made[0].outputs])
-
-
-def _training_matrix(
-    view: TrainView, graph: FeatureGraph, learned: list[tuple[Step, Encoder | None]]
-) -> Matrix:
-    matrix = np.empty((view.num_rows, len(graph.outputs)))
-    for (step, encoder), (start, stop) in zip(learned, graph.spans, strict=True):
-        if encoder is None:
-            step.fill(view.column(step.source), matrix[:, start:stop])
-        else:
-            matrix[:, start:stop] = encoder()
-    return matrix
+    learned = [made for made in learned if made[0].outputs]
+    graph = FeatureGraph(tuple(step for step, _ in learned), recipe)
+    encoded = {place: made() for place, (_, made) in enumerate(learned) if made is not None}
+    return graph, ViewRows(view, graph, encoded)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ the serving matrix, and `transform_row` gives the same bits as `transform`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -105,15 +105,32 @@ class FeatureGraph:
             for step, (start, stop) in zip(self.steps, self.spans, strict=True):
                 step.fill(data.column(step.source), out[:, start:stop])
             return out
-        self._refuse_absent(data.columns)
         out = np.empty((data.height, len(self.outputs)))
-        columns = [data.get_column(name) for name in self.columns]
-        block = max(BLOCK_ROWS, BLOCK_CELLS // max(1, len(self.outputs)))
-        for first in range(0, data.height, block):
-            rows = out[first : first + block]
-            for step, values, (start, stop) in zip(self.steps, columns, self.spans, strict=True):
-                step.fill(values.slice(first, block), rows[:, start:stop])
+        self.fill(data, out)
         return out
+
+    def fill(self, frame: pl.DataFrame, out: Floats, *, skip: Collection[int] = ()) -> None:
+        """Write what `transform` gives into a matrix that is there already.
+
+        Args:
+            frame: a table with the graph's columns.
+            out: float64 of shape (rows, outputs).
+            skip: places of steps whose outputs are left as they are.
+
+        Raises:
+            DataError: as for `transform`.
+        """
+        self._refuse_absent(frame.columns)
+        wanted = [
+            (step, frame.get_column(step.source), span)
+            for place, (step, span) in enumerate(zip(self.steps, self.spans, strict=True))
+            if place not in skip
+        ]
+        block = max(BLOCK_ROWS, BLOCK_CELLS // max(1, len(self.outputs)))
+        for first in range(0, frame.height, block):
+            rows = out[first : first + block]
+            for step, values, (start, stop) in wanted:
+                step.fill(values.slice(first, block), rows[:, start:stop])
 
     def transform_row(self, row: Mapping[str, Any]) -> Floats:
         """Turn one row into numbers, bit-equal to `transform` of a table with that row.

@@ -14,12 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loopline import __version__
 from loopline.digest import value_digest
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.line.spec import Spec
 from loopline.progress import Reporter
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Ledger
+
+WORDED = ("plan", "structure", "split", "audit", "review", "choice")
+"""Stages whose artifacts hold sentences for people. Another version of Loopline may word them
+otherwise, so it makes them again; what follows is still found when not a word has changed.
+"""
 
 
 @dataclass
@@ -32,6 +38,8 @@ class LineContext:
         store: where artifacts go.
         ledger: where events go.
         reporter: who hears of progress.
+        open_vault: why test labels may be opened beyond the budget of looks; empty for no reason,
+            None to leave them closed whatever the budget.
         run: the run's id; empty until the source was read.
         stages: what each stage gave so far, in order: name, artifact id, seconds, whether found.
     """
@@ -41,6 +49,7 @@ class LineContext:
     store: Store
     ledger: Ledger
     reporter: Reporter
+    open_vault: str | None = ""
     run: str = ""
     started: float = field(default_factory=time.monotonic)
     stages: list[dict[str, Any]] = field(default_factory=list)
@@ -67,7 +76,13 @@ class LineContext:
             label: what progress calls it (default: the name).
         """
         key = value_digest(
-            {"stage": name, "version": version, "settings": settings, "inputs": dict(inputs)}
+            {
+                "stage": name,
+                "version": version,
+                "settings": settings,
+                "inputs": dict(inputs),
+                **({"loopline": __version__} if name in WORDED else {}),
+            }
         )
         before = time.monotonic()
         known = self._known(key)

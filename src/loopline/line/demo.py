@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,19 @@ def demo_table() -> pl.DataFrame:
 
 
 def run_demo(
-    folder: Path, reporter: Reporter, say: Callable[[str], None] | None = None
+    folder: Path,
+    reporter: Reporter,
+    say: Callable[[str], None] | None = None,
+    program: str = "loopline",
 ) -> DemoResult:
-    """Write the table and its settings file, run the line, predict rows kept aside for that."""
+    """Write the table and its settings file, run the line, predict rows kept aside for that.
+
+    Args:
+        folder: where the files go.
+        reporter: hears of progress.
+        say: is told what happens, one sentence at a time.
+        program: what starts the command line, for the commands that are offered.
+    """
     tell = say or (lambda text: None)
     check_file_name(folder / "tumours.csv")
     table = demo_table()
@@ -61,12 +72,12 @@ def run_demo(
     write_table(known, source)
     write_table(new, folder / "new_tumours.csv")
     file = folder / "loopline.yaml"
-    tell(f"1. a table: {source}, {known.height} tumours with 30 measurements and a diagnosis")
+    tell(f"1. A table: {source}, {known.height:,} tumours with 30 measurements and a diagnosis.")
     if not file.exists():
         proposal = propose(str(source), "diagnosis", test=None, file=file, reporter=reporter)
         write_text(proposal.text, file)
-    tell(f"2. its settings: {file}, written by `loopline init {source} --target diagnosis`")
-    tell("3. the line: `loopline run`")
+    tell(f"2. Its settings: {file}, as `loopline init` writes them.")
+    tell("3. The line, as `loopline run` runs it.")
     line = read_line(file)
     with project_of(line.spec, line.folder) as project:
         outcome = run_line(project, line.spec, line.folder, reporter)
@@ -75,14 +86,24 @@ def run_demo(
         predicted = release.predict(str(folder / "new_tumours.csv"))
     output = folder / "predictions.csv"
     write_table(predicted, output)
-    tell(f"4. {predicted.height} new tumours predicted: {output}")
-    steps = (
-        "Next, in that folder:",
-        f"  cd {folder}",
-        "  loopline run                     # finds that nothing is to do",
-        "  loopline lineage                 # from the release back to the rows",
-        "  loopline verify                  # proves bytes, rows, split and predictions again",
-        "  loopline reproduce               # runs it all again and compares",
-        "Then your own table: loopline init YOUR.csv --target COLUMN && loopline run",
+    tell(f"4. The release predicts {predicted.height} new tumours: {output}.")
+    return DemoResult(outcome.summary, report, _next_steps(folder, program))
+
+
+def _next_steps(folder: Path, program: str) -> tuple[str, ...]:
+    commands = {
+        f"cd {shlex.quote(str(folder))}": "",
+        f"{program} run": "finds that there is nothing to do",
+        f"{program} lineage": "from the release back to the rows",
+        f"{program} verify": "proves bytes, rows, split and predictions again",
+        f"{program} reproduce": "runs it all again and compares",
+    }
+    width = max(map(len, commands))
+    return (
+        "Next:",
+        *(
+            f"  {command.ljust(width)}  # {what}" if what else f"  {command}"
+            for command, what in commands.items()
+        ),
+        f"Then your own table: {program} init YOUR.csv --target COLUMN && {program} run",
     )
-    return DemoResult(outcome.summary, report, steps)

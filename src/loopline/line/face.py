@@ -18,6 +18,7 @@ from loopline.line.spec import Spec, make_spec
 from loopline.progress import Reporter, SilentReporter
 from loopline.release.bundle import Release
 from loopline.release.lineage import Lineage, lineage
+from loopline.words import estimate
 
 IN_MEMORY = "memory"
 
@@ -97,7 +98,7 @@ class Result:
         where = "test" if summary["test"] else "out-of-fold"
         return (
             f"<Result {self.run}: {summary['chosen']}, {where} {summary['metric']} "
-            f"{score['value']:.4g} [{score['low']:.4g}, {score['high']:.4g}]>"
+            f"{estimate(score)}>"
         )
 
 
@@ -117,6 +118,7 @@ def fit(
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     store: str | Path | None = None,
+    open_vault: str | None = None,
     progress: bool = True,
 ) -> Result:
     """Go from a raw table to a chosen, evaluated, traceable release in one call.
@@ -141,6 +143,8 @@ def fit(
         seed: root of every random choice (default 0).
         settings: any other key of the settings file, as nested mappings.
         store: folder or URL that keeps everything (default ``.loopline``).
+        open_vault: why this model may be scored on test rows on which another was scored before;
+            needed once the budget of looks (`vault.looks`) is used up.
         progress: whether to show progress on the error stream.
 
     Raises:
@@ -180,21 +184,26 @@ def fit(
         for name in [names] if isinstance(names, str) else names:
             _merge(given, {"columns": {name: {"role": role}}}, "")
     spec = make_spec(given)
-    return _start(spec, Path.cwd(), frame, progress)
+    return _start(spec, Path.cwd(), frame, progress, open_vault)
 
 
 def run(
-    file: str | Path = "loopline.yaml", *, overrides: Sequence[str] = (), progress: bool = True
+    file: str | Path = "loopline.yaml",
+    *,
+    overrides: Sequence[str] = (),
+    open_vault: str | None = None,
+    progress: bool = True,
 ) -> Result:
     """Run, or go on with, the line of a settings file.
 
     Args:
         file: the YAML file, or the folder that holds a ``loopline.yaml``.
         overrides: ``key=value`` settings that rule over the file's.
+        open_vault: why this model may be scored on test rows on which another was scored before.
         progress: whether to show progress on the error stream.
     """
     line = read_line(file, overrides)
-    return _start(line.spec, line.folder, None, progress)
+    return _start(line.spec, line.folder, None, progress, open_vault)
 
 
 def project_of(spec: Spec, folder: Path) -> Project:
@@ -203,10 +212,17 @@ def project_of(spec: Spec, folder: Path) -> Project:
     return open_project(store, ledger=spec.ledger)
 
 
-def _start(spec: Spec, folder: Path, frame: pl.DataFrame | None, progress: bool) -> Result:
+def _start(
+    spec: Spec, folder: Path, frame: pl.DataFrame | None, progress: bool, open_vault: str | None
+) -> Result:
+    if open_vault is not None and not open_vault.strip():
+        raise SettingsError(
+            ["`open_vault` must say why the test labels are opened again; got an empty text."]
+        )
     reporter: Reporter = console_reporter() if progress else SilentReporter()
     project = project_of(spec, folder)
-    return Result(project, run_line(project, spec, folder, reporter, frame))
+    outcome = run_line(project, spec, folder, reporter, frame, open_vault=open_vault or "")
+    return Result(project, outcome)
 
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any], path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,14 @@ from safetensors.numpy import save_file
 
 from loopline.data.cleaning.repair import VALUE_KINDS
 from loopline.evaluate.calibration import Calibration
-from loopline.evaluate.evaluation import (
-    confusion,
-    curves,
-    evaluate_predictions,
-    resolvable_difference,
-)
-from loopline.evaluate.importance import permutation_importance
+from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
+from loopline.evaluate.importance import Rearranged, permutation_importance
 from loopline.evaluate.metrics import metric
 from loopline.features.contract import InputContract
 from loopline.line.context import LineContext
-from loopline.line.prepare import Plan, Prepared
+from loopline.line.divide import Prepared
+from loopline.line.opening import Opening
+from loopline.line.prepare import Plan
 from loopline.line.project import read_json
 from loopline.line.race import (
     Raced,
@@ -41,12 +38,11 @@ from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
 from loopline.release.card import model_card
 from loopline.release.environment import code_digest, environment
 from loopline.seeds import child_seed
-from loopline.splits.vault import Vault
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_ROWS = 5_000
-IMPORTANCE_REPEATS = 3
+IMPORTANCE_REPEATS = 5
 CONTRIBUTION_ROWS = 1_000
 LATENCY_ROWS = 50
 LATENCY_CALLS = 400
@@ -112,15 +108,22 @@ def evaluate(
     raced: Sequence[Raced],
     model: Artifact,
 ) -> Artifact:
-    """Score the final model on the test rows: the one opening of the vault in this run."""
-    settings = {
+    """Score the final model on the test rows: the one opening of the vault in this run.
+
+    Where these test rows were opened for another model before and no reason is given for another
+    look, everything is made but the scores.
+    """
+    settings: dict[str, Any] = {
         "metrics": further_metrics(context, prepared),
         "seed": context.spec.seed,
     }
+    opening = _opening(context, prepared, choice, model)
+    if opening.closed:
+        settings["vault"] = "closed"
 
     def make() -> Artifact:
         with context.reporter.step("evaluate on the test rows"):
-            data, prediction = _evaluate(context, prepared, choice, model)
+            data, prediction = _evaluate(context, prepared, choice, opening)
             winner = chosen(choice, raced)
             data["importance"] = _importance(context, prepared, winner)
             data["contributions"] = _contributions(context, prepared, winner)
@@ -141,35 +144,49 @@ def evaluate(
 
     return context.stage(
         "evaluate",
-        1,
+        2,
         settings=settings,
         inputs={"model": model.id, "choice": choice.id},
         make=make,
     )
 
 
-def _evaluate(
+def _opening(
     context: LineContext, prepared: Prepared, choice: Artifact, model: Artifact
-) -> tuple[dict[str, Any], np.ndarray[Any, Any] | None]:
+) -> Opening:
     decision = read_json(choice, "choice.json")
-    fitted = load_model(model)
+
+    def predict() -> Floats:
+        prediction = load_model(model).predict_view(prepared.test)
+        if decision["calibration"]:
+            prediction = Calibration.from_dict(decision["calibration"]).apply(prediction)
+        return prediction
+
+    return Opening(context, prepared, predict, _threshold(choice))
+
+
+def _threshold(choice: Artifact) -> float:
+    decision = read_json(choice, "choice.json")
+    return 0.5 if decision["threshold"] is None else float(decision["threshold"]["value"])
+
+
+def _evaluate(
+    context: LineContext, prepared: Prepared, choice: Artifact, opening: Opening
+) -> tuple[dict[str, Any], Floats | None]:
     schema = prepared.schema
-    calibration = decision["calibration"] and Calibration.from_dict(decision["calibration"])
-    threshold = 0.5 if decision["threshold"] is None else float(decision["threshold"]["value"])
+    threshold = _threshold(choice)
+    nothing: dict[str, Any] = {
+        "num_rows": prepared.test.num_rows,
+        "metrics": {},
+        "curves": {},
+        "confusion": None,
+    }
     if prepared.test.num_rows == 0:
-        nothing: dict[str, Any] = {
-            "num_rows": 0,
-            "metrics": {},
-            "curves": {},
-            "confusion": None,
-            "resolvable": "",
-        }
         return nothing, None
-    prediction = fitted.predict_view(prepared.test)
-    if calibration:
-        prediction = calibration.apply(prediction)
-    vault = Vault(prepared.split, prepared.table, schema, context.ledger, run=context.run)
-    labels = vault.open(f"evaluate the chosen model {choice.meta['chosen']}")
+    prediction = opening.prediction
+    if opening.closed:
+        return nothing, prediction
+    labels = opening.labels(f"evaluate the chosen model {choice.meta['chosen']}")
     scores = evaluate_predictions(
         schema.task,
         schema.classes,
@@ -200,11 +217,8 @@ def _evaluate(
             threshold=threshold,
             weight=labels.weight,
         ).to_dict(),
-        "resolvable": resolvable_difference(
-            metric_name(context, prepared), scores[metric_name(context, prepared)]
-        ).sentence,
     }
-    return data, np.ascontiguousarray(prediction)
+    return data, prediction
 
 
 def _importance(
@@ -231,6 +245,14 @@ def _importance(
         ]
         return np.concatenate(parts)
 
+    def shuffled(frame: pl.DataFrame) -> Rearranged:
+        starts = [0, *ends[:-1].tolist()]
+        parts = [
+            model.rearranged(frame, start, start + view.num_rows)
+            for model, view, start in zip(models, views, starts, strict=True)
+        ]
+        return lambda columns, order: np.concatenate([part(columns, order) for part in parts])
+
     weights = [view.weight for view in views if view.weight is not None]
     found = permutation_importance(
         predict,
@@ -239,6 +261,7 @@ def _importance(
         metric(metric_name(context, prepared)),
         weight=np.concatenate(weights) if weights else None,
         repeats=IMPORTANCE_REPEATS,
+        shuffled=shuffled,
         seed=seed,
         max_rows=None,
         units=np.concatenate(
@@ -269,6 +292,7 @@ def release(
     raced: Sequence[Raced],
     model: Artifact,
     evaluation: Artifact,
+    audits: Mapping[str, Artifact],
 ) -> Artifact:
     """Bundle everything that predicts and everything that explains into one folder."""
     spec = context.spec
@@ -286,6 +310,7 @@ def release(
         "choice": choice.id,
         "model": model.id,
         "evaluation": evaluation.id,
+        **{name: artifact.id for name, artifact in audits.items()},
     }
 
     def make() -> Artifact:
@@ -341,7 +366,7 @@ def release(
 
         return context.store.put("release", write, inputs=inputs, unhashed=(MEASURED,))
 
-    artifact = context.stage("release", 1, settings=settings, inputs=inputs, make=make)
+    artifact = context.stage("release", 2, settings=settings, inputs=inputs, make=make)
     known = context.ledger.events(
         kind="release.made", subject=artifact.id, run=context.run, limit=1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 
 from loopline.line.charts import Figure
@@ -14,6 +15,11 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def prose(text: object) -> str:
+    """Text made safe for HTML, with `names` in backticks set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def block(title: str, content: str) -> str:
     """A titled section."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
@@ -21,14 +27,14 @@ def block(title: str, content: str) -> str:
 
 def bullets(sentences: Sequence[str]) -> str:
     """A list of sentences."""
-    return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
+    return "<ul>" + "".join(f"<li>{prose(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that scrolls sideways on a narrow screen."""
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
     lines = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{prose(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     inner = f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody>"
     return f'<div class="wide"><table>{inner}</table></div>'
@@ -83,8 +89,9 @@ th,td{border-bottom:1px solid var(--line);padding:.35rem .8rem .35rem 0;vertical
 td{overflow-wrap:break-word}
 figure{margin:1rem 0;min-width:0}
 figcaption{color:var(--soft);font-size:.9rem}
-.chart{width:100%;min-height:20rem}
+.chart{width:100%}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
+code{font-size:.9em;overflow-wrap:anywhere}
 pre{overflow-x:auto;font-size:.85rem;border:1px solid var(--line);padding:.8rem;border-radius:.3rem}
 summary{cursor:pointer;margin:.8rem 0;color:var(--accent)}
 @media print{main{max-width:none}figure,tr{break-inside:avoid}details{display:none}
@@ -102,7 +109,7 @@ function draw() {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: ink, family: "system-ui, sans-serif", size: 12},
       margin: {l: 56, r: 12, t: 12, b: 44}, hovermode: "closest",
-      legend: {orientation: "h", y: 1.12}
+      legend: {orientation: "h", y: 1.12}, height: 340
     }, figure.layout);
     for (const axis of ["xaxis", "yaxis"]) {
       layout[axis] = Object.assign(

@@ -1,9 +1,9 @@
-"""From a source to a certified split: ingest, plan (clean and schema), split and audit."""
+"""From a source to a clean table: ingest, and plan (cleaning and schema)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from loopline.data.clean import (
     CleanPolicy,
@@ -20,25 +19,17 @@ from loopline.data.clean import (
     find_problems,
     plan_repairs,
 )
-from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Schema
-from loopline.data.snapshot import Snapshot, open_snapshot, write_snapshot
+from loopline.data.snapshot import open_snapshot, write_snapshot
 from loopline.data.sources import Table, read_table
-from loopline.errors import DataError, LeakError, SettingsError
+from loopline.errors import DataError, SettingsError
 from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
-from loopline.line.problems import nearest
+from loopline.line.official import PART, whole_rows
 from loopline.line.source import locate, table_format
-from loopline.splits.certificate import Certificate
-from loopline.splits.leaks import find_target_copies
-from loopline.splits.propose import propose_split
-from loopline.splits.split import Split, make_split
-from loopline.splits.views import TestView, TrainView
 from loopline.store.artifacts import Artifact
-
-PART = "loopline_part"
-"""Column that marks the rows of an official test file."""
+from loopline.words import nearest
 
 
 def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | None) -> Artifact:
@@ -79,7 +70,7 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
         )
 
     settings = {"source": dict(key), "format": spec.data.format.model_dump(exclude_none=True)}
-    return context.stage("ingest", 1, settings=settings, inputs={}, make=make)
+    return context.stage("ingest", 2, settings=settings, inputs={}, make=make)
 
 
 def check_test_columns(table: Table, test: Table, name: str) -> None:
@@ -158,7 +149,7 @@ def plan(context: LineContext, source: Artifact) -> Plan:
     }
     artifact = context.stage(
         "plan",
-        1,
+        2,
         settings=settings,
         inputs={"raw": source.inputs["snapshot"]},
         make=lambda: _make_plan(context, source, columns),
@@ -271,15 +262,6 @@ def _value_map(name: str, mapping: Mapping[Any, Any], frame: pl.DataFrame) -> Re
     return Repair.replace(name, pairs, reason="given in the settings")
 
 
-def whole_rows(frame: pl.DataFrame) -> NDArray[np.uint64]:
-    """Digests of the rows without the mark of the official test file.
-
-    With an official test file rows count as copies when they are equal in every column: people
-    who merely resemble each other in the features may stand on both sides, as their makers chose.
-    """
-    return row_digests(frame.drop(PART))
-
-
 def _shared_with_official_test(frame: pl.DataFrame) -> list[Repair]:
     """Training rows that also stand in the official test file leave the training side."""
     if PART not in frame.columns:
@@ -328,173 +310,3 @@ def _check_settings_against(schema: Schema, context: LineContext) -> None:
         ]
     if problems:
         raise SettingsError(problems)
-
-
-class Prepared:
-    """The rows of a run, divided: opened only when a stage has to compute."""
-
-    def __init__(self, context: LineContext, plan: Plan, split: Artifact) -> None:
-        self._context = context
-        self.plan = plan
-        self.schema = plan.schema
-        self.split_artifact = split
-
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """The snapshot that the split divides."""
-        return open_snapshot(self._context.store, self.plan.snapshot_id)
-
-    @cached_property
-    def table(self) -> pl.DataFrame:
-        """All rows; views take columns from it."""
-        return self.snapshot.frame()
-
-    @cached_property
-    def split(self) -> Split:
-        """The division, in the row order of the snapshot."""
-        return Split.load(self.split_artifact.path()).align(self.snapshot.rows())
-
-    @cached_property
-    def train(self) -> TrainView:
-        """All training rows."""
-        return self.split.train_view(self.table, self.schema, self.snapshot.rows())
-
-    def fold(self, number: int) -> tuple[TrainView, TrainView]:
-        """Training and validation rows of one fold."""
-        return self.split.fold_views(number, self.train)
-
-    @cached_property
-    def test(self) -> TestView:
-        """The features of the test rows."""
-        return self.split.test_view(self.table, self.schema, self.snapshot.rows())
-
-
-def split(context: LineContext, plan: Plan) -> Prepared:
-    """Divide the rows, prove it, and look for columns that carry the answer."""
-    spec = context.spec
-    settings: dict[str, Any] = {
-        "split": spec.split.model_dump(exclude_none=True),
-        "official": spec.data.test is not None,
-        "seed": spec.seed,
-    }
-
-    def make() -> Artifact:
-        with context.reporter.step("divide the rows"):
-            snapshot = open_snapshot(context.store, plan.snapshot_id)
-            frame = snapshot.frame()
-            given = dict(settings["split"])
-            if spec.data.test is not None:
-                given |= {"method": "predefined", "column": PART}
-            chosen, reason = propose_split(plan.schema, frame, given, seed=spec.seed)
-            copies = None
-            if PART in frame.columns:
-                copies = whole_rows(frame)
-                reason = "The official test file gives the test rows."
-            value = make_split(frame, plan.schema, snapshot.rows(), chosen, feature_digests=copies)
-
-        def write(folder: Path) -> None:
-            value.save(folder)
-            (folder / "reason.txt").write_text(reason, encoding="utf-8")
-
-        return context.store.put(
-            "split",
-            write,
-            meta={
-                "reason": reason,
-                "certificate": certificate_facts(value.certificate, frame.columns),
-            },
-            inputs={"snapshot": plan.snapshot_id, "plan": plan.artifact.id},
-        )
-
-    artifact = context.stage(
-        "split",
-        1,
-        settings=settings,
-        inputs={"snapshot": plan.snapshot_id, "plan": plan.artifact.id},
-        make=make,
-    )
-    return Prepared(context, plan, artifact)
-
-
-def certificate_facts(certificate: Certificate, columns: Sequence[str]) -> dict[str, Any]:
-    """The certificate as plain data, with one sentence for people.
-
-    With an official test file the claim on equal features is one on whole rows (`whole_rows`), and
-    is named so.
-    """
-    data = certificate.to_dict()
-    if PART in columns:
-        for claim in data["claims"]:
-            if claim["structure"] == "features":
-                claim["structure"] = "whole rows"
-                claim["sentence"] = claim["sentence"].replace("features", "whole rows")
-    proven = sorted(
-        {
-            claim["structure"]
-            for claim in data["claims"]
-            if claim["required"] and claim["straddling"] == 0
-        }
-    )
-    names = {
-        "rows": "no row",
-        "features": "no two rows with equal features",
-        "whole rows": "no two rows equal in every column",
-    }
-    told = [
-        names.get(name, f"no {name.removeprefix('group ')}") for name in proven if name != "time"
-    ]
-    sentence = f"Proved: {', '.join(told) or 'nothing'} on both sides of any split or fold"
-    if "time" in proven:
-        sentence += ", and every validation or test row is later than what was trained on"
-    return {**data, "sentence": sentence + "."}
-
-
-def audit(context: LineContext, prepared: Prepared) -> Artifact:
-    """Refuse columns that carry the answer, unless the settings allow each of them by name."""
-    spec = context.spec
-
-    def make() -> Artifact:
-        with context.reporter.step("look for columns that carry the answer"):
-            findings = [finding.to_dict() for finding in find_target_copies(prepared.train)]
-        return context.store.put(
-            "audit",
-            lambda folder: None,
-            meta={"findings": findings},
-            inputs={"split": prepared.split_artifact.id},
-        )
-
-    artifact = context.stage(
-        "audit", 1, settings={}, inputs={"split": prepared.split_artifact.id}, make=make
-    )
-    findings = artifact.meta["findings"]
-    leaks = [finding for finding in findings if finding["severity"] == "leak"]
-    suspects = sorted({name for finding in leaks for name in finding["columns"]})
-    unknown = [name for name in spec.allow_leaks if name not in prepared.schema.features]
-    idle = [name for name in spec.allow_leaks if name not in suspects and name not in unknown]
-    if unknown or idle:
-        raise SettingsError(
-            [
-                f"`allow_leaks` names {name!r}, which is "
-                + ("not a feature" if name in unknown else "not suspected of a leak")
-                + ": it has no effect. Remove it."
-                for name in (*unknown, *idle)
-            ]
-        )
-    refused = [
-        finding
-        for finding in leaks
-        if not all(name in spec.allow_leaks for name in finding["columns"])
-    ]
-    if refused:
-        names = sorted({name for finding in refused for name in finding["columns"]})
-        told = " ".join(finding["sentence"] for finding in refused)
-        listed = ", ".join(f"{name}: {{role: ignore}}" for name in names)
-        raise LeakError(
-            f"The features give the answer away. {told} A score made with them would not hold for "
-            f"new rows. Leave them out with `columns: {{{listed}}}`; or, if they are truly known "
-            f"when predicting, list them in `allow_leaks: [{', '.join(names)}]`."
-        )
-    for finding in findings:
-        if finding["severity"] != "leak" or finding not in refused:
-            context.reporter.note(finding["sentence"])
-    return artifact

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from loopline.errors import SettingsError
-
-
-def nearest(name: str, names: list[str] | tuple[str, ...]) -> str:
-    """A hint with the nearest of the right names, or the list of all of them.
-
-    >>> nearest("splt", ["data", "split"])
-    'Did you mean `split`?'
-    """
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    if found:
-        return f"Did you mean `{found[0]}`?"
-    return f"Known here: {', '.join(names)}."
+from loopline.words import nearest
 
 
 def sentences(

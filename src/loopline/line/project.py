@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from loopline.errors import NotFoundError
-from loopline.line.problems import nearest
 from loopline.release.bundle import Release, is_release_folder, load_release
-from loopline.store.artifacts import Artifact, Collected, Store
+from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
+from loopline.words import counted, nearest
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,21 @@ class RunRecord:
     state: str
     summary: Mapping[str, Any] | None = None
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a garbage collection removed, or would remove, and what it left.
+
+    Args:
+        ids: the removed artifacts, sorted.
+        num_bytes: the size of their files.
+        kept: reason -> number of artifacts that stay for it; each is counted once.
+    """
+
+    ids: tuple[str, ...]
+    num_bytes: int
+    kept: Mapping[str, int]
 
 
 class Project:
@@ -209,11 +224,50 @@ class Project:
 
     def collect(
         self, *, keep: int | None = None, grace_seconds: float = 3600.0, dry_run: bool = False
-    ) -> Collected:
+    ) -> Collection:
         """Remove what no release and no kept run needs; safe beside running lines."""
         present = set(self.store.ids())
-        roots: Iterable[str] = (name for name in self.roots(keep) if name in present)
-        return self.store.collect(roots, grace_seconds=grace_seconds, dry_run=dry_run)
+        roots = [name for name in self.roots(keep) if name in present]
+        done = self.store.collect(roots, grace_seconds=grace_seconds, dry_run=dry_run)
+        kept = present - set(done.ids)
+        return Collection(done.ids, done.num_bytes, self._reasons(kept, keep, grace_seconds))
+
+    def _reasons(self, kept: set[str], keep: int | None, grace_seconds: float) -> dict[str, int]:
+        """Why each kept artifact stays, and how many of them; each is counted for one reason."""
+        events = self.ledger.events(kind="release.made")
+        releases = {event.subject for event in events if event.subject in kept}
+        of_releases = self._made_from(releases, kept)
+        of_runs = self._made_from([name for name in self.roots(keep) if name in kept], kept)
+        runs = "all runs" if keep is None else f"the newest {counted(keep, 'run')}"
+        work = f"the work of {runs} (`--keep N` keeps that of the newest N only)"
+        made = "it was" if len(releases) == 1 else "they were"
+        reasons = {
+            f"{counted(len(releases), 'release')} and what {made} made from": of_releases,
+            work if keep != 0 else "taken into use by a run": of_runs,
+            f"used within the last {grace_seconds:,.0f} s (`--grace SECONDS`)": kept,
+        }
+        told: dict[str, int] = {}
+        counted_before: set[str] = set()
+        for reason, names in reasons.items():
+            if more := names - counted_before:
+                told[reason] = len(more)
+                counted_before |= more
+        return told
+
+    def _made_from(self, names: Iterable[str | None], kept: set[str]) -> set[str]:
+        """These artifacts and all that they were made from."""
+        seen: set[str] = set()
+        queue = [name for name in names if name is not None]
+        while queue:
+            name = queue.pop()
+            if name not in kept or name in seen:
+                continue
+            seen.add(name)
+            try:
+                queue.extend(self.store.get(name).inputs.values())
+            except NotFoundError:  # another collector was faster
+                continue
+        return seen
 
     @staticmethod
     def _no_such(what: str, name: str, names: list[str]) -> str:

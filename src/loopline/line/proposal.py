@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 import polars as pl
 import yaml
 
+from loopline.audit.columns import column_findings
+from loopline.audit.price import Pricing
+from loopline.audit.structure import Structure, find_structure
 from loopline.data.clean import (
     CleanPolicy,
     Finding,
@@ -21,15 +24,16 @@ from loopline.data.clean import (
 from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
-from loopline.data.sources import read_table
+from loopline.data.sources import Table
 from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
-from loopline.line.prepare import check_test_columns
+from loopline.line.pair import label_map, read_pair
 from loopline.progress import Reporter
-from loopline.splits.leaks import find_target_copies
+from loopline.seeds import child_seed
 from loopline.splits.propose import propose_split
 from loopline.splits.spec import SplitSettings
 from loopline.splits.split import make_split
+from loopline.words import sentence
 
 LEAK_ROWS = 200_000
 REPAIRS_OFFERED = ("infinite", "sentinel", "mixed_types", "empty_text", "mojibake")
@@ -58,7 +62,13 @@ class Proposal:
 
 
 def propose(
-    data: str, target: str, *, test: str | None, file: Path, reporter: Reporter
+    data: str,
+    target: str,
+    *,
+    test: str | None,
+    file: Path,
+    reporter: Reporter,
+    columns: Sequence[str] | None = None,
 ) -> Proposal:
     """Read the data, infer what its columns are and are for, and write it down.
 
@@ -68,25 +78,31 @@ def propose(
         test: an official test file.
         file: where the settings file will stand; paths in it are relative to it.
         reporter: hears of progress.
+        columns: names for files without a header row.
     """
     with reporter.step("read the data"):
-        table = read_table(data)
-        if test is not None:
-            check_test_columns(table, read_table(test, format=table.format), test)
+        table, official = read_pair(data, test, columns)
     with reporter.step("look at the columns"):
         schema, frame, findings = _columns(table.frame, target)
+    maps = {} if official is None else label_map(table.frame[target], official.frame[target])
     with reporter.step("look for columns that carry the answer"):
         leaks, strong = _leaks(frame, schema)
     for column, reason in leaks.items():
         schema = schema.changed(column, role="ignore", reason=reason)
-    given = {"method": "auto"} if test is None else {"method": "predefined", "column": "?"}
     reason = ""
+    together: list[str] = []
     if test is None:
-        _, reason = propose_split(schema, frame, given, seed=0)
+        found = _together(frame, schema, reporter)
+        schema = found.applied(schema)
+        together = [
+            each.sentence for each in found.findings if set(each.columns) & set(found.roles)
+        ]
+        _, reason = propose_split(schema, frame, {"method": "auto"}, seed=0)
     sentences = [
-        f"{table.frame.height:,} rows × {table.frame.width} columns.",
-        f"{target!r} is the {schema.named(target).reason}.",
-        *table.facts.notes,
+        f"{table.frame.height:,} rows × {table.frame.width:,} columns.",
+        sentence(f"{target!r} is the {schema.named(target).reason}"),
+        *map(sentence, table.facts.notes),
+        *_of_test(official, maps, target),
         *[
             finding.sentence + _repair(finding)
             for finding in findings
@@ -94,6 +110,7 @@ def propose(
         ],
         *_left_out(leaks),
         *strong,
+        *together,
         *(
             ["No column is left to predict from: give one the role feature under `columns`."]
             if not schema.features
@@ -101,7 +118,7 @@ def propose(
         ),
         *([reason] if reason else []),
     ]
-    text = _text(data, test, file, schema, reason)
+    text = _text(data, test, file, schema, reason, given=(table if columns else None, maps))
     return Proposal(text, tuple(sentences), schema)
 
 
@@ -152,16 +169,62 @@ def _leaks(frame: pl.DataFrame, schema: Schema) -> tuple[dict[str, str], list[st
         return {}, []
     found: dict[str, str] = {}
     strong: list[str] = []
-    for leak in find_target_copies(view):
-        if leak.severity == "leak":
-            for name in leak.columns:
-                found.setdefault(name, leak.sentence)
-        else:
-            strong.append(leak.sentence)
+    test = split.test_view(frame, schema, digests)
+    for finding in column_findings(view, pricing=_pricing(), test=test):
+        if finding.severity == "leak":
+            for name in finding.columns:
+                found.setdefault(name, finding.sentence)
+        elif finding.severity == "warning":
+            strong.append(finding.sentence)
     return found, strong
 
 
-def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) -> str:
+def _together(frame: pl.DataFrame, schema: Schema, reporter: Reporter) -> Structure:
+    """Columns that name sources or times, where a random split would claim too much."""
+    return find_structure(
+        frame,
+        schema,
+        row_digests(frame),
+        twins=False,
+        pricing=_pricing(),
+        reporter=reporter,
+    )
+
+
+def _pricing() -> Pricing:
+    return Pricing(seed=child_seed(0, "audit"), threads=len(os.sched_getaffinity(0)))
+
+
+def _of_test(official: Table | None, maps: Mapping[str, str], target: str) -> list[str]:
+    """How the test file was read, and what is done about its labels."""
+    if official is None:
+        return []
+    told = [sentence(f"test file: {note}") for note in official.facts.notes]
+    if maps:
+        shown = ", ".join(f"{old!r} is {new!r}" for old, new in list(maps.items())[:3])
+        told.append(f"The test file spells the labels of {target!r} differently: {shown}.")
+    return told
+
+
+def _format_lines(table: Table | None) -> list[str]:
+    if table is None or table.format.columns is None:
+        return []
+    return [
+        "  format:",
+        f"    header: {'true' if table.format.header else 'false'}",
+        f"    columns: {_scalar(list(table.format.columns))}",
+    ]
+
+
+def _text(
+    data: str,
+    test: str | None,
+    file: Path,
+    schema: Schema,
+    reason: str,
+    *,
+    given: tuple[Table | None, Mapping[str, str]] = (None, {}),
+) -> str:
     positive = schema.classes[-1] if schema.task == "binary" else None
     lines = [
         "# A Loopline line. What was inferred stands here with its reason; change what is wrong.",
@@ -172,14 +235,19 @@ def _text(data: str, test: str | None, file: Path, schema: Schema, reason: str) 
     ]
     if test is not None:
         lines.append(f"  test: {_scalar(_relative(test, file))}  # the official test rows")
+    named, maps = given
+    lines += _format_lines(named)
     target = schema.named(schema.target)
+    known = f"target of a {schema.task} task: "
     lines += [
         f"target: {_scalar(schema.target)}",
-        f"task: {schema.task}  # {_one_line(target.reason)}",
+        f"task: {schema.task}  # {_one_line(target.reason.removeprefix(known))}",
     ]
     if positive is not None:
         lines.append(f"positive: {_scalar(positive)}  # the class whose probability is predicted")
     lines += ["", "columns:"]
+    if maps:
+        lines.append(f"  {_scalar(schema.target)}: {{map: {_scalar(dict(maps))}}}  # test labels")
     lines += [_column_line(column) for column in schema.columns if column.role != "target"]
     lines += [
         "",

@@ -26,7 +26,7 @@ from loopline.evaluate.metrics import default_metric, metric
 from loopline.evaluate.threshold import Goal, choose_threshold
 from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
-from loopline.line.prepare import Prepared
+from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
@@ -62,6 +62,11 @@ class Raced:
         arrays = load_file(self.artifact.path("out_of_fold.safetensors"))
         return arrays["rows"], arrays["prediction"]
 
+    def folds(self) -> NDArray[np.int64]:
+        """The fold whose model predicted each of these rows."""
+        arrays: dict[str, NDArray[Any]] = load_file(self.artifact.path("out_of_fold.safetensors"))
+        return arrays["fold"]
+
 
 def candidates(context: LineContext) -> list[CandidateSpec]:
     """The candidates in the order of simplicity; the baseline always takes part."""
@@ -76,11 +81,11 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
     """Fit and score every candidate; gives them and the names that the budget left out."""
     entries = candidates(context)
     folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
-    raced: list[Raced] = []
+    fitted: list[tuple[CandidateSpec, list[Artifact]]] = []
     skipped: list[str] = []
     with context.reporter.step("fit the candidates", total=len(entries) * folds) as step:
         for entry in entries:
-            if raced and context.over_budget():
+            if fitted and context.over_budget():
                 skipped.append(entry.name)
                 step.advance(folds)
                 continue
@@ -89,7 +94,9 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
                 step.describe(f"{entry.name}, fold {number + 1} of {folds}")
                 parts.append(_fit_fold(context, prepared, entry, number))
                 step.advance()
-            raced.append(Raced(entry, _candidate(context, prepared, entry, parts)))
+            fitted.append((entry, parts))
+    prepared.let_go()  # scores take as much memory as fits, and need no feature
+    raced = [Raced(entry, _candidate(context, prepared, entry, parts)) for entry, parts in fitted]
     if skipped:
         context.reporter.note(
             f"The budget of {context.spec.budget_seconds:g} s left no time for "
@@ -117,6 +124,7 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "seed": context.spec.seed,
         "threads": context.spec.num_threads,
         "versions": kind.versions(),
+        "left_out": sorted(prepared.left_out),
     }
 
 
@@ -220,9 +228,10 @@ def _candidate(
         loaded = [load_file(part.path("prediction.safetensors")) for part in parts]
         rows = np.concatenate([arrays["rows"] for arrays in loaded])
         prediction = np.concatenate([arrays["prediction"] for arrays in loaded])
+        fold = np.repeat(np.arange(len(loaded)), [len(arrays["rows"]) for arrays in loaded])
         order = np.argsort(rows, kind="stable")
-        rows, prediction = rows[order], prediction[order]
-        view = prepared.train.at(rows)
+        rows, prediction, fold = rows[order], prediction[order], fold[order]
+        view = prepared.outcomes.at(rows)
         scores = evaluate_predictions(
             prepared.schema.task,
             prepared.schema.classes,
@@ -230,6 +239,7 @@ def _candidate(
             prediction,
             units=observed(prepared, view),
             weight=view.weight,
+            folds=fold,
             seed=child_seed(context.spec.seed, "evaluate"),
             metrics=(metric_name(context, prepared),),
         )
@@ -242,7 +252,7 @@ def _candidate(
 
         def write(folder: Path) -> None:
             save_file(
-                {"rows": rows, "prediction": np.ascontiguousarray(prediction)},
+                {"rows": rows, "prediction": np.ascontiguousarray(prediction), "fold": fold},
                 folder / "out_of_fold.safetensors",
             )
 
@@ -261,7 +271,7 @@ def _candidate(
 
     return context.stage(
         "candidate",
-        1,
+        2,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,
@@ -298,7 +308,7 @@ def choice(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
 
     return context.stage(
         "choice",
-        1,
+        2,
         settings=settings,
         inputs={entry.spec.name: entry.artifact.id for entry in raced},
         make=make,
@@ -309,7 +319,9 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
     spec = context.spec
     loaded = {entry.spec.name: entry.predictions() for entry in raced}
     rows = next(iter(loaded.values()))[0]
-    view = prepared.train.at(rows)
+    folds = raced[0].folds()
+    prepared.let_go()
+    view = prepared.outcomes.at(rows)
     decision = choose(
         [
             Candidate(
@@ -325,6 +337,7 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
         metric(metric_name(context, prepared)),
         units=observed(prepared, view),
         weight=view.weight,
+        folds=folds,
         margin=spec.objective.margin,
         seed=child_seed(spec.seed, "choose"),
     )
@@ -343,7 +356,6 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
             units=observed(prepared, view),
             calibrated=calibration is not None,
         )
-        context.reporter.note(f"Decision threshold: {threshold.sentence}")
     scores: dict[str, Estimate] = evaluate_predictions(
         prepared.schema.task,
         prepared.schema.classes,
@@ -352,6 +364,7 @@ def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) ->
         threshold=0.5 if threshold is None else threshold.value,
         units=observed(prepared, view),
         weight=view.weight,
+        folds=folds,
         seed=child_seed(spec.seed, "evaluate"),
         metrics=further_metrics(context, prepared),
     )
@@ -409,8 +422,8 @@ def dependence(
     return np.asarray(rank * blocks // max(1, distinct.size), dtype=np.int64)
 
 
-def goal(context: LineContext) -> Goal:
-    """What the decision threshold shall reach."""
+def goal(context: LineContext) -> Goal | None:
+    """What the decision threshold shall reach; None where the settings do not say."""
     objective = context.spec.objective
     if objective.cost is not None:
         return Goal.read(objective.cost.model_dump())
@@ -418,4 +431,4 @@ def goal(context: LineContext) -> Goal:
         if objective.require.precision is not None:
             return Goal.read(f"precision>={objective.require.precision!r}")
         return Goal.read(f"recall>={objective.require.recall!r}")
-    return Goal.read(objective.threshold or "f1")
+    return None if objective.threshold is None else Goal.read(objective.threshold)

@@ -15,6 +15,10 @@ import yaml
 
 from loopline.data.writers import check_file_name, write_text
 from loopline.errors import NotFoundError
+from loopline.evaluate.evaluation import resolvable_difference
+from loopline.evaluate.intervals import Estimate
+from loopline.evaluate.metrics import in_order
+from loopline.line.audit_page import audit_section
 from loopline.line.charts import (
     Figure,
     candidates_chart,
@@ -23,9 +27,13 @@ from loopline.line.charts import (
     curve_charts,
     importance_chart,
 )
-from loopline.line.page import block, bullets, columns_of, escape, page, table
+from loopline.line.page import block, bullets, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
 from loopline.release.bundle import Release
+from loopline.words import counted, estimate, figure, sentence, size
+
+QUIET = ("info", "note")
+"""Severities that are told below the fold."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +117,11 @@ def render(facts: Facts) -> str:
             f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
         )
 
+    told_findings, priced = audit_section(summary["audit"])
     body = [
         _head(facts),
         block("Can this be believed?", bullets(_reasons(facts))),
+        block("What the audit found", chart(priced) + told_findings),
         block(
             "The race",
             chart(candidates_chart(summary)) + _candidates(facts),
@@ -122,7 +132,7 @@ def render(facts: Facts) -> str:
     confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
     if drawn or confusion:
         decision = release["threshold"]
-        told = f"<p>Decision threshold: {escape(decision['sentence'])}</p>" if decision else ""
+        told = f"<p>Decision threshold: {prose(decision['sentence'])}</p>" if decision else ""
         body.append(block("On the test rows", told + columns_of([*drawn, confusion])))
     importance = chart(importance_chart(facts.evaluation["importance"], summary["metric"]))
     importance += chart(contributions_chart(facts.evaluation["contributions"]))
@@ -152,36 +162,33 @@ def _head(facts: Facts) -> str:
         f"<header><p class=kind>predict {escape(repr(summary['target']))} "
         f"({escape(summary['task'])})</p>"
         f"<h1>{escape(summary['name'])}</h1>"
-        f"<p class=score><b>{_number(score['value'])}</b> {escape(name)} "
-        f"<span>95 % interval {_number(score['low'])} – {_number(score['high'])}, "
+        f"<p class=score><b>{figure(score['value'])}</b> {escape(name)} "
+        f"<span>95 % interval {figure(score['low'])} – {figure(score['high'])}, "
         f"{where}</span></p>"
-        f"<p>{escape(summary['why'])}</p></header>"
+        f"<p>{prose(summary['why'])}</p></header>"
     )
 
 
 def _reasons(facts: Facts) -> list[str]:
     summary = facts.summary
     split = summary["split"]
-    openings = summary["vault_openings"]
     told = [
         split["reason"],
         f"{split['num_train']:,} training rows in {split['num_folds']} folds, "
         f"{split['num_test']:,} test rows"
-        + "".join(f", {count:,} left out ({why})" for why, count in split["excluded"].items())
+        + "".join(
+            f", {counted(count, 'row')} left out ({why})"
+            for why, count in split["excluded"].items()
+        )
         + ".",
         facts.release["certificate"]["sentence"],
     ]
+    told.append(summary["vault"]["sentence"])
     if summary["test"]:
-        times = "once" if openings == 1 else f"{openings} times"
-        told.append(
-            f"The labels of these test rows have been opened {times} so far, this run included. "
-            "Every further look makes the score a little less believable."
-        )
-        told.append(facts.evaluation["resolvable"])
-    else:
-        told.append("There is no test side: only cross-validation speaks for this model.")
-    told += [f["sentence"] for f in summary["findings"] if f["severity"] != "info"]
-    return [entry for entry in told if entry]
+        score = Estimate.from_dict(summary["test"][summary["metric"]])
+        told.append(resolvable_difference(summary["metric"], score).sentence)
+    told += [f["sentence"] for f in summary["findings"] if f["severity"] not in QUIET]
+    return [sentence(entry) for entry in told if entry]
 
 
 def _candidates(facts: Facts) -> str:
@@ -193,10 +200,10 @@ def _candidates(facts: Facts) -> str:
         rows.append(
             [
                 entry["name"],
-                _estimate(entry["score"]),
-                "best score" if behind is None else _estimate(behind),
+                _score(entry["score"]),
+                "best score" if behind is None else _score(behind),
                 "yes" if entry["worse"] else "no",
-                f"{entry['size_bytes'] / 1000:,.1f} kB",
+                size(entry["size_bytes"]),
                 mark,
             ]
         )
@@ -207,8 +214,8 @@ def _candidates(facts: Facts) -> str:
 def _scores(facts: Facts) -> str:
     metrics = facts.release["metrics"]
     rows = [
-        [name, _estimate(metrics["out_of_fold"][name]), _estimate(metrics["test"].get(name))]
-        for name in metrics["out_of_fold"]
+        [name, _score(metrics["out_of_fold"][name]), _score(metrics["test"].get(name))]
+        for name in in_order(metrics["out_of_fold"], facts.summary["metric"])
     ]
     return table(["metric", "out of fold [95 %]", "test [95 %]"], rows)
 
@@ -268,18 +275,6 @@ def _origin(facts: Facts) -> str:
     )
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    size = abs(value)
-    if size >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if size >= 10 else f"{value:.4f}"
-
-
-def _estimate(value: Mapping[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "–"
-    if value["low"] is None or value["high"] is None:
-        return _number(value["value"])
-    return f"{_number(value['value'])} [{_number(value['low'])}, {_number(value['high'])}]"
+def _score(stored: Mapping[str, Any] | None) -> str:
+    """A score whose interval is not broken over two lines."""
+    return estimate(stored).replace(", ", ",\u00a0")

@@ -22,6 +22,8 @@ from loopline.progress import Reporter
 from loopline.release.bundle import Release
 from loopline.release.environment import code_digest, environment
 from loopline.store.artifacts import Artifact
+from loopline.store.disk import disk_problems
+from loopline.words import figure
 
 if TYPE_CHECKING:
     from loopline.line.race import Raced
@@ -60,6 +62,7 @@ def run_line(
     reporter: Reporter,
     frame: pl.DataFrame | None = None,
     source: Artifact | None = None,
+    open_vault: str | None = "",
 ) -> Outcome:
     """Run a line, go on with it, or find it done.
 
@@ -73,8 +76,12 @@ def run_line(
         reporter: hears of progress.
         frame: the table, for lines that were started from Python with a table in memory.
         source: a stored snapshot to start from, in place of reading the source.
+        open_vault: why this model may be scored on test rows on which another was scored before;
+            empty for no reason, None to leave the test labels closed in any case.
     """
-    context = LineContext(spec, folder, project.store, project.ledger, reporter)
+    context = LineContext(
+        spec, folder, project.store, project.ledger, reporter, open_vault=open_vault
+    )
     key = source_key(context, frame) if source is None else {"snapshot": source.id}
     context.run = (
         "run-"
@@ -88,14 +95,14 @@ def run_line(
         )[:16]
     )
     done = _finished(project, context.run, reporter)
-    if done is not None:
+    if done is not None and not _to_score(done, open_vault):
         return Outcome(done, found=True)
     with _one_at_a_time(project, context.run, reporter):
         done = _finished(project, context.run, reporter)
-        if done is not None:
+        if done is not None and not _to_score(done, open_vault):
             return Outcome(done, found=True)
         earlier = project.ledger.events(kind="run.started", run=context.run, limit=1)
-        if earlier:
+        if earlier and done is None:
             reporter.note(f"{context.run} was interrupted before; going on from what is whole.")
         project.ledger.append(
             "run.started",
@@ -119,6 +126,11 @@ def run_line(
     return Outcome(summary, found=False)
 
 
+def _to_score(summary: Mapping[str, Any], open_vault: str | None) -> bool:
+    """Whether a finished run left the test labels closed and is now given a reason to open them."""
+    return bool(open_vault) and not summary["test"] and summary["split"]["num_test"] > 0
+
+
 def _finished(project: Project, run: str, reporter: Reporter) -> dict[str, Any] | None:
     """The summary of a run that is done and whose release is whole and can be traced."""
     try:
@@ -138,26 +150,38 @@ def _run(
     source: Artifact | None,
 ) -> dict[str, Any]:
     # Imported here: a run that finds itself done computes nothing and starts in half the time.
+    from loopline.line.audit import audit, remarks, review, summary_of
+    from loopline.line.divide import split
     from loopline.line.finish import evaluate, final_fit, release
-    from loopline.line.prepare import audit, ingest, plan, split
-    from loopline.line.race import choice, race
+    from loopline.line.opening import vault_facts
+    from loopline.line.prepare import ingest, plan
+    from loopline.line.race import choice, metric_name, race
+    from loopline.line.structure import structure
 
     if source is None:
         source = ingest(context, key, frame)
     planned = plan(context, source)
-    prepared = split(context, planned)
-    audited = audit(context, prepared)
+    structured = structure(context, planned)
+    audited, prepared = audit(context, split(context, planned, structured))
     raced, skipped = race(context, prepared)
+    reviewed = review(context, prepared, raced)
     decision = choice(context, prepared, raced)
     model = final_fit(context, prepared, decision, raced)
     evaluation = evaluate(context, prepared, decision, raced, model)
-    released = release(context, source, planned, prepared, decision, raced, model, evaluation)
+    audits = {"audit": audited, "review": reviewed}
+    released = release(
+        context, source, planned, prepared, decision, raced, model, evaluation, audits
+    )
+    audit_findings = summary_of(structured, audited, reviewed, prepared)
+    vault = vault_facts(context, prepared, evaluation, metric_name(context, prepared))
     digests = {
         "source": source.id,
         "snapshot": planned.snapshot_id,
         "plan": planned.artifact.id,
+        "structure": structured.artifact.id,
         "split": prepared.split_artifact.id,
         "audit": audited.id,
+        "review": reviewed.id,
         "choice": decision.id,
         "model": model.id,
         "evaluation": evaluation.id,
@@ -185,20 +209,11 @@ def _run(
             }
             for finding in planned.data["findings"]
         ]
-        + [
-            {
-                "kind": finding["kind"],
-                "severity": finding["severity"],
-                "sentence": finding["sentence"],
-            }
-            for finding in audited.meta["findings"]
-        ]
+        + remarks(audit_findings)
         + _one_column(decision, evaluation, audited),
-        "vault_openings": len(
-            context.ledger.events(
-                kind="vault.opened", subject=_test_digest(prepared.split_artifact)
-            )
-        ),
+        "audit": audit_findings,
+        "vault": vault,
+        "vault_openings": vault["openings"],
         "stages": context.stages,
         "times": {"total_seconds": round(context.elapsed_seconds, 3)},
     }
@@ -235,20 +250,12 @@ def _one_column(
             "severity": "warning",
             "sentence": (
                 f"The score lives on {name!r}: shuffling it worsens {choice['metric']} by "
-                f"{_short(cost)}, more than {ONE_COLUMN_TIMES} times as much as any other column. "
+                f"{figure(cost)}, more than {ONE_COLUMN_TIMES} times as much as any other column. "
                 "Make sure it is known when predicting; if it is filled in later, give it "
                 "`role: ignore`."
             ),
         }
     ]
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
-
-
-def _test_digest(split_artifact: Artifact) -> str:
-    return str(split_artifact.meta["certificate"]["test_digest"])
 
 
 def _facts(
@@ -289,7 +296,9 @@ def _facts(
 def _one_at_a_time(project: Project, run: str, reporter: Reporter) -> Iterator[None]:
     """Two processes with the same line: the second waits, then finds everything done."""
     locks = project.store.scratch("locks")  # behind a URL: between processes of this machine
-    with (locks / f"{run}.lock").open("w") as lock:
+    with disk_problems(f"run a line in the store at {project.store.address}"):
+        opened = (locks / f"{run}.lock").open("w")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -297,4 +306,6 @@ def _one_at_a_time(project: Project, run: str, reporter: Reporter) -> Iterator[N
             began = time.monotonic()
             fcntl.flock(lock, fcntl.LOCK_EX)
             reporter.note(f"It ended after {time.monotonic() - began:.0f} s; going on.")
-        yield
+        elsewhere = "Another machine is running this very line; waiting for it."
+        with project.ledger.alone(run, lambda: reporter.note(elsewhere)):
+            yield

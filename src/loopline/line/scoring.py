@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopline.data.cleaning.repair import Repair, repair_values
 from loopline.data.fingerprint import row_digests
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError, NotFoundError
 from loopline.frames import as_frame, is_frame
 from loopline.line.project import Project
 from loopline.release.bundle import Evaluation, Release
-from loopline.splits.spec import TRAIN
+from loopline.splits.spec import TEST, TRAIN
 from loopline.splits.split import Split
+from loopline.splits.vault import EVENT, looks_at, told_openings
 
 
 def evaluate_release(
@@ -43,21 +43,58 @@ def evaluate_release(
             "trained on, so their score would be too good. Leave them out, or allow them with "
             "`--allow-training-rows` and do not believe the result."
         )
+    looked = "" if project is None else _count_look(project, release, frame)
     found = release.evaluate(frame)
     told = {
         None: "The training rows are not at hand, so whether these rows are new was not checked.",
         0: "",
     }.get(known, f"{known or 0:,} of these rows stand among the training rows.")
-    remarks = (told, *found.remarks) if told else found.remarks
+    remarks = (*(text for text in (told, looked) if text), *found.remarks)
     return Evaluation(found.metrics, found.num_rows, remarks)
 
 
-def known_rows(project: Project, release: Release, frame: pl.DataFrame) -> tuple[int, float] | None:
+def _count_look(project: Project, release: Release, frame: pl.DataFrame) -> str:
+    """Write down that a release without a test score is scored on its test rows; a sentence on it.
+
+    Its run left these labels closed, so whoever brings them along takes one more look.
+    """
+    certificate = release.facts["certificate"]
+    if release.facts["metrics"]["test"] or not certificate["num_test"]:
+        return ""
+    found = known_rows(project, release, frame, side=TEST)
+    if found is None or found[0] <= found[1]:
+        return ""
+    digest = str(certificate["test_digest"])
+    project.ledger.append(
+        EVENT,
+        subject=digest,
+        data={
+            "reason": f"evaluate {release.id[:20]} on labelled rows",
+            "num_rows": found[0],
+            "look": release.id,
+        },
+    )
+    looks = looks_at(project.ledger, digest)
+    return (
+        f"{found[0]:,} of these rows are test rows that this release was not scored on; that "
+        f"counts as a look. {told_openings(looks, '', None)}"
+    )
+
+
+def known_rows(
+    project: Project, release: Release, frame: pl.DataFrame, *, side: int = TRAIN
+) -> tuple[int, float] | None:
     """How many rows equal a training row, and how many could be expected to by chance.
 
     Rows are compared in the features and the target, and in whatever the new table has of group,
     time and id columns. Where a table has few distinct values, different people look alike: as many
     training rows as have a twin among themselves, half as many again, are taken for chance.
+
+    Args:
+        project: where the release's rows are kept.
+        release: the release.
+        frame: the new rows.
+        side: compare with the rows of this side; the training side by default.
 
     Returns:
         Both numbers; None when the training rows are no longer in the store.
@@ -74,10 +111,9 @@ def known_rows(project: Project, release: Release, frame: pl.DataFrame) -> tuple
         return None
     structure = [name for role in ("group", "time", "id") for name in schema.with_role(role)]
     columns = [*needed, *(name for name in structure if name in frame.columns)]
-    is_train = split.align(np.array(snapshot.rows())).side == TRAIN
-    train = snapshot.frame().filter(is_train).select(columns)
-    repairs = [Repair.from_dict(data) for data in release.facts["repairs"]]
-    new = repair_values(frame, repairs).select(columns).cast(train.schema, strict=False)
+    chosen = split.align(np.array(snapshot.rows())).side == side
+    train = snapshot.frame().filter(chosen).select(columns)
+    new = release.repaired(frame).select(columns).cast(train.schema, strict=False)
     trained = _keys(train)
     _, place, counts = np.unique(trained, return_inverse=True, return_counts=True)
     twins = float(np.mean(counts[place] > 1))

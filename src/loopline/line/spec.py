@@ -126,6 +126,12 @@ class SplitSpec(_Part):
         description="For time: what to leave out before each validation or test period, "
         "in seconds for dates, in the column's own unit for numbers.",
     )
+    label_end: str | None = Field(
+        None,
+        description="The column with the time at which a row's label became known (the time column "
+        "is the start); training rows whose label was not known yet are left out. It is never a "
+        "feature.",
+    )
     duplicates: Literal["features", "rows", "ignore"] | None = Field(
         None,
         description="Which rows are copies that share a side: equal in all features, equal in "
@@ -144,6 +150,17 @@ class SplitSpec(_Part):
     )
     column: str | None = Field(
         None, description="For `predefined`: the column that says train, test or a fold number."
+    )
+
+
+class VaultSpec(_Part):
+    """How often the labels of the test rows may be used."""
+
+    looks: int = Field(
+        1,
+        ge=1,
+        description="So many different models may be scored on the same test rows; each further "
+        "one needs `--open-vault` with a reason, and runs without a test score until then.",
     )
 
 
@@ -253,6 +270,7 @@ class Spec(_Part):
         {}, description="What to do with each kind of finding; see docs/cleaning.md."
     )
     split: SplitSpec = Field(SplitSpec(), description="How rows are divided.")
+    vault: VaultSpec = Field(VaultSpec(), description="How often test labels may be used.")
     features: FeatureSpec = Field(FeatureSpec(), description="How columns become numbers.")
     models: Candidates = Field(
         ("baseline", "linear", "lightgbm"),
@@ -265,6 +283,12 @@ class Spec(_Part):
     )
     class_weight: Literal["balanced"] | None = Field(
         None, description="`balanced` weighs each class by the inverse of its share."
+    )
+    audit: Literal["strict", "repair", "report"] | None = Field(
+        None,
+        description="What to do about findings that make a score untrue: left out, split and "
+        "group what can be, and stop for columns that give the answer away; `repair` leaves "
+        "those out as well, `strict` stops for any, `report` only tells.",
     )
     allow_leaks: Names = Field(
         (), description="Columns that look like the answer and shall be used all the same."
@@ -282,6 +306,21 @@ class Spec(_Part):
     ledger: str | None = Field(
         None, description="Database URL of the ledger (default: SQLite inside the store)."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_feature(cls, data: Any) -> Any:
+        """The end of the label's window is known after the outcome: it gets the role ignore."""
+        if not isinstance(data, Mapping):
+            return data
+        split, columns = data.get("split"), data.get("columns", {})
+        name = split.get("label_end") if isinstance(split, Mapping) else None
+        if not isinstance(name, str) or not isinstance(columns, Mapping):
+            return data
+        own = columns.get(name, {})
+        if not isinstance(own, Mapping) or own.get("role") is not None:
+            return data
+        return {**data, "columns": {**columns, name: {**own, "role": "ignore"}}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
@@ -374,6 +413,9 @@ def _contradictions(spec: Spec) -> Sequence[str]:
         if split.column is not None:
             problems.append("`split.column` and `data.test` both name the test rows. Keep one.")
     timeless = split.method in ("random", "stratified", "group", "predefined")
+    if split.label_end is not None:
+        problems.extend(_window_problems(spec))
+        timeless = timeless and split.method != "predefined"
     if split.gap is not None and timeless:
         problems.append(
             f"`split.gap` has no effect with `split.method: {split.method}`: a gap is in time."
@@ -430,6 +472,28 @@ def _contradictions(spec: Spec) -> Sequence[str]:
     if not spec.models:
         problems.append("`models` must name at least one family, got an empty list.")
     problems.extend(_model_problems(spec))
+    return problems
+
+
+def _window_problems(spec: Spec) -> Sequence[str]:
+    split, name = spec.split, str(spec.split.label_end)
+    problems: list[str] = []
+    if split.method in ("random", "stratified", "group"):
+        problems.append(
+            f"`split.label_end` has no effect with `split.method: {split.method}`: label windows "
+            "are in time. Use `method: auto`, or remove it."
+        )
+    if not spec.role_columns("time"):
+        problems.append(
+            "`split.label_end` needs the column in which the label's window starts: "
+            "`columns: {<name>: {role: time}}`."
+        )
+    role = "target" if name == spec.target else spec.columns[name].role
+    if role not in ("ignore", "id"):
+        problems.append(
+            f"`columns.{name}.role` is {role}, but `split.label_end` names the column: it is known "
+            "only after the outcome. Give it `role: ignore`, or no role."
+        )
     return problems
 
 
@@ -546,7 +610,7 @@ def json_schema() -> dict[str, Any]:
             ],
         }
     for part in [schema, *schema["$defs"].values()]:
-        for name in ("split", "format", "features", "objective"):
+        for name in ("split", "vault", "format", "features", "objective"):
             entry = part.get("properties", {}).get(name)
             if entry is not None:
                 entry.pop("default", None)

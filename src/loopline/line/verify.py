@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from loopline.audit.structure import near_duplicates, same_clusters
 from loopline.data.schema import Schema
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.evaluate.calibration import Calibration
+from loopline.line.divide import certificate_facts
 from loopline.line.finish import load_model
-from loopline.line.prepare import PART, certificate_facts, whole_rows
+from loopline.line.official import PART, whole_rows
 from loopline.line.project import Project, read_json
+from loopline.line.structure import read_alike, with_roles
 from loopline.progress import Reporter, SilentReporter
 from loopline.release.lineage import lineage
 from loopline.splits.split import Split
@@ -81,8 +86,7 @@ def _snapshot(project: Project, artifact: Artifact) -> str:
 
 def _split(project: Project, artifact: Artifact) -> str:
     snapshot = open_snapshot(project.store, artifact.inputs["snapshot"])
-    plan = project.store.get(artifact.inputs["plan"])
-    schema = Schema.from_dict(read_json(plan, "plan.json")["schema"])
+    schema = _schema(project, artifact)
     value = Split.load(artifact.path())
     frame = snapshot.frame()
     certificate = prove_split(
@@ -91,8 +95,42 @@ def _split(project: Project, artifact: Artifact) -> str:
         schema,
         digests=np.array(snapshot.rows()),
         feature_digests=whole_rows(frame) if PART in frame.columns else None,
+        alike=_alike_again(project, artifact, frame, np.array(snapshot.rows())),
     )
     return f"{artifact.id[:20]}…: {certificate_facts(certificate, frame.columns)['sentence']}"
+
+
+def _schema(project: Project, split: Artifact) -> Schema:
+    """The schema that a split was made with: the plan's, and the roles that the audit added."""
+    plan = project.store.get(split.inputs["plan"])
+    schema = Schema.from_dict(read_json(plan, "plan.json")["schema"])
+    if "structure" not in split.inputs:
+        return schema
+    return with_roles(schema, project.store.get(split.inputs["structure"]))
+
+
+def _alike_again(
+    project: Project,
+    split: Artifact,
+    frame: pl.DataFrame,
+    digests: NDArray[np.uint64],
+) -> NDArray[np.int64] | None:
+    """Near duplicates looked for anew, where the split says that it keeps them together."""
+    if "structure" not in split.inputs:
+        return None
+    structure = project.store.get(split.inputs["structure"])
+    stored = read_alike(structure, digests)
+    if stored is None:
+        return None
+    plan = project.store.get(split.inputs["plan"])
+    before = Schema.from_dict(read_json(plan, "plan.json")["schema"])
+    fresh = near_duplicates(frame, before, seed=structure.meta["seed"])
+    if fresh is None or not same_clusters(fresh, stored):
+        raise IntegrityError(
+            f"{structure.id}: the rows have other near duplicates than stored. The rows or the "
+            "search for them have changed; run the line again."
+        )
+    return stored
 
 
 def _evaluation(project: Project, artifact: Artifact) -> str:
@@ -101,8 +139,7 @@ def _evaluation(project: Project, artifact: Artifact) -> str:
     stored = load_file(artifact.path("prediction.safetensors"))["prediction"]
     split = project.store.get(artifact.inputs["split"])
     snapshot = open_snapshot(project.store, split.inputs["snapshot"])
-    plan = project.store.get(split.inputs["plan"])
-    schema = Schema.from_dict(read_json(plan, "plan.json")["schema"])
+    schema = _schema(project, split)
     value = Split.load(split.path()).align(snapshot.rows())
     test = value.test_view(snapshot.frame(), schema, snapshot.rows())
     prediction = load_model(project.store.get(artifact.inputs["model"])).predict_view(test)

@@ -16,7 +16,7 @@ family is one file and one line in `families.py`; `loopline.testing.families` is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -86,6 +86,31 @@ class FittedModel(ABC):
     def predict_view(self, view: TrainView | TestView) -> Floats:
         """Predict the rows of a view; families that hold less memory at a time override."""
         return self.predict(view.frame())
+
+    def rearranged(
+        self, frame: pl.DataFrame, start: int, stop: int
+    ) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
+        """Predict some rows again and again, each time with columns' cells from other rows.
+
+        This is what permutation importance asks for. Families that make features from one raw
+        column each make them once and override.
+
+        Args:
+            frame: all rows that cells may come from, raw feature columns in the training types.
+            start: the first row to predict.
+            stop: the row after the last.
+
+        Returns:
+            A function of column names and an order, shape (rows of `frame`,). It gives `predict`
+            of the rows where each named column's cell at row i is the one of row ``order[i]``.
+        """
+
+        def answer(columns: Sequence[str], order: NDArray[np.int64]) -> Floats:
+            rows = order[start:stop]
+            part = frame.slice(start, stop - start)
+            return self.predict(part.with_columns(frame[name][rows] for name in columns))
+
+        return answer
 
     @property
     def size_bytes(self) -> int:

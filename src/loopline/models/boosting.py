@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
+from loopline.features.rows import ArrayRows
 from loopline.models.base import MEDIAN_METRICS, FitContext, Floats, Params
 from loopline.models.parameters import Rule
 from loopline.models.probability import probabilities
@@ -66,21 +67,6 @@ def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:
     if rounds == "auto":
         rounds = MAX_ROUNDS if has_valid else BLIND_ROUNDS
     return int(rounds), int(params["patience"])
-
-
-def median_rounds(fitted: Sequence[Mapping[str, Any]]) -> int:
-    """The median of the rounds that the folds used."""
-    rounds: list[int] = [params["rounds"] for params in fitted]
-    return max(1, round(statistics.median(rounds)))
-
-
-def boosting_aim(task: Task, metric: str) -> dict[str, Any]:
-    """The loss that serves a metric: absolute error for the metrics of medians, else the default.
-
-    >>> boosting_aim("regression", "mae"), boosting_aim("binary", "auc")
-    ({'objective': 'mae'}, {})
-    """
-    return {"objective": "mae"} if task == "regression" and metric in MEDIAN_METRICS else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +123,17 @@ SMALL_CELLS = 200_000
 """Below this many cells one thread does as well when the machine is idle, far better when busy."""
 
 
-def threads_for(values: Floats, threads: int) -> int:
+def threads_for(cells: int, threads: int) -> int:
     """Threads worth using on a matrix: one where it is small.
 
     OpenMP's threads spin while they wait for each other. Where another process has one of the
     cores, 50 rounds on 440 rows took 7 s with two threads and 0.4 s with one; LightGBM's trees are
     the same to the bit.
 
-    >>> threads_for(np.zeros((440, 30)), 8), threads_for(np.zeros((100_000, 30)), 8)
+    >>> threads_for(440 * 30, 8), threads_for(100_000 * 30, 8)
     (1, 8)
     """
-    return 1 if values.size < SMALL_CELLS else threads
+    return 1 if cells < SMALL_CELLS else threads
 
 
 SINGLE_LIMIT = 3.0e38
@@ -293,11 +279,25 @@ class BoostedEstimator(Estimator):
         (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
 
 
-class BoostedFamily(TableFamily):
-    """A boosted-tree family whose library gives raw scores: relabels, trains, finishes."""
+class BoostingFamily(TableFamily):
+    """What every boosted-tree family does: stops early, aims at medians, settles on rounds."""
 
     recipe = "trees"
     uses_validation = True
+
+    def aim(self, task: Task, metric: str) -> dict[str, Any]:
+        """The loss that serves a metric: absolute error for the metrics of medians."""
+        return {"objective": "mae"} if task == "regression" and metric in MEDIAN_METRICS else {}
+
+    def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The folds' parameters with the median of their rounds."""
+        rounds: list[int] = [params["rounds"] for params in fitted]
+        return {**fitted[0], "rounds": max(1, round(statistics.median(rounds)))}
+
+
+class BoostedFamily(BoostingFamily):
+    """A boosted-tree family whose library gives raw scores: relabels, trains, finishes."""
+
     file_name: ClassVar[str]
 
     @abstractmethod
@@ -320,10 +320,6 @@ class BoostedFamily(TableFamily):
     @abstractmethod
     def read_trees(self, data: bytes, categorical: Sequence[int]) -> Trees:
         """Read what `Trees.to_bytes` gave."""
-
-    def aim(self, task: Task, metric: str) -> dict[str, Any]:
-        """See `boosting_aim`."""
-        return boosting_aim(task, metric)
 
     def check_library(self) -> None:
         """Raise `EnvironmentProblem` when the library is not installed."""
@@ -349,7 +345,7 @@ class BoostedFamily(TableFamily):
         goal: NDArray[Any] = (
             np.searchsorted(present, train.target) if num_classes else target.scaled(train.target)
         )
-        ready = replace(train, values=clipped(train.values), target=goal)
+        ready = replace(train, rows=ArrayRows(clipped(train.values)), target=goal)
         held = None
         if valid is not None:
             held = _held_out(valid, present, target)
@@ -363,7 +359,7 @@ class BoostedFamily(TableFamily):
                 task=inner_task,
                 num_classes=len(present),
                 params=params,
-                context=replace(context, threads=threads_for(ready.values, context.threads)),
+                context=replace(context, threads=threads_for(ready.values.size, context.threads)),
             )
         return BoostedEstimator(
             trees=trees,
@@ -398,10 +394,6 @@ class BoostedFamily(TableFamily):
             params={},
         )
 
-    def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The folds' parameters with the median of their rounds."""
-        return {**fitted[0], "rounds": median_rounds(fitted)}
-
 
 def require_library(name: str) -> None:
     """Raise when the extra of that name is not installed.
@@ -422,7 +414,10 @@ def _weighing_rows(train: Matrix) -> Matrix:
         return train
     kept = train.weight > 0
     return replace(
-        train, values=train.values[kept], target=train.target[kept], weight=train.weight[kept]
+        train,
+        rows=ArrayRows(train.values[kept]),
+        target=train.target[kept],
+        weight=train.weight[kept],
     )
 
 
@@ -430,13 +425,13 @@ def _held_out(valid: Matrix, present: Sequence[int], target: Target) -> Matrix |
     """The validation rows as the library sees them, less those of classes never seen."""
     values = clipped(valid.values)
     if not present:
-        return replace(valid, values=values, target=target.scaled(valid.target))
+        return replace(valid, rows=ArrayRows(values), target=target.scaled(valid.target))
     kept = np.isin(valid.target, present)
     if not kept.any():
         return None
     return replace(
         valid,
-        values=values[kept],
+        rows=ArrayRows(values[kept]),
         target=np.searchsorted(present, valid.target[kept]),
         weight=None if valid.weight is None else valid.weight[kept],
     )

@@ -17,33 +17,36 @@ import importlib.metadata
 import importlib.util
 import json
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import EnvironmentProblem, IntegrityError, LooplineError
+from loopline.features.rows import BLOCK_ROWS, Rows
 from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
     SMALL_CELLS,
+    BoostingFamily,
     Target,
-    boosting_aim,
     boosting_defaults,
     categorical_columns,
-    median_rounds,
     settle_rounds,
     threads_for,
 )
 from loopline.models.parameters import Rule
 from loopline.models.probability import with_complement
-from loopline.models.table import Estimator, Matrix, TableFamily
+from loopline.models.table import Estimator, Matrix
 from loopline.seeds import child_seed
 
+_SAMPLE_ROWS = 200_000
+"""Rows from which LightGBM chooses its bins (its `bin_construct_sample_cnt`)."""
 _FLOAT64 = 1
 _ROW_MAJOR = 1
 _NORMAL, _CONTRIBUTIONS = 0, 3
@@ -117,7 +120,7 @@ class LightGBMEstimator(Estimator):
         return self._target.restore(raw[:, 0])
 
 
-class LightGBM(TableFamily):
+class LightGBM(BoostingFamily):
     """Boosted trees with early stopping, native categories and missing values.
 
     The defaults are a learning rate of 0.05, 31 leaves, up to 2,000 rounds, and smaller leaves on
@@ -127,8 +130,6 @@ class LightGBM(TableFamily):
 
     name = "lightgbm"
     complexity = 20
-    recipe = "trees"
-    uses_validation = True
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,
         "num_leaves": Rule("integer", low=2, high=131_072),
@@ -150,10 +151,6 @@ class LightGBM(TableFamily):
             "cat_smooth": 10.0,
         }
 
-    def aim(self, task: Task, metric: str) -> dict[str, Any]:
-        """See `loopline.models.boosting.boosting_aim`."""
-        return boosting_aim(task, metric)
-
     def fit_matrix(
         self,
         train: Matrix,
@@ -168,12 +165,14 @@ class LightGBM(TableFamily):
         import lightgbm
 
         target = Target.of(task, str(params.get("objective", "auto")), train)
-        context = replace(context, threads=threads_for(train.values, context.threads))
+        cells = train.rows.num_rows * train.rows.num_columns
+        context = replace(context, threads=threads_for(cells, context.threads))
         settings = _native_settings(params, task, num_classes, context)
         rounds, patience = settle_rounds(params, has_valid=valid is not None)
-        values, wide = _at_least_one_column(train.values)
-        dataset = lightgbm.Dataset(
-            values,
+        wide = max(1, train.rows.num_columns)
+        dataset_type = _training_types()[0]
+        dataset = dataset_type(
+            _data(train.rows, settings, sampled=True),
             label=target.scaled(train.target),
             weight=train.weight,
             feature_name=[f"f{position}" for position in range(wide)],
@@ -185,10 +184,12 @@ class LightGBM(TableFamily):
         with context.reporter.step("lightgbm", total=rounds) as step:
             callbacks: list[Callable[..., None]] = [lambda _: step.advance()]
             if valid is not None:
-                held = dataset.create_valid(
-                    _at_least_one_column(valid.values)[0],
+                held = dataset_type(
+                    _data(valid.rows, settings, sampled=False),
+                    reference=dataset,
                     label=target.scaled(valid.target),
                     weight=valid.weight,
+                    params=settings,
                 )
                 watched = [held]
                 callbacks.append(lightgbm.early_stopping(patience, verbose=False))
@@ -198,13 +199,17 @@ class LightGBM(TableFamily):
                 )
             except lightgbm.basic.LightGBMError as error:
                 raise LooplineError(
-                    f"LightGBM could not train on {train.values.shape[0]} rows × "
-                    f"{train.values.shape[1]} columns with {dict(params)}: {error}"
+                    f"LightGBM could not train on {train.rows.num_rows:,} rows × "
+                    f"{train.rows.num_columns:,} columns with {dict(params)}: {error}"
                 ) from error
         used = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
         text = booster.model_to_string(num_iteration=used)
         return LightGBMEstimator(
-            text, train.values.shape[1], num_classes, target, {**params, "rounds": max(1, used)}
+            text,
+            train.rows.num_columns,
+            num_classes,
+            target,
+            {**params, "rounds": max(1, used)},
         )
 
     def load_estimator(self, folder: Path) -> LightGBMEstimator:
@@ -221,10 +226,6 @@ class LightGBM(TableFamily):
             Target.from_dict(facts["target"]),
             {},
         )
-
-    def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The folds' parameters with the median of their rounds."""
-        return {**fitted[0], "rounds": median_rounds(fitted)}
 
     def versions(self) -> dict[str, str]:
         """LightGBM's version."""
@@ -263,10 +264,81 @@ def _native_settings(
     }
 
 
-def _at_least_one_column(values: Floats) -> tuple[Floats, int]:
-    if values.shape[1]:
-        return values, values.shape[1]
-    return np.zeros((values.shape[0], 1)), 1
+def _at_least_one_column(values: Floats) -> Floats:
+    return values if values.shape[1] else np.zeros((values.shape[0], 1))
+
+
+def _data(rows: Rows, settings: Mapping[str, Any], *, sampled: bool) -> Any:
+    """Rows as LightGBM takes them: a matrix, or blocks where the matrix would weigh.
+
+    LightGBM keeps one byte a cell, so the matrix (8 bytes) would only be needed for a moment. It
+    chooses bins from a sample of single rows, then asks for all rows in blocks; the model is the
+    same to the byte.
+
+    Args:
+        rows: the rows.
+        settings: LightGBM's parameters.
+        sampled: whether single rows will be asked for (not when the bins are known).
+    """
+    if rows.num_rows <= _SAMPLE_ROWS:
+        return _at_least_one_column(rows.matrix())
+    sample = _sample_of(rows.num_rows, settings) if sampled else np.empty(0, dtype=np.int32)
+    return _training_types()[1](rows, sample)
+
+
+@functools.cache
+def _training_types() -> tuple[Any, Any]:
+    """Subclasses of LightGBM's `Dataset` and `Sequence`.
+
+    Made once: a class made in each fit would keep its closure, the whole table, until the garbage
+    collector came by.
+    """
+    import lightgbm
+
+    class Dataset(lightgbm.Dataset):  # type: ignore[misc]  # untyped library
+        """Reads blocks with all parameters: without them the seed would not choose the bins."""
+
+        def get_params(self) -> dict[str, Any]:
+            """Every parameter that was given, not only those of the data."""
+            return dict(self.params)
+
+    class Blocks(lightgbm.Sequence):  # type: ignore[misc]  # untyped library
+        """Single rows in the order of the sample, and blocks."""
+
+        batch_size = BLOCK_ROWS
+
+        def __init__(self, rows: Rows, sample: NDArray[np.int32]) -> None:
+            self._rows = rows
+            drawn = _at_least_one_column(rows.take(sample))
+            self._sample = iter(zip(sample.tolist(), drawn, strict=True))
+
+        def __len__(self) -> int:
+            return self._rows.num_rows
+
+        def __getitem__(self, index: Any) -> Floats:
+            if isinstance(index, slice):
+                return _at_least_one_column(self._rows.block(index.start, index.stop))
+            place, row = next(self._sample, (-1, np.empty(0)))
+            if place != index:  # not the sample that was foreseen: slower, the same numbers
+                row = self._rows.take(np.array([index]))[0]
+            return row
+
+    return Dataset, Blocks
+
+
+def _sample_of(num_rows: int, settings: Mapping[str, Any]) -> NDArray[np.int32]:
+    """The rows from which LightGBM will choose the bins, in their order."""
+    sample, count = np.empty(_SAMPLE_ROWS, dtype=np.int32), ctypes.c_int32()
+    library = _library()
+    status = library.LGBM_SampleIndices(
+        ctypes.c_int32(num_rows),
+        f"seed={settings['seed']}".encode(),
+        ctypes.c_void_p(sample.ctypes.data),
+        ctypes.byref(count),
+    )
+    if status:
+        raise LooplineError(f"LightGBM drew no sample: {library.LGBM_GetLastError().decode()}")
+    return sample[: count.value]
 
 
 class _Booster:

@@ -7,12 +7,12 @@ or a list of choices, in `Family.rules`. `resolve` merges what the settings say 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from loopline.errors import SettingsError
+from loopline.words import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +69,6 @@ class Rule:
         return f"{text} or {words}" if words else text
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for a mistyped name: the nearest one, or all of them when none is near.
-
-    >>> nearest("learning_rat", ["learning_rate", "rounds"])
-    'did you mean `learning_rate`?'
-    """
-    known = list(names)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return "it has " + (", ".join(f"`{each}`" for each in known) if known else "none") + "."
-
-
 def resolve(
     owner: str, given: Mapping[str, Any], defaults: Mapping[str, Any], rules: Mapping[str, Rule]
 ) -> dict[str, Any]:
@@ -103,7 +90,7 @@ def resolve(
     for name, value in given.items():
         if name not in defaults:
             problems.append(
-                f"The {owner} family has no parameter `{name}` for this task; "
+                f"The {owner} family has no parameter `{name}` for this task. "
                 f"{nearest(name, defaults)}"
             )
         elif name in rules and (problem := rules[name].problem(value)):

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,12 +26,13 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
 from loopline.features.base import Output
-from loopline.features.fit import fit_features
+from loopline.features.fit import fit_graph
 from loopline.features.graph import FeatureGraph
+from loopline.features.rows import Rows, ViewRows, blocks
 from loopline.features.settings import Recipe
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.seeds import child_seed
-from loopline.splits.views import TrainView
+from loopline.splits.views import TestView, TrainView
 
 _FORMAT = 1
 _BLOCK_CELLS = 8_388_608
@@ -42,20 +44,26 @@ class Matrix:
     """Rows as numbers, with what is to be learned from them.
 
     Args:
-        values: float64, shape (rows, outputs), C order; NaN only where the recipe keeps it.
+        rows: float64 of shape (rows, outputs), NaN only where the recipe keeps it; a family that
+            reads it in blocks never has to hold it whole.
         target: class codes (int64) or values (float64), shape (rows,).
         weight: shape (rows,), mean 1; None when every row counts the same.
         units: rows that must stay together share a unit, shape (rows,).
         order: rank in time, shape (rows,), or None.
-        outputs: what each column is, one entry a column of `values`.
+        outputs: what each column is, one entry a column of `rows`.
     """
 
-    values: Floats
+    rows: Rows
     target: NDArray[Any]
     weight: Floats | None
     units: NDArray[np.int64]
     order: NDArray[np.int64] | None
     outputs: tuple[Output, ...]
+
+    @cached_property
+    def values(self) -> Floats:
+        """All rows in C order, held as long as this object."""
+        return self.rows.matrix()
 
 
 class Estimator(ABC):
@@ -120,9 +128,38 @@ class TableModel(FittedModel):
             out[start : start + block.height] = self.estimator.predict(self.graph.transform(block))
         return out
 
+    def predict_view(self, view: TrainView | TestView) -> Floats:
+        """Predict the rows of a view, of which a block at a time is gathered."""
+        shape = (view.num_rows, self.num_classes) if self.num_classes else (view.num_rows,)
+        out = np.empty(shape)
+        for start, stop in blocks(view.num_rows):
+            out[start:stop] = self.predict(view.block(start, stop))
+        return out
+
     def predict_row(self, row: Mapping[str, Any]) -> Floats:
         """Predict one row without building a table; shape (classes,) or (1,)."""
         return self.estimator.predict_one(self.graph.transform_row(row))
+
+    def rearranged(
+        self, frame: pl.DataFrame, start: int, stop: int
+    ) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
+        """See `FittedModel.rearranged`: features are made once and change their places.
+
+        A matrix of more than 64 MB is not held; the features are then made at each call.
+        """
+        if frame.height * len(self.graph.outputs) > _BLOCK_CELLS:
+            return super().rearranged(frame, start, stop)
+        values = self.graph.transform(frame)
+        rows, sources = values[start:stop].copy(), self._sources()
+
+        def answer(columns: Sequence[str], order: NDArray[np.int64]) -> Floats:
+            places = [place for name in columns for place in sources.get(name, ())]
+            rows[:, places] = values[np.ix_(order[start:stop], np.array(places, dtype=np.int64))]
+            prediction = self.estimator.predict(rows)
+            rows[:, places] = values[start:stop, places]
+            return prediction
+
+        return answer
 
     def contributions(self, frame: pl.DataFrame) -> dict[str, Floats] | None:
         """Contributions of the matrix columns, summed over those that a raw feature gave."""
@@ -224,12 +261,12 @@ class TableFamily(Family):
         factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
         weight = row_weights(train.target, train.weight, factors)
         seed = child_seed(context.seed, "features")
-        graph, values = fit_features(train, self.recipe, seed, context.features)
-        matrix = _matrix(train, values, weight, graph)
+        graph, rows = fit_graph(train, self.recipe, seed, context.features)
+        matrix = _matrix(rows, weight)
         held = None
         if valid is not None and self.uses_validation and _weighs(valid, factors):
             weight = row_weights(valid.target, valid.weight, factors)
-            held = _matrix(valid, graph.transform(valid), weight, graph)
+            held = _matrix(ViewRows(valid, graph), weight)
         estimator = self.fit_matrix(
             matrix,
             held,
@@ -268,8 +305,9 @@ class TableFamily(Family):
         )
 
 
-def _matrix(view: TrainView, values: Floats, weight: Floats | None, graph: FeatureGraph) -> Matrix:
-    return Matrix(values, view.target, weight, view.units, view.order, graph.outputs)
+def _matrix(rows: ViewRows, weight: Floats | None) -> Matrix:
+    view = rows.view
+    return Matrix(rows, view.target, weight, view.units, view.order, rows.graph.outputs)
 
 
 def _weighs(view: TrainView, factors: Floats | None) -> bool:

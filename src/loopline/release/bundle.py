@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from loopline.data.clean import Repair, repair_row, repair_values
 from loopline.data.schema import Label, Schema
 from loopline.data.sources import Table, TableFormat, read_table
+from loopline.data.units import read_unit_row, read_units
 from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import evaluate_predictions
@@ -42,6 +43,8 @@ from loopline.store.manifest import FILES_FOLDER
 RELEASE_FORMAT = 1
 FACTS = "release.json"
 MEASURED = "measured.json"
+_WRAPPING = ("delimiter", "quote", "decimal", "thousands", "header", "columns", "comment",
+             "skip_rows", "strip", "sheet")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,15 +141,46 @@ class Release:
         """Read new data the way the training data was read, into the same types."""
         if is_frame(source):
             return read_table(source)
-        known = TableFormat.from_dict(self.facts["table_format"])
+        known = self._format
         given = self.facts["spec"]["data"].get("format", {})
         # What was detected of the training file's wrapping is no promise for the next file: a line
         # trained on CSV predicts Parquet too. Types and what the settings say are kept.
+        trained = known.kind
         if "kind" not in given:
             known = replace(known, kind=None)
-        if "encoding" not in given and known.encoding in ("utf-8", "utf-8-sig"):
+        if "encoding" not in given:
             known = replace(known, encoding=None)
+        if trained != "csv":
+            told = known.to_dict().items()
+            plain = {name: entry for name, entry in told if name not in _WRAPPING}
+            known = TableFormat.from_dict(
+                plain | {name: given[name] for name in _WRAPPING if given.get(name) is not None}
+            )
+        if "://" in str(source) and "table=" in str(source):
+            known = replace(known, query=None, table=None)
         return read_table(source, format=known)
+
+    def reading_remarks(self, table: Table) -> tuple[str, ...]:
+        """What a person should know of how new data was read: another encoding than in training."""
+        trained, found = self._format.encoding, table.facts.encoding
+        if trained is None or found is None or _plain(trained) == _plain(found):
+            return ()
+        texts = table.frame.select(pl.col(pl.String))
+        longer = texts.select(pl.all().str.len_bytes().gt(pl.all().str.len_chars()).any())
+        if not any(longer.row(0) if texts.width else ()):
+            return ()
+        return (
+            f"The data is written in {_plain(found)}, the training data was in {_plain(trained)}; "
+            f"it was read in its own encoding. Give `encoding` if letters look wrong.",
+        )
+
+    @cached_property
+    def _format(self) -> TableFormat:
+        return TableFormat.from_dict(self.facts["table_format"])
+
+    def repaired(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """A table after the value repairs of training, amounts such as "$5" read as numbers."""
+        return repair_values(read_units(frame, self._format.units), self._repairs)
 
     def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
         """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""
@@ -157,7 +191,7 @@ class Release:
         return raw, remarks
 
     def _checked(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
-        repaired = repair_values(frame, self._repairs)
+        repaired = self.repaired(frame)
         checked, remarks = self.contract.check(
             repaired.select(name for name in repaired.columns if name not in self._expected)
         )
@@ -205,6 +239,8 @@ class Release:
             ``{"prediction": value}`` for regression, else also ``"probability"``, a mapping from
             class to probability.
         """
+        if self._format.units:
+            row = read_unit_row(row, self._format.units)
         checked = self.contract.check_row(repair_row(row, self._repairs))
         raw = self.model.predict_row(checked)
         if self._calibration is not None:
@@ -284,7 +320,7 @@ class Release:
                 f"To evaluate, the data needs the target column {target!r}; it has "
                 f"{', '.join(frame.columns[:20])}. Add it, or use `predict`."
             )
-        repaired = repair_values(frame, self._repairs)
+        repaired = self.repaired(frame)
         y = target_codes(repaired[target], self.schema)
         raw, remarks = self.probabilities(frame)
         metrics = evaluate_predictions(
@@ -298,6 +334,10 @@ class Release:
             metrics=self.facts["objective"]["further"],
         )
         return Evaluation(metrics, len(y), remarks)
+
+
+def _plain(encoding: str) -> str:
+    return encoding.removesuffix("-sig")
 
 
 def load_release(where: str | Path) -> Release:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loopline.evaluate.metrics import in_order
+from loopline.words import estimate
+
 
 def model_card(facts: Mapping[str, Any]) -> str:
     """Write the model card of a release as Markdown.
@@ -36,9 +39,9 @@ def model_card(facts: Mapping[str, Any]) -> str:
     ]
     scores = facts["metrics"]
     lines += [
-        f"| {name} | {_estimate(scores['out_of_fold'][name])} "
-        f"| {_estimate(scores['test'].get(name))} |"
-        for name in scores["out_of_fold"]
+        f"| {name} | {estimate(scores['out_of_fold'][name])} "
+        f"| {estimate(scores['test'].get(name))} |"
+        for name in in_order(scores["out_of_fold"], facts["objective"]["metric"])
     ]
     if facts["threshold"] is not None:
         lines += ["", "## Decision", facts["threshold"]["sentence"]]
@@ -76,11 +79,3 @@ def _unused(facts: Mapping[str, Any]) -> str:
         for column in facts["schema"]["columns"]
         if column["role"] not in ("feature", "target")
     )
-
-
-def _estimate(value: Mapping[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "–"
-    if value["low"] is None or value["high"] is None:
-        return f"{value['value']:.6g}"
-    return f"{value['value']:.6g} [{value['low']:.6g}, {value['high']:.6g}]"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from loopline.errors import NotFoundError
+from loopline.errors import IntegrityError, NotFoundError
 from loopline.store.artifacts import Artifact, Store
+from loopline.store.disk import write_whole
+from loopline.store.manifest import seal, split_id, unseal
+
+NAMED_BY_CONTENT = ("snapshot",)
+"""Kinds whose id says nothing of what they were made from."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +139,45 @@ def lineage(store: Store, artifact_id: str) -> Lineage:
             except NotFoundError:
                 if name not in missing:
                     missing.append(name)
-    everything = [store.get(name) for name in store.ids()]
+    users = _users(store)
     found: dict[str, Node] = {}
     wave = {root.id}
     while wave:
-        made = {
-            artifact.id: artifact
-            for artifact in everything
-            if wave & set(artifact.inputs.values()) and artifact.id not in found
-        }
-        found |= {name: _node(artifact) for name, artifact in sorted(made.items())}
-        wave = set(made)
+        made = {name for used in wave for name in users.get(used, ()) if name not in found}
+        for name in sorted(made):
+            with suppress(NotFoundError):
+                found[name] = _node(store.get(name))
+        wave = made & found.keys()
     return Lineage(root.id, tuple(ancestors.values()), tuple(found.values()), tuple(missing))
+
+
+def _users(store: Store) -> dict[str, list[str]]:
+    """For each artifact, those that were made from it.
+
+    A manifest is read once in a store's life: what an id was made from never changes, except where
+    the id tells of the content alone. What is remembered can be made again, so a damaged memory,
+    or one that cannot be written, costs time and nothing else.
+    """
+    memory = store.scratch("lineage") / "inputs.json"
+    known: dict[str, list[str]] = {}
+    with suppress(OSError, IntegrityError):
+        known = unseal(memory.read_bytes(), str(memory))["inputs"]
+    ids = store.ids()
+    inputs: dict[str, list[str]] = {}
+    for name in ids:
+        if name in known and split_id(name)[0] not in NAMED_BY_CONTENT:
+            inputs[name] = known[name]
+            continue
+        with suppress(NotFoundError):
+            inputs[name] = sorted(store.inputs(name).values())
+    if inputs != known:
+        with suppress(OSError):
+            write_whole(memory, seal({"inputs": inputs}), memory.parent)
+    users: dict[str, list[str]] = {}
+    for name, used in inputs.items():
+        for each in used:
+            users.setdefault(each, []).append(name)
+    return users
 
 
 def _node(artifact: Artifact) -> Node:

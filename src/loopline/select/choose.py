@@ -26,6 +26,7 @@ from loopline.evaluate.metrics import Metric
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Floats, Rows, Units
 from loopline.select.compare import at_level, chance_beyond, compare_rows
+from loopline.words import figure, interval
 
 POWER = 0.8
 """Chance with which the stated smallest visible difference would have been seen."""
@@ -142,6 +143,7 @@ def choose(
     *,
     units: NDArray[Any] | None = None,
     weight: NDArray[Any] | None = None,
+    folds: NDArray[Any] | None = None,
     margin: float = 0.0,
     threshold: float = 0.5,
     level: float = LEVEL,
@@ -155,6 +157,8 @@ def choose(
         metric: what to compare by.
         units: rows with equal entries count as one unit.
         weight: weight of each row.
+        folds: the fold whose model predicted each row, shape (rows,); AUC and PR AUC then compare
+            rows of one fold only, for every candidate alike.
         margin: by how much a simpler candidate may be worse, in units of the metric, >= 0.
         threshold: where a probability becomes the label 1; matters to label metrics only.
         level: of the comparisons taken together.
@@ -176,7 +180,7 @@ def choose(
     _check(candidates, margin)
     rows = {
         candidate.name: chosen_metric.rows(
-            y, candidate.prediction, weight=weight, threshold=threshold
+            y, candidate.prediction, weight=weight, threshold=threshold, folds=folds
         )
         for candidate in candidates
     }
@@ -292,37 +296,46 @@ def _explain(
     if chosen.complexity == 0:
         return _explain_baseline(chosen, best, lines, race, margin)
     if chosen is best:
-        text = _explain_best(chosen, table, lines, race, margin)
-    else:
-        text = _explain_simpler(chosen, best, lines, race, margin)
-    return text + _against_baseline(chosen, baseline, gain)
+        return _explain_best(chosen, baseline, table, race, margin)
+    return _explain_simpler(chosen, best, lines, race, margin) + _against_baseline(baseline, gain)
 
 
 def _explain_best(
     chosen: Candidate,
+    baseline: Candidate | None,
     table: Sequence[Comparison],
-    lines: Mapping[str, Comparison],
     race: _Race,
     margin: float,
 ) -> str:
-    simpler = [
-        line
-        for line in table
-        if (line.complexity, line.size_bytes, line.name) < chosen.simplicity and line.worse
-    ]
-    text = f"{chosen.name} scored {_score(lines[chosen.name], race)}"
-    if not simpler:
-        return text + ", the best, and no candidate is simpler, so it was chosen."
-    nearest = simpler[0]
-    assert nearest.behind_best is not None
+    """Why the best scorer was not undercut: each simpler one is measurably worse.
+
+    The baseline's distance is told once, by the interval that decided.
+    """
+    text = f"{chosen.name} scored best with {_score(table[0], race)}"
+    simpler = [line for line in table if _place(line) < chosen.simplicity and line.worse]
+    against = next((line for line in simpler if baseline and line.name == baseline.name), None)
+    others = [line for line in simpler if line is not against]
     beyond = f", more than the margin of {margin:g}" if margin > 0 else ""
-    others = f" (and so are {len(simpler) - 1} more simpler candidates)" if len(simpler) > 1 else ""
-    if len(simpler) == 2:
-        others = " (and so is one more simpler candidate)"
-    return (
-        f"{text}; {nearest.name} {_number(nearest.score.value)} is worse by "
-        f"{_interval(nearest.behind_best)}{beyond}{others}, so {chosen.name} was chosen."
+    lead = "" if against is None else _interval(against.behind_best)
+    named = "" if baseline is None else _named(baseline)
+    if not others:
+        if against is None:
+            text += ", and no candidate is simpler, so it was chosen."
+            return text + _against_baseline(baseline, None)
+        return f"{text} and beats the baseline{named} by {lead}{beyond}, so it was chosen."
+    nearest = others[0]
+    more = {1: "", 2: " (and so is one more simpler candidate)"}.get(
+        len(others), f" (and so are {len(others) - 1} more simpler candidates)"
     )
+    return (
+        f"{text}; the simpler {nearest.name} {_number(nearest.score.value)} is worse by "
+        f"{_interval(nearest.behind_best)}{beyond}{more}, so {chosen.name} was chosen."
+        + (f" It beats the baseline{named} by {lead}." if lead else " No baseline was in the race.")
+    )
+
+
+def _place(line: Comparison) -> tuple[int, int, str]:
+    return line.complexity, line.size_bytes, line.name
 
 
 def _explain_simpler(
@@ -384,7 +397,7 @@ def _power(line: Comparison, race: _Race) -> str:
     )
 
 
-def _against_baseline(chosen: Candidate, baseline: Candidate | None, gain: Estimate | None) -> str:
+def _against_baseline(baseline: Candidate | None, gain: Estimate | None) -> str:
     if baseline is None:
         return " No baseline was in the race."
     if gain is None or math.isnan(gain.low):
@@ -410,15 +423,11 @@ _TITLES = {"auc": "AUC", "pr_auc": "PR AUC", "rmse": "RMSE", "mae": "MAE", "r2":
 
 
 def _number(value: float) -> str:
-    """Four digits behind the point for small numbers, four significant ones for large."""
-    if math.isnan(value):
-        return "undefined"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if value != 0 and (abs(value) >= 100 or abs(value) < 1e-3):
-        return f"{value:.4g}"
-    return f"{value:.4f}"
+    return "undefined" if math.isnan(value) else figure(value)
 
 
-def _interval(difference: Estimate) -> str:
-    return f"{_number(difference.value)} [{_number(difference.low)}, {_number(difference.high)}]"
+def _interval(difference: Estimate | None) -> str:
+    assert difference is not None
+    if math.isnan(difference.low):
+        return f"{_number(difference.value)} ({difference.note})"
+    return interval(difference.value, difference.low, difference.high)

@@ -2,9 +2,10 @@
 
 A border is the one between training and test, or between training and validation of a fold. At
 each border every structure is counted anew from the codes of the rows, not taken from the splitter:
-exact rows, rows with equal features, each group column, and the order in time with its gap. A claim
-is `proven` when the settings require it and nothing straddles. Structure that the settings leave
-out is counted too, and told, so that nobody takes silence for proof.
+exact rows, rows with equal features, near duplicates, each group column, the order in time with its
+gap, and the windows over which labels came about. A claim is `proven` when the settings require it
+and nothing straddles. Structure that the settings leave out is counted too, and told, so that
+nobody takes silence for proof.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.digest import value_digest
+from loopline.splits.clock import clock_gap
 from loopline.splits.deal import Ints, mixed, num_codes
-from loopline.splits.rows import SplitRows, clock_gap, digest_codes, group_codes
+from loopline.splits.rows import SplitRows, digest_codes, group_codes
 from loopline.splits.spec import (
     EXCLUDED,
     FOLD_TRAIN,
@@ -28,8 +30,10 @@ from loopline.splits.spec import (
     TRAIN,
     SplitSettings,
 )
+from loopline.splits.windows import meets
 
 Mask = NDArray[np.bool_]
+WINDOW, ALIKE = "label window", "near duplicates"
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,10 @@ class Claim:
     """What was counted at one border for one structure.
 
     Args:
-        structure: `rows`, `features`, `time` or ``group <column>``.
+        structure: `rows`, `features`, `near duplicates`, `time`, `label window` or
+            ``group <column>``.
         border: `test` or ``fold <number>``.
-        straddling: values on both sides (for time: training rows that are not early enough).
+        straddling: values on both sides (for time and windows: training rows that break it).
         required: whether the settings ask for none.
         sentence: the same for a person.
     """
@@ -133,11 +138,14 @@ def prove(
             claims.append(Claim(name, border, count, required, _told(name, border, count)))
         if rows.order is not None:
             late, distance = too_late(rows, left, right, settings.gap)
-            required = settings.method != "predefined" or border == "test" or not _numbered(rows)
             count = int(late.sum())
+            required = time_required(rows, settings, border, count)
             claims.append(
                 Claim("time", border, count, required, _told_time(rows, border, count, distance))
             )
+        if rows.reach is not None:
+            count = int(in_window(rows, left, right, settings.gap).sum())
+            claims.append(Claim(WINDOW, border, count, True, _told_window(border, count)))
     train, test = side == TRAIN, side == TEST
     words = _row_words(digests)
     return Certificate(
@@ -176,6 +184,8 @@ def known_structures(
     if settings.duplicates == "features":
         found.append(("features", rows.twins, True))
     found += [(f"group {name}", codes, True) for name, codes in rows.groups.items()]
+    if rows.alike is not None:
+        found.append((ALIKE, rows.alike, True))
     for name, series in ignored.items():
         found.append((f"ignored {name}", group_codes(series, allow_empty=True), False))
     return found
@@ -225,6 +235,37 @@ def too_late(rows: SplitRows, left: Mask, right: Mask, gap: float) -> tuple[Mask
     return late, distance if rows.clock.dtype.kind == "f" else distance / 1e6
 
 
+def time_required(rows: SplitRows, settings: SplitSettings, border: str, late: int) -> bool:
+    """Whether nothing may be late at a border.
+
+    A column that numbers the folds may put training rows behind validation rows. With label
+    windows, one that says which rows test may do so as well: the windows keep the sides apart, and
+    going forward is claimed where it holds.
+    """
+    if settings.method != "predefined":
+        return True
+    if rows.reach is not None and (border == "test" or _numbered(rows)):
+        return late == 0
+    return border == "test" or not _numbered(rows)
+
+
+def in_window(rows: SplitRows, left: Mask, right: Mask, gap: float) -> Mask:
+    """Training rows whose label window meets one held out, or comes nearer than the gap."""
+    assert rows.order is not None
+    assert rows.reach is not None
+    assert rows.clock is not None
+    assert rows.until is not None
+    return meets(
+        left,
+        right,
+        order=rows.order,
+        reach=rows.reach,
+        clock=rows.clock,
+        until=rows.until,
+        gap=clock_gap(gap, rows.clock),
+    )
+
+
 def rows_digest(digests: NDArray[np.uint64]) -> str:
     """Digest of a set of rows, free of their order, 64 hex characters.
 
@@ -263,7 +304,11 @@ def _numbered(rows: SplitRows) -> bool:
 
 
 def _told(name: str, border: str, count: int) -> str:
-    what = {"rows": "exact row", "features": "set of equal features"}.get(name, f"value of {name}")
+    what = {
+        "rows": "exact row",
+        "features": "set of equal features",
+        ALIKE: "set of near duplicates",
+    }.get(name, f"value of {name}")
     return f"{_where(border)}: {count or 'no'} {what}{'s' if count > 1 else ''} on both sides."
 
 
@@ -273,6 +318,11 @@ def _told_time(rows: SplitRows, border: str, count: int, distance: float) -> str
     assert rows.clock is not None
     unit = "" if rows.clock.dtype.kind == "f" else " seconds"
     return f"{_where(border)}: every training row is earlier, the nearest by {distance:g}{unit}."
+
+
+def _told_window(border: str, count: int) -> str:
+    told = f"{count:,} label windows of training meet" if count else "no label window meets"
+    return f"{_where(border)}: {told} one that is held out."
 
 
 def _where(border: str) -> str:

@@ -29,7 +29,14 @@ from loopline.splits.spec import (
     UNUSED,
     SplitSettings,
 )
-from loopline.splits.time import before_gap, known_order, latest, period_edges, reasons
+from loopline.splits.time import (
+    UNIT_REASON,
+    before_gap,
+    known_order,
+    latest,
+    period_edges,
+    reasons,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -41,7 +48,7 @@ class GroupTimeSplitter(Splitter):
         """See `Splitter.hold_out`."""
         check_units(rows, 2, "A training and a test side")
         late = latest(rows, settings.test_share)
-        train, test, in_gap = cut_both_ways(rows, late, settings, settings.test_share, seed)
+        train, test, early, lost = cut_both_ways(rows, late, settings, settings.test_share, seed)
         side = np.full(rows.num_rows, EXCLUDED, dtype=np.int8)
         side[train], side[test] = TRAIN, TEST
         kept = int(train.sum() + test.sum())
@@ -55,7 +62,8 @@ class GroupTimeSplitter(Splitter):
                     "stay "
                     "whole. Use another share or a finer group column."
                 )
-        return HeldOut(side, reasons(in_gap, ~in_gap & ~train & ~test))
+        tied = (early | late) & ~train & ~test
+        return HeldOut(side, lost | reasons(UNIT_REASON, tied))
 
     def fold(self, rows: SplitRows, settings: SplitSettings, seed: int) -> Sides:
         """See `Splitter.fold`."""
@@ -66,7 +74,7 @@ class GroupTimeSplitter(Splitter):
             until = order < stop if stop is not None else np.ones(rows.num_rows, dtype=bool)
             late = until & (order >= start)
             share = float(late.sum() / until.sum())
-            train, valid, _ = cut_both_ways(
+            train, valid, _, _ = cut_both_ways(
                 rows, late, settings, share, child_seed(seed, "fold", fold)
             )
             folds[train, fold] = FOLD_TRAIN
@@ -76,13 +84,14 @@ class GroupTimeSplitter(Splitter):
 
 def cut_both_ways(
     rows: SplitRows, late: Mask, settings: SplitSettings, share: float, seed: int
-) -> tuple[Mask, Mask, Mask]:
+) -> tuple[Mask, Mask, Mask, dict[str, int]]:
     """Rows before a cut and rows behind it that have no unit in common.
 
     Returns:
-        The early rows kept, the late rows kept, and the early rows lost to the gap.
+        The early rows kept, the late rows kept, all early rows that are early enough, and why the
+        others are not.
     """
-    early, in_gap = before_gap(rows, late, settings.gap)
+    early, lost = before_gap(rows, late, settings.gap)
     both = shares_unit(rows.units, early) & shares_unit(rows.units, late)
     to_test = np.zeros(rows.num_rows, dtype=bool)
     if both.any():
@@ -97,4 +106,4 @@ def cut_both_ways(
         chosen = np.zeros(num_units, dtype=bool)
         chosen[order[: int(np.argmin(miss))]] = True
         to_test[both] = chosen[codes]
-    return early & ~(both & to_test), late & ~(both & ~to_test), in_gap
+    return early & ~(both & to_test), late & ~(both & ~to_test), early, lost

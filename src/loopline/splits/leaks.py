@@ -13,15 +13,15 @@ class or many zeros cannot agree by chance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.splits.leak_formulas import FORMULAS, rounding, screened
 from loopline.splits.views import TrainView
 
 Floats = NDArray[np.float64]
@@ -43,8 +43,6 @@ COPY = 0.99999
 """A number that follows the target this closely is the target, rounded; noise of 0.4 % of the
 target's spread is enough to stay below."""
 SCREEN_ROWS = 64
-TRIPLE_COLUMNS = 60
-"""Sums of three are looked for among at most so many numeric columns."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +100,12 @@ def find_target_copies(view: TrainView) -> list[LeakFinding]:
     """
     if view.num_rows < 2 * MIN_ROWS:
         return []
+    # Numbers near the largest double overflow in sums and products, and are then no match.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _searched(view)
+
+
+def _searched(view: TrainView) -> list[LeakFinding]:
     search = _Search(view)
     leaks: list[LeakFinding] = []
     strong: list[LeakFinding] = []
@@ -201,7 +205,8 @@ class _Search:
             "determines": f"Every value of {name!r} belongs to one class of {self.target!r}",
             "missing": f"Whether {name!r} is empty tells the class of {self.target!r}",
         }[kind]
-        return self._finding(kind, (name,), share, f"{text}, on {share:.1%} of {whole.len()} rows.")
+        sentence = f"{text}, on {share:.1%} of {whole.len():,} rows."
+        return self._finding(kind, (name,), share, sentence)
 
     def _strong_number(self, name: str, values: Floats) -> LeakFinding | None:
         if self.sample_codes is not None:
@@ -234,7 +239,7 @@ class _Search:
     # --- combinations ----------------------------------------------------------------------------
 
     def combinations(self, names: list[str]) -> list[LeakFinding]:
-        """Two columns by sum, difference, product or ratio, and sums of three."""
+        """Two or three columns by sum, difference, product or ratio."""
         if self.sample_y is None or len(names) < 2:
             return []
         names = [name for name in names if np.nanstd(_some(self.sample_values[name])) > 0.0]
@@ -245,17 +250,22 @@ class _Search:
         taken: set[str] = set()
         if matrix is None:
             return []
-        for kind, places in _screened(matrix, y):
+        slack = rounding(self.sample_y)
+        for kind, places in screened(matrix, y, slack):
             columns = tuple(names[place] for place in places)
             if len(columns) == 3 and taken & set(columns):
                 continue
-            formula, text = _FORMULAS[kind]
+            formula, text = FORMULAS[kind]
             sample = formula(*(self.sample_values[name] for name in columns))
-            if self._agree(sample, self.sample_y) is None:
+            if self._agree(sample, self.sample_y, slack) is None:
                 continue
             told = text.format(*(repr(name) for name in columns))
             finding = self._confirmed(
-                kind.split(" ")[0], columns, formula, f"{told} equals the target {self.target!r}"
+                kind.split(" ")[0],
+                columns,
+                formula,
+                f"{told} equals the target {self.target!r}",
+                slack,
             )
             if finding is not None:
                 found.append(finding)
@@ -270,23 +280,26 @@ class _Search:
         columns: tuple[str, ...],
         formula: Callable[..., Floats],
         text: str,
+        slack: float = 0.0,
     ) -> LeakFinding | None:
         assert self.y is not None
         values = formula(*(_floats(self.view.column(name)) for name in columns))
-        share = self._agree(values, self.y)
+        share = self._agree(values, self.y, slack)
         if share is None:
             return None
-        sentence = f"{text} on {share:.1%} of {self.view.num_rows} rows."
+        if slack and self._agree(values, self.y) is None:
+            text += ", rounded,"
+        sentence = f"{text} on {share:.1%} of {self.view.num_rows:,} rows."
         return self._finding(kind, columns, share, sentence)
 
-    def _agree(self, values: Floats, y: Floats) -> float | None:
-        """Share of rows that agree, or None when that is no evidence."""
+    def _agree(self, values: Floats, y: Floats, slack: float = 0.0) -> float | None:
+        """Share of rows that agree (within `slack`), or None when that is no evidence."""
         known = np.isfinite(values)
         if known.mean() < MIN_KNOWN:
             return None
         scale = 1e-9 * max(float(np.abs(y).max()), 1e-300)
         with np.errstate(invalid="ignore"):
-            same = np.abs(values - y) <= 1e-6 * np.abs(y) + scale
+            same = np.abs(values - y) <= np.maximum(1e-6 * np.abs(y) + scale, slack)
         same, y = same[known], y[known]
         usual = y == _most_frequent(y)
         for part in (usual, ~usual) if usual.mean() > 0.5 else (~usual,):
@@ -310,34 +323,6 @@ class _Search:
         )
         severity: Literal["leak", "strong"] = "strong" if kind == "strong" else "leak"
         return LeakFinding(kind, severity, columns, share, sentence, examples)
-
-
-def _screened(matrix: Floats, y: Floats) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Combinations that agree on nearly all of a few rows; nearly every other one stops here."""
-    num_columns = matrix.shape[0]
-    for kind, (formula, _) in _FORMULAS.items():
-        if kind == "sum of three":
-            continue
-        for first in range(num_columns - 1):
-            later = matrix[first + 1 :]
-            for place in np.flatnonzero(_fits(formula(matrix[first], later), y)):
-                yield kind, (first, first + 1 + int(place))
-    if num_columns <= TRIPLE_COLUMNS:
-        for first, second in combinations(range(num_columns), 2):
-            later = matrix[second + 1 :]
-            if not later.size:
-                continue
-            fits = _fits(matrix[first] + matrix[second] + later, y)
-            for place in np.flatnonzero(fits):
-                yield "sum of three", (first, second, second + 1 + int(place))
-
-
-def _fits(values: Floats, y: Floats) -> NDArray[np.bool_]:
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        same = np.abs(values - y) <= 1e-6 * np.abs(y) + 1e-9 * max(float(np.abs(y).max()), 1e-300)
-    enough = known.sum(axis=-1) >= MIN_KNOWN * 0.5 * y.size
-    return np.asarray(enough & ((same & known).sum(axis=-1) >= 0.95 * known.sum(axis=-1)))
 
 
 def _screen_rows(y: Floats) -> NDArray[np.int64]:
@@ -386,22 +371,6 @@ def _line(x: Floats, y: Floats) -> tuple[float, float]:
     low, high = low[apart], high[apart]
     slope = float(np.median((y[high] - y[low]) / (x[high] - x[low])))
     return slope, float(np.median(y[known] - slope * x[known]))
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(b == 0.0, np.nan, a / np.where(b == 0.0, 1.0, b))
-
-
-_FORMULAS: dict[str, tuple[Callable[..., Floats], str]] = {
-    "sum": (lambda a, b: np.asarray(a + b), "{} + {}"),
-    "difference": (lambda a, b: np.asarray(a - b), "{} - {}"),
-    "difference reversed": (lambda a, b: np.asarray(b - a), "{1} - {0}"),
-    "product": (lambda a, b: np.asarray(a * b), "{} · {}"),
-    "ratio": (_ratio, "{} / {}"),
-    "ratio reversed": (lambda a, b: _ratio(b, a), "{1} / {0}"),
-    "sum of three": (lambda a, b, c: np.asarray(a + b + c), "{} + {} + {}"),
-}
 
 
 def _value_codes(series: pl.Series, kind: str) -> NDArray[np.int64]:
@@ -472,7 +441,8 @@ def _correlation(x: Floats, y: Floats) -> float:
     x, y = x[known], y[known]
     if x.std() == 0.0 or y.std() == 0.0:
         return 0.0
-    return float(abs(np.corrcoef(x, y)[0, 1]))
+    found = float(abs(np.corrcoef(x, y)[0, 1]))
+    return found if np.isfinite(found) else 0.0
 
 
 def _ranking_skill(x: Floats, codes: NDArray[np.int64]) -> float:

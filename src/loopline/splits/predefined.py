@@ -1,10 +1,12 @@
 """Predefined split: a column says where each row belongs; we only prove that it is honest.
 
 The column holds `train`, `validation` and `test`, or `test` and the number of the fold in which a
-training row validates (`train` there: in none). Nothing is repaired: duplicates, groups or times
-that straddle the sides are refused with examples. Where the column marks no validation rows, the
-folds are dealt within the training side: forward if time columns are named, otherwise at random
-with classes kept, groups and duplicates whole.
+training row validates (`train` there: in none). Duplicates, groups or times that
+straddle the sides are refused with examples; near duplicates of a held-out row leave training. With
+label windows the column need not go forward: a training row whose window meets one that is held
+out, or comes nearer than the gap before or after it (the embargo), leaves training. Where the
+column marks no validation rows, the folds are dealt within the training side: forward if time
+columns are named, otherwise at random with classes kept, groups and duplicates whole.
 """
 
 from __future__ import annotations
@@ -14,11 +16,22 @@ from numpy.typing import NDArray
 
 from loopline.errors import SplitError
 from loopline.splits.base import HeldOut, Sides, Splitter
+from loopline.splits.certificate import in_window
 from loopline.splits.deal import num_codes, shares_unit
 from loopline.splits.dealt import dealt_folds, validating
 from loopline.splits.rows import SplitRows
-from loopline.splits.spec import FOLD_TRAIN, FOLD_VALID, TEST, TRAIN, SplitSettings
-from loopline.splits.time import TimeSplitter
+from loopline.splits.spec import (
+    EXCLUDED,
+    FOLD_TRAIN,
+    FOLD_VALID,
+    TEST,
+    TRAIN,
+    UNUSED,
+    SplitSettings,
+)
+from loopline.splits.time import TimeSplitter, reasons
+
+WINDOW_REASON = "whose label window meets that of a test row"
 
 
 class PredefinedSplitter(Splitter):
@@ -30,7 +43,7 @@ class PredefinedSplitter(Splitter):
         part = _known_part(rows)
         test = part == -1
         refuse_straddling(rows, ~test, test, "the training and the test side")
-        if rows.order is not None and test.any() and not test.all():
+        if rows.order is not None and rows.reach is None and test.any() and not test.all():
             latest_train, first_test = rows.order[~test].max(), rows.order[test].min()
             if first_test <= latest_train:
                 here = int(rows.places[np.flatnonzero(test & (rows.order == first_test))[0]])
@@ -40,7 +53,11 @@ class PredefinedSplitter(Splitter):
                     f"{here} is not later than training row {there}. Correct the column, or leave "
                     "the time columns out of the split settings."
                 )
-        return HeldOut(np.where(test, TEST, TRAIN).astype(np.int8))
+        side = np.where(test, TEST, TRAIN).astype(np.int8)
+        copies, near = must_leave(rows, ~test, test, settings.gap)
+        side[copies | near] = EXCLUDED
+        lost = reasons("near duplicate of a test row", copies)
+        return HeldOut(side, lost | reasons(WINDOW_REASON, near & ~copies))
 
     def fold(self, rows: SplitRows, settings: SplitSettings, seed: int) -> Sides:
         """See `Splitter.fold`. The seed has an effect only where the column makes no folds."""
@@ -56,7 +73,19 @@ class PredefinedSplitter(Splitter):
         for fold in range(numbers.size):
             train, valid = folds[:, fold] == FOLD_TRAIN, folds[:, fold] == FOLD_VALID
             refuse_straddling(rows, train, valid, f"training and validation of fold {fold}")
+            copies, near = must_leave(rows, train, valid, settings.gap)
+            folds[copies | near, fold] = UNUSED
         return folds
+
+
+def must_leave(
+    rows: SplitRows, left: NDArray[np.bool_], right: NDArray[np.bool_], gap: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Training rows that a given split must not keep: near duplicates, and met label windows."""
+    none = np.zeros(rows.num_rows, dtype=bool)
+    copies = none if rows.alike is None else left & shares_unit(rows.alike, right)
+    near = none if rows.reach is None else in_window(rows, left, right, gap)
+    return copies, near
 
 
 def _known_part(rows: SplitRows) -> NDArray[np.int64]:

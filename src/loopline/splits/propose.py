@@ -6,11 +6,12 @@ for equal shares. What the settings say goes before; what they leave open is fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
@@ -34,6 +35,7 @@ _OPEN = (
     "test_share",
     "num_folds",
     "gap",
+    "label_end",
     "column",
     "group",
     "time",
@@ -49,6 +51,7 @@ def propose_split(
     given: Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
+    feature_digests: Callable[[], NDArray[np.uint64]] | None = None,
 ) -> tuple[SplitSettings, str]:
     """Settings for the split of a table, and one sentence or more that say why.
 
@@ -56,9 +59,11 @@ def propose_split(
         schema: roles and task.
         frame: the rows; looked at for counts only (classes, groups, distinct values).
         given: what a person decided: any of `method` (or "auto"), `test` or `test_share`, `folds`
-            or `num_folds`, `gap`, `column`, `group`, `time`, `duplicates`,
+            or `num_folds`, `gap`, `label_end`, `column`, `group`, `time`, `duplicates`,
             `common_share`, `ignore_structure`.
         seed: of the split's random choices.
+        feature_digests: gives the row digests of the feature columns, called where they are
+            needed; by default they are computed.
 
     Raises:
         SettingsError: an unknown name, or settings that contradict each other.
@@ -70,7 +75,7 @@ def propose_split(
     >>> settings.method, settings.num_folds
     ('time', 5)
     >>> print(reason)
-    Time: 'day' orders the rows, so the latest 20% test.
+    Time: 'day' orders the rows; the latest 20% of them are for the test.
     """
     values = {_NAMES.get(name, name): value for name, value in (given or {}).items()}
     values = {name: value for name, value in values.items() if value is not None}
@@ -96,12 +101,13 @@ def propose_split(
     if method in GROUP_METHODS or method == "predefined":
         chosen["group"] = group
     if method in TIME_METHODS or (
-        method == "predefined" and _goes_forward(frame, time, values.get("column"))
+        method == "predefined"
+        and ("label_end" in values or _goes_forward(frame, time, values.get("column")))
     ):
         chosen["time"] = time
     told = ""
     if "duplicates" not in values and "common_share" not in values:
-        repeats, told = _repeats(schema, frame)
+        repeats, told = _repeats(schema, frame, feature_digests)
         chosen |= repeats
     chosen |= values
     notes = [_why(method, schema, chosen, asked=asked)]
@@ -109,10 +115,15 @@ def propose_split(
         chosen["num_folds"], note = _folds(schema, frame, chosen)
         notes.append(note)
     notes.append(told)
+    if "label_end" in values:
+        notes.append(
+            f"Rows whose label was known only in {values['label_end']!r} are left out of training "
+            "where that reaches into what is held out."
+        )
     if frame.height < TINY_ROWS:
         notes.append(
-            f"With {frame.height} rows a test side of {chosen['test_share']:.0%} measures little; "
-            "read the intervals, not the scores."
+            f"With {frame.height:,} rows a test side of {chosen['test_share']:.0%} measures "
+            "little; read the intervals, not the scores."
         )
     return SplitSettings(**chosen), " ".join(note for note in notes if note)
 
@@ -132,22 +143,23 @@ def _why(method: str, schema: Schema, chosen: Mapping[str, Any], *, asked: bool)
     group = ", ".join(repr(name) for name in chosen.get("group", ()))
     time = ", ".join(repr(name) for name in chosen.get("time", ()))
     share = f"{chosen['test_share']:.0%}"
+    test = f"{share} of the rows are for the test"
     text = {
-        "random": f"Random: no column groups or orders the rows; {share} test.",
-        "stratified": f"Stratified: {share} test, with the class shares of {schema.target!r} kept.",
-        "group": f"Group: rows of one {group} stay together; {share} test.",
+        "random": f"Random: no column groups or orders the rows; {test}.",
+        "stratified": f"Stratified: {test}, with the class shares of {schema.target!r} kept.",
+        "group": f"Group: rows of one {group} stay together; {test}.",
         "group_stratified": (
-            f"Group: rows of one {group} stay together; {share} test, with the class shares of "
+            f"Group: rows of one {group} stay together; {test}, with the class shares of "
             f"{schema.target!r} kept as well as groups allow."
         ),
-        "time": f"Time: {time} orders the rows, so the latest {share} test.",
+        "time": f"Time: {time} orders the rows; the latest {share} of them are for the test.",
         "group_time": (
             f"Group and time: the test rows are later in {time} and of a {group} that training "
             "never saw."
         ),
-        "predefined": f"Predefined: the column {chosen.get('column')!r} says which rows test.",
+        "predefined": f"Predefined: the column {chosen.get('column')!r} says which rows are test.",
     }[method]
-    return f"As the settings ask. {text}" if asked else text
+    return text.replace(":", " (set by `split.method`):", 1) if asked else text
 
 
 def _goes_forward(frame: pl.DataFrame, time: tuple[str, ...], column: str | None) -> bool:
@@ -183,7 +195,11 @@ def _folds(schema: Schema, frame: pl.DataFrame, chosen: Mapping[str, Any]) -> tu
     return folds, ""
 
 
-def _repeats(schema: Schema, frame: pl.DataFrame) -> tuple[dict[str, Any], str]:
+def _repeats(
+    schema: Schema,
+    frame: pl.DataFrame,
+    feature_digests: Callable[[], NDArray[np.uint64]] | None,
+) -> tuple[dict[str, Any], str]:
     """Settings for equal rows that are no repeated records, and why.
 
     Where features can take fewer values together than there are rows, repeats are inevitable. Where
@@ -200,17 +216,18 @@ def _repeats(schema: Schema, frame: pl.DataFrame) -> tuple[dict[str, Any], str]:
             return {}, ""
         return {"duplicates": "ignore"}, (
             f"Equal rows count as separate observations, because the features can only take "
-            f"{possible} different values together and there are {frame.height} rows."
+            f"{possible:,} different values together and there are {frame.height:,} rows."
         )
     share = max(COMMON_SHARE, COMMON_ROWS / max(frame.height, 1))
     if share >= 1.0:
         return {}, ""
-    sizes = np.bincount(digest_codes(row_digests(frame.select(schema.features))))
+    digests = feature_digests or (lambda: row_digests(frame.select(schema.features)))
+    sizes = np.bincount(digest_codes(digests()))
     largest = int(sizes.max())
     if largest <= share * frame.height:
         return {}, ""
     return {"common_share": share}, (
-        f"Values as common as the one that {largest} rows share in all features "
+        f"Values as common as the one that {largest:,} rows share in all features "
         f"({largest / frame.height:.1%} of the rows) count as separate observations, not as "
         "repeated records."
     )

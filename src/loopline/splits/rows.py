@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError
+from loopline.splits.clock import rows_named, time_ranks
 from loopline.splits.deal import Ints, dense, mixed, row_keys, sorted_order
 from loopline.splits.spec import SplitSettings
 from loopline.splits.views import encode_target
+from loopline.splits.windows import refuse_as_feature, window_ends, window_reach
 
 Digests = NDArray[np.uint64]
 
@@ -35,8 +37,11 @@ class SplitRows:
         twins: rows with the same code are duplicates in the sense of the settings.
         separate: rows whose equals count as separate observations (common values); None for none.
         groups: one array of codes for each group column, by name.
+        alike: rows with the same code are near duplicates; None when nobody looked for them.
         order: rank in time, equal for equal times; None when the method knows no time.
         clock: the first time column: microseconds (int64) or numbers (float64).
+        until: the end of the label's window on that clock; None without label windows.
+        reach: the latest rank in time that lies within the window; None without label windows.
         labels: class codes, or bins of a numeric target; None when there is nothing to stratify.
         classes: names of the labels, for messages; empty for bins.
         part: for a predefined split: -1 test, -2 train, or the number of the validation fold.
@@ -48,8 +53,11 @@ class SplitRows:
     twins: Ints
     separate: NDArray[np.bool_] | None = None
     groups: dict[str, Ints] = field(default_factory=dict)
+    alike: Ints | None = None
     order: Ints | None = None
     clock: NDArray[Any] | None = None
+    until: NDArray[Any] | None = None
+    reach: Ints | None = None
     labels: Ints | None = None
     classes: tuple[str, ...] = ()
     part: Ints | None = None
@@ -75,8 +83,11 @@ class SplitRows:
             twins=cut(self.twins),
             separate=cut(self.separate),
             groups={name: cut(codes) for name, codes in self.groups.items()},
+            alike=cut(self.alike),
             order=cut(self.order),
             clock=cut(self.clock),
+            until=cut(self.until),
+            reach=cut(self.reach),
             labels=cut(self.labels),
             part=cut(self.part),
             places=cut(self.places),
@@ -89,6 +100,7 @@ def read_rows(
     digests: Digests,
     settings: SplitSettings,
     feature_digests: Digests | None = None,
+    alike: Ints | None = None,
 ) -> SplitRows:
     """Read from a table what its split depends on.
 
@@ -98,13 +110,16 @@ def read_rows(
         digests: (rows, 2) row digests of the table.
         settings: which columns make groups and time, and what counts as a duplicate.
         feature_digests: (rows, 2) row digests of the feature columns alone; computed when absent.
+        alike: codes of near duplicates, equal where rows belong together
+            (`loopline.data.duplicates.find`); no effect with ``duplicates: ignore``.
 
     Raises:
         DataError: a column is missing, a group or time cell is empty, a time cannot be ordered, a
-            label is no class. Rows are named.
+            label is no class, a label window ends before it starts. Rows are named.
+        LeakError: the column that ends the label windows is left a feature.
     """
     wanted = [schema.target, *settings.group, *settings.time]
-    wanted += [settings.column] if settings.column else []
+    wanted += [name for name in (settings.column, settings.label_end) if name]
     missing = sorted({name for name in wanted if name not in table.columns})
     if missing:
         raise DataError(f"The split needs columns that the table lacks: {', '.join(missing)}.")
@@ -120,20 +135,50 @@ def read_rows(
     order, clock = (None, None)
     if settings.time:
         order, clock = time_ranks(table.select(settings.time))
+    until, reach = (None, None)
+    if settings.label_end is not None:
+        assert order is not None
+        assert clock is not None
+        refuse_as_feature(schema, settings.label_end)
+        until = window_ends(table[settings.time[0]], table[settings.label_end], clock)
+        reach = window_reach(order, clock, until)
     labels, classes = _labels(table, schema, settings)
+    if alike is not None and settings.duplicates == "ignore":
+        alike = None  # equal rows are separate observations, so rows that are alike are as well
+    if alike is not None:
+        if alike.shape != (table.height,):
+            raise DataError(
+                f"Codes of near duplicates must have shape ({table.height},), got {alike.shape}."
+            )
+        alike = _leaders(alike, twins, separate)
+    together = [*groups.values()] if alike is None else [*groups.values(), alike]
     return SplitRows(
         keys=row_keys(digests) if occurrence is None else mixed(row_keys(digests) + occurrence),
-        units=connected(twins, list(groups.values())),
+        units=connected(twins, together),
         twins=twins,
         separate=separate,
         groups=groups,
+        alike=alike,
         order=order,
         clock=clock,
+        until=until,
+        reach=reach,
         labels=labels,
         classes=classes,
         part=_parts(table[settings.column], settings) if settings.column else None,
         places=np.arange(table.height, dtype=np.int64),
     )
+
+
+def _leaders(alike: Ints, twins: Ints, separate: NDArray[np.bool_] | None) -> Ints:
+    """Codes of near duplicates, named by their smallest duplicate code; common values stand alone.
+
+    So the names do not depend on the order of the rows.
+    """
+    codes, count = dense(alike)
+    if separate is not None and separate.any():
+        codes = dense(np.where(separate, count + np.arange(codes.size), codes))[0]
+    return connected(twins, [codes])
 
 
 def digest_codes(digests: Digests) -> Ints:
@@ -201,78 +246,13 @@ def group_codes(series: pl.Series, *, allow_empty: bool = False) -> Ints:
         empty |= series.is_nan()
     if empty.any() and not allow_empty:
         raise DataError(
-            f"The group column {series.name!r} is empty in {_rows_named(empty)}; nobody can tell "
+            f"The group column {series.name!r} is empty in {rows_named(empty)}; nobody can tell "
             "which rows belong with them. Fill the cells, drop the rows, or give each its own "
             "value."
         )
     frame = pl.DataFrame({"group": series}).with_row_index("row")
     first = frame.select(pl.col("row").first().over("group"))["row"]
     return dense(first.to_numpy().astype(np.int64))[0]
-
-
-def time_ranks(times: pl.DataFrame) -> tuple[Ints, NDArray[Any]]:
-    """Dense ranks of rows in time, and the clock of the first column.
-
-    Args:
-        times: one or more columns, compared from the first to the last.
-
-    Returns:
-        Ranks from 0, equal for equal times; and the first column as microseconds (int64, dates
-        and times) or as float64 (numbers).
-
-    Raises:
-        DataError: a cell is empty or not finite (the rows are named), or a type has no order in
-            time.
-
-    >>> time_ranks(pl.DataFrame({"day": [2, 1, 2], "hour": [0, 5, 3]}))[0]
-    array([1, 0, 2])
-    """
-    ranks: Ints | None = None
-    clock: NDArray[Any] | None = None
-    for series in times.get_columns():
-        values = _clock(series)
-        clock = values if clock is None else clock
-        _, codes = np.unique(values, return_inverse=True)
-        if ranks is None:
-            ranks = codes.astype(np.int64)
-        else:
-            _, ranks = np.unique(ranks * (int(codes.max()) + 1) + codes, return_inverse=True)
-    assert ranks is not None
-    assert clock is not None
-    return ranks.astype(np.int64), clock
-
-
-def _clock(series: pl.Series) -> NDArray[Any]:
-    dtype = series.dtype
-    if not (dtype.is_temporal() or dtype.is_numeric()):
-        raise DataError(
-            f"The time column {series.name!r} has type {dtype}, which has no order in time; read "
-            "it "
-            "as a date, a time or a number."
-        )
-    empty = series.is_null()
-    if dtype.is_float():
-        empty |= ~series.is_finite().fill_null(value=False)
-    if empty.any():
-        raise DataError(
-            f"The time column {series.name!r} is empty or not finite in {_rows_named(empty)}; such "
-            "rows are neither before nor after the others. Fill the cells or drop the rows."
-        )
-    if dtype.is_numeric():
-        return series.cast(pl.Float64).to_numpy()
-    if dtype == pl.Time:
-        return series.cast(pl.Int64).to_numpy() // 1000
-    target = pl.Duration("us") if dtype == pl.Duration else pl.Datetime("us")
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        target = pl.Datetime("us", dtype.time_zone)
-    return series.cast(target).cast(pl.Int64).to_numpy()
-
-
-def clock_gap(gap: float, clock: NDArray[Any] | None) -> float:
-    """The gap in the clock's units: whole numbers are microseconds, fractions are as declared."""
-    if clock is None or clock.dtype.kind == "f":
-        return gap
-    return gap * 1e6
 
 
 def connected(base: Ints, others: Sequence[Ints]) -> Ints:
@@ -334,7 +314,7 @@ def _parts(series: pl.Series, settings: SplitSettings) -> Ints:
     text = series.cast(pl.String).str.strip_chars().str.to_lowercase()
     empty = text.is_null()
     if empty.any():
-        raise DataError(f"The split column {series.name!r} is empty in {_rows_named(empty)}.")
+        raise DataError(f"The split column {series.name!r} is empty in {rows_named(empty)}.")
     values = text.unique().sort().to_list()
     code: dict[str, int] = {}
     strange = []
@@ -367,9 +347,3 @@ def _parts(series: pl.Series, settings: SplitSettings) -> Ints:
     return text.replace_strict(
         values, [code[value] for value in values], return_dtype=pl.Int64
     ).to_numpy()
-
-
-def _rows_named(chosen: pl.Series) -> str:
-    rows = chosen.arg_true()
-    shown = ", ".join(str(row) for row in rows.head(5).to_list())
-    return f"{rows.len()} rows (row {shown}{', …' if rows.len() > 5 else ''})"

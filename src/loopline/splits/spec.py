@@ -42,7 +42,12 @@ class SplitSettings:
             structures: rows that share a value in *any* of them stay together.
         time: columns that order the rows, compared from the first to the last.
         gap: least distance between the last training and the first test time, on the first time
-            column: seconds for dates and times, the column's own units for numbers.
+            column: seconds for dates and times, the column's own units for numbers. With label
+            windows it counts from the end of the window, and to both sides of what is held out.
+        label_end: column with the end of the window over which a row's label came about; the first
+            time column is its start, and an empty cell means that start. A training row whose
+            window meets that of a row held out against it is left out (purged).
+            Source: M. López de Prado, "Advances in Financial Machine Learning", 2018, section 7.4.
         column: for ``predefined``: the column that says `train`, `validation` or `test`, or the
             number of the fold that a training row validates.
         duplicates: which rows count as the same row. `features`: rows whose features are all
@@ -70,6 +75,7 @@ class SplitSettings:
     group: tuple[str, ...] = ()
     time: tuple[str, ...] = ()
     gap: float = 0.0
+    label_end: str | None = None
     column: str | None = None
     duplicates: Duplicates = "features"
     common_share: float = 1.0
@@ -84,6 +90,8 @@ class SplitSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` reads it back."""
         data = asdict(self)
+        if self.label_end is None:  # settings of before it was known keep their identity
+            del data["label_end"]
         return data | {"group": list(self.group), "time": list(self.time)}
 
     @staticmethod
@@ -120,10 +128,11 @@ def _problems(settings: SplitSettings) -> list[str]:
         found.append(f"`num_folds` must be 0 (no folds) or 2 to 100, got {settings.num_folds}.")
     if not (math.isfinite(settings.gap) and settings.gap >= 0.0):
         found.append(f"`gap` must be a number >= 0, got {settings.gap}.")
-    elif settings.gap > 0.0 and method not in TIME_METHODS:
+    elif settings.gap > 0.0 and not _knows_distance(settings):
         found.append(
             f"`gap` needs a method that knows time (time, group_time), got method {method!r}."
         )
+    found += _window_problems(settings)
     if method in TIME_METHODS and not settings.time:
         found.append(
             f"method {method!r} needs `time`: the column (or columns) that orders the rows."
@@ -156,3 +165,28 @@ def _problems(settings: SplitSettings) -> list[str]:
     if settings.seed < 0:
         found.append(f"`seed` must be >= 0, got {settings.seed}.")
     return found
+
+
+def _knows_distance(settings: SplitSettings) -> bool:
+    if settings.method in TIME_METHODS:
+        return True
+    return settings.method == "predefined" and settings.label_end is not None
+
+
+def _window_problems(settings: SplitSettings) -> list[str]:
+    if settings.label_end is None:
+        return []
+    if settings.method not in TIME_METHODS | {"predefined"}:
+        return [
+            "`label_end` needs a method that knows time (time, group_time, predefined), got method "
+            f"{settings.method!r}: dealt at random, nearly every label window would meet a "
+            "held-out one. Name the start of the window as the time column."
+        ]
+    if not settings.time:
+        return ["`label_end` needs `time`: the column in which the label's window starts."]
+    if settings.label_end in settings.time:
+        return [
+            f"`label_end` and `time` both name {settings.label_end!r}; the end of a window is "
+            "another column than its start."
+        ]
+    return []

@@ -22,7 +22,8 @@ from loopline.digest import combined_digest, value_digest
 from loopline.errors import IntegrityError, SettingsError, SplitError
 from loopline.splits.base import Splitter
 from loopline.splits.certificate import Certificate, assignment_digest, prove, rows_digest
-from loopline.splits.rows import clock_gap, read_rows
+from loopline.splits.clock import clock_gap
+from loopline.splits.rows import read_rows
 from loopline.splits.spec import EXCLUDED, FOLD_TRAIN, FOLD_VALID, TEST, TRAIN, SplitSettings
 from loopline.splits.splitters import SPLITTERS
 from loopline.splits.views import (
@@ -39,6 +40,8 @@ from loopline.splits.views import (
 FORMAT = 1
 ROWS_FILE = "rows.parquet"
 SPLIT_FILE = "split.json"
+TIME_FILES = ("order", "clock", "until", "reach")
+"""Arrays that a split without time does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,8 @@ class Split:
         order: (rows,) rank in time, equal for equal times; None when the method knows no time.
         clock: (rows,) the first time column as microseconds or numbers; only kept for a gap.
         certificate: the proof that nothing straddles, with its counts.
+        until: (rows,) the end of each label window on that clock; only kept for a gap.
+        reach: (rows,) the latest rank in time within the window; None without label windows.
     """
 
     settings: SplitSettings
@@ -64,6 +69,8 @@ class Split:
     order: NDArray[np.int64] | None
     clock: NDArray[Any] | None
     certificate: Certificate
+    until: NDArray[Any] | None = None
+    reach: NDArray[np.int64] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -192,6 +199,8 @@ class Split:
             clock=self.clock,
             gap=clock_gap(self.settings.gap, self.clock),
             digests=self.digests,
+            until=self.until,
+            reach=self.reach,
         )
 
     # --- identity --------------------------------------------------------------------------------
@@ -224,6 +233,8 @@ class Split:
             units=self.units[place],
             order=None if self.order is None else self.order[place],
             clock=None if self.clock is None else self.clock[place],
+            until=None if self.until is None else self.until[place],
+            reach=None if self.reach is None else self.reach[place],
         )
 
     # --- data ------------------------------------------------------------------------------------
@@ -236,10 +247,10 @@ class Split:
             "side": self.side,
             "unit": self.units,
         }
-        if self.order is not None:
-            columns["order"] = self.order
-        if self.clock is not None:
-            columns["clock"] = self.clock
+        for name in TIME_FILES:
+            values = getattr(self, name)
+            if values is not None:
+                columns[name] = values
         for fold in range(self.num_folds):
             columns[f"fold_{fold}"] = self.folds[:, fold]
         pl.DataFrame(columns).write_parquet(folder / ROWS_FILE, compression="zstd")
@@ -282,9 +293,10 @@ class Split:
                 else np.zeros((rows.height, 0), dtype=np.int8)
             ),
             units=rows["unit"].to_numpy(),
-            order=rows["order"].to_numpy() if "order" in rows.columns else None,
-            clock=rows["clock"].to_numpy() if "clock" in rows.columns else None,
             certificate=Certificate.from_dict(data["certificate"]),
+            **{
+                name: rows[name].to_numpy() if name in rows.columns else None for name in TIME_FILES
+            },
         )
 
     def counts(self) -> dict[str, int]:
@@ -360,6 +372,7 @@ def make_split(
     settings: SplitSettings,
     *,
     feature_digests: NDArray[np.uint64] | None = None,
+    alike: NDArray[np.int64] | None = None,
     splitter: Splitter | None = None,
 ) -> Split:
     """Divide the rows of a table, and prove that nothing straddles.
@@ -370,6 +383,7 @@ def make_split(
         digests: (rows, 2) digest of each row: `loopline.data.fingerprint.row_digests`.
         settings: what is asked for (`loopline.splits.propose` proposes one).
         feature_digests: (rows, 2) digests of the feature columns alone; computed when absent.
+        alike: codes of near duplicates; rows with the same code share a side.
         splitter: the one to use, by default that of ``settings.method``.
 
     Returns:
@@ -381,7 +395,7 @@ def make_split(
         SplitError: the declared structure cannot be honoured, or the method would ignore it.
     """
     ignored = ignored_structure(schema, settings)
-    rows = read_rows(table, schema, digests, settings, feature_digests)
+    rows = read_rows(table, schema, digests, settings, feature_digests, alike)
     assigned = (splitter or SPLITTERS[settings.method]).assign(rows, settings)
     certificate = prove(
         rows,
@@ -406,6 +420,8 @@ def make_split(
         order=rows.order,
         clock=rows.clock if settings.gap > 0.0 else None,
         certificate=certificate,
+        until=rows.until if settings.gap > 0.0 else None,
+        reach=rows.reach,
     )
 
 

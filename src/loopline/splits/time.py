@@ -2,7 +2,8 @@
 
 The test side is the latest share of the rows; equal times are never cut. With a gap, a training
 row lies at least that far before the first test row; rows in between are excluded. A training row
-that equals a test row in all features is excluded too, so the test side stays whole.
+that equals a test row in all features is excluded too, so the test side stays whole. With label
+windows a training row's window ends before the first test row, by the gap (purging).
 
 Folds expand forward: the training rows are cut into `num_folds` + 1 periods of about equal size;
 fold `j` trains on the periods 0 … `j` and validates on period `j` + 1, with the same gap and the
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from loopline.errors import SplitError
 from loopline.splits.base import HeldOut, Sides, Splitter, check_share
+from loopline.splits.clock import clock_gap
 from loopline.splits.deal import Ints, latest_share, shares_unit
-from loopline.splits.rows import SplitRows, clock_gap
+from loopline.splits.rows import SplitRows
 from loopline.splits.spec import (
     EXCLUDED,
     FOLD_TRAIN,
@@ -29,6 +31,7 @@ from loopline.splits.spec import (
 )
 
 GAP_REASON = "in the gap"
+WINDOW_REASON = "whose label was not known yet"
 UNIT_REASON = "tied to rows of the later side"
 
 
@@ -39,12 +42,12 @@ class TimeSplitter(Splitter):
         """See `Splitter.hold_out`. No effect of the seed."""
         del seed
         late = latest(rows, settings.test_share)
-        kept, in_gap = before_gap(rows, late, settings.gap)
+        kept, lost = before_gap(rows, late, settings.gap)
         tied = kept & shares_unit(rows.units, late)
         side = np.full(rows.num_rows, EXCLUDED, dtype=np.int8)
         side[late] = TEST
         side[kept & ~tied] = TRAIN
-        return HeldOut(side, reasons(in_gap, tied))
+        return HeldOut(side, lost | reasons(UNIT_REASON, tied))
 
     def fold(self, rows: SplitRows, settings: SplitSettings, seed: int) -> Sides:
         """See `Splitter.fold`. No effect of the seed."""
@@ -102,15 +105,22 @@ def check_share_of_time(rows: SplitRows, late: NDArray[np.bool_], share: float) 
 
 def before_gap(
     rows: SplitRows, late: NDArray[np.bool_], gap: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The rows before the late ones that keep the gap, and those before that do not."""
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """The rows before the late ones that keep the gap and whose label was known in time.
+
+    Also why the others before were left out: reason → rows.
+    """
     order = known_order(rows)
-    early = order < order[late].min()
+    first = order[late].min()
+    early = order < first
+    kept = early if rows.reach is None else early & (rows.reach < first)
+    lost = reasons(WINDOW_REASON, early & ~kept)
     if gap <= 0.0:
-        return early, np.zeros(rows.num_rows, dtype=bool)
+        return kept, lost
     assert rows.clock is not None
-    far = rows.clock <= rows.clock[late].min() - clock_gap(gap, rows.clock)
-    return early & far, early & ~far
+    ends = rows.clock if rows.until is None else rows.until
+    far = ends <= rows.clock[late].min() - clock_gap(gap, rows.clock)
+    return kept & far, lost | reasons(GAP_REASON, kept & ~far)
 
 
 def period_edges(order: Ints, num_folds: int) -> list[int]:
@@ -133,7 +143,6 @@ def period_edges(order: Ints, num_folds: int) -> list[int]:
     return [int(ranks[place]) for place in nearest]
 
 
-def reasons(in_gap: NDArray[np.bool_], tied: NDArray[np.bool_]) -> dict[str, int]:
-    """Why rows were excluded, without empty entries."""
-    found = {GAP_REASON: int(in_gap.sum()), UNIT_REASON: int(tied.sum())}
-    return {reason: number for reason, number in found.items() if number}
+def reasons(reason: str, rows: NDArray[np.bool_]) -> dict[str, int]:
+    """Why rows were excluded and how many; empty when there are none."""
+    return {reason: int(rows.sum())} if rows.any() else {}

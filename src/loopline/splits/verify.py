@@ -10,8 +10,11 @@ from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import IntegrityError
 from loopline.splits.certificate import (
+    ALIKE,
+    WINDOW,
     Certificate,
     borders,
+    in_window,
     known_structures,
     prove,
     straddling,
@@ -28,6 +31,7 @@ def verify(
     *,
     digests: NDArray[np.uint64] | None = None,
     feature_digests: NDArray[np.uint64] | None = None,
+    alike: NDArray[np.int64] | None = None,
 ) -> Certificate:
     """Prove from the data that a stored split is still the one that was certified.
 
@@ -41,6 +45,8 @@ def verify(
         schema: roles, task and classes.
         digests: the table's row digests; computed when absent.
         feature_digests: the digests of its feature columns; computed when absent.
+        alike: codes of near duplicates in the table's order, found anew; needed when the stored
+            certificate has a claim about them.
 
     Returns:
         The new certificate, equal to the stored one.
@@ -51,7 +57,12 @@ def verify(
     """
     known = row_digests(table) if digests is None else digests
     here = split.align(known)
-    rows = read_rows(table, schema, known, here.settings, feature_digests)
+    if alike is None and any(claim.structure == ALIKE for claim in here.certificate.claims):
+        raise IntegrityError(
+            "The certificate says that near duplicates stand on one side. To prove it, look for "
+            "them in the rows again and give their codes as `alike`."
+        )
+    rows = read_rows(table, schema, known, here.settings, feature_digests, alike)
     ignored = {name: table[name] for name in ignored_structure(schema, here.settings)}
     _refuse_straddling(here, rows, known, ignored)
     again = prove(
@@ -65,7 +76,7 @@ def verify(
     )
     stored = here.certificate
     if again.assignment_digest != stored.assignment_digest:
-        raise IntegrityError(_moved(here, table, schema, known, feature_digests))
+        raise IntegrityError(_moved(here, table, schema, known, feature_digests, alike))
     if again != stored:
         wrong = [name for name, value in again.to_dict().items() if value != stored.to_dict()[name]]
         raise IntegrityError(
@@ -102,6 +113,14 @@ def _refuse_straddling(
                     f"is not early enough; {int(late.sum())} such rows. The split or the data was "
                     "changed."
                 )
+        if rows.reach is not None:
+            near = in_window(rows, left, right, split.settings.gap)
+            if near.any():
+                raise IntegrityError(
+                    f"The proof failed ({border}, {WINDOW}): the label window of training row "
+                    f"{int(np.flatnonzero(near)[0])} meets one that is held out; "
+                    f"{int(near.sum())} such rows. The split or the data was changed."
+                )
 
 
 def _moved(
@@ -110,8 +129,11 @@ def _moved(
     schema: Schema,
     digests: NDArray[np.uint64],
     feature_digests: NDArray[np.uint64] | None,
+    alike: NDArray[np.int64] | None,
 ) -> str:
-    fresh = make_split(table, schema, digests, split.settings, feature_digests=feature_digests)
+    fresh = make_split(
+        table, schema, digests, split.settings, feature_digests=feature_digests, alike=alike
+    )
     text = "The rows do not stand where the certificate says"
     if fresh.certificate.assignment_digest != split.certificate.assignment_digest:
         return text + ", and the settings no longer give the certified split either."

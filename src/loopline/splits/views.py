@@ -12,7 +12,7 @@ folds of five million rows cost five index arrays, not five tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,8 @@ class SharedRows:
     clock: NDArray[Any] | None
     gap: float
     digests: NDArray[np.uint64]
+    until: NDArray[Any] | None = None
+    reach: NDArray[np.int64] | None = None
 
 
 class _View:
@@ -102,6 +104,15 @@ class _View:
         chosen = list(self.schema.features if names is None else names)
         return self._gathered(self._shared.features.select(chosen))
 
+    def block(self, start: int, stop: int) -> pl.DataFrame:
+        """All feature columns of the view's rows from `start` to `stop` (not included)."""
+        features = self._shared.features
+        if not features.width:
+            return pl.DataFrame(height=self._rows[start:stop].size)
+        if self._is_whole_table:
+            return features.slice(start, stop - start)
+        return features[self._rows[start:stop]]
+
     def _gathered(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not frame.width:
             return pl.DataFrame(height=self.num_rows)
@@ -140,6 +151,18 @@ class TestView(_View):
 
     __test__ = False
 
+    @property
+    def target(self) -> NDArray[Any]:
+        """Refused, always.
+
+        Raises:
+            LeakError: the labels of test rows are the vault's.
+        """
+        raise LeakError(
+            "A view of the test rows has no labels, so that nothing can be fitted on them or "
+            "decided by them; the vault gives them for scoring: `Vault.open`."
+        )
+
     @cached_property
     def units(self) -> NDArray[np.int64]:
         """Unit of each row, shape (rows,)."""
@@ -170,6 +193,16 @@ class TrainView(_View):
         """Rank in time, equal for equal times, shape (rows,); None when the split knows no time."""
         order = self._shared.order
         return None if order is None else _locked(order[self._rows])
+
+    @cached_property
+    def reach(self) -> NDArray[np.int64] | None:
+        """Latest rank in time within each row's label window, shape (rows,).
+
+        None when the split knows no label windows. A label was known before a row of rank `r`
+        when its reach is below `r`.
+        """
+        reach = self._shared.reach
+        return None if reach is None else _locked(reach[self._rows])
 
     def subset(self, positions: NDArray[Any]) -> TrainView:
         """The view of some of this view's rows.
@@ -219,6 +252,52 @@ class TrainView(_View):
             )
         return TrainView(self._shared, wanted, _DOOR)
 
+    def without(self, names: Sequence[str]) -> TrainView:
+        """The same rows with fewer features: what a model sees when some columns are left out.
+
+        Args:
+            names: features to leave out.
+
+        Raises:
+            DataError: there is no such column.
+            LeakError: a column is not a feature.
+        """
+        gone, features = set(names), set(self.schema.features)
+        for name in gone - features:
+            self._check(name)
+        schema = replace(
+            self.schema,
+            columns=tuple(
+                replace(column, role="ignore") if column.name in gone else column
+                for column in self.schema.columns
+            ),
+        )
+        shared = replace(
+            self._shared, schema=schema, features=self._shared.features.select(schema.features)
+        )
+        return TrainView(shared, self._rows, _DOOR)
+
+    def with_features(self, table: pl.DataFrame, schema: Schema) -> TrainView:
+        """The same rows under another schema of the same target, with other feature columns.
+
+        Args:
+            table: the rows that the view was made from, in the same order.
+            schema: the roles to see the rows with; target, task and classes as before.
+
+        Raises:
+            DataError: a column is missing.
+            IntegrityError: the table has another number of rows.
+            LeakError: the schema has another target, task or classes.
+        """
+        mine = self.schema
+        if (schema.target, schema.task, schema.classes) != (mine.target, mine.task, mine.classes):
+            raise LeakError(
+                f"A view of the target {mine.target!r} cannot be turned into one of "
+                f"{schema.target!r}; make a split for it."
+            )
+        features = feature_table(table, schema, self._shared.side.size)
+        return TrainView(replace(self._shared, schema=schema, features=features), self._rows, _DOOR)
+
     def sample(self, num_rows: int, seed: int) -> TrainView:
         """At most `num_rows` rows drawn by the seed, in the order of this view."""
         if num_rows >= self.num_rows:
@@ -229,9 +308,10 @@ class TrainView(_View):
     def holdout(self, share: float, seed: int) -> tuple[TrainView, TrainView] | None:
         """Cut off a part for early stopping or tuning, as honestly as the split itself.
 
-        Where the split knows time, the part is the latest `share` of the rows (equal times stay
-        together, the split's gap is kept); earlier rows of a unit that reaches into the part are
-        left out of both. Otherwise whole units are dealt by the seed, class shares kept.
+        Where the split knows time, the part is the latest `share` of the rows: equal times stay
+        together, the split's gap is kept, and the labels of the rest were known by then. Earlier
+        rows of a unit that reaches into the part are left out of both. Otherwise whole units are
+        dealt by the seed, class shares kept.
 
         Args:
             share: of the rows for the second view, in (0, 1).
@@ -268,10 +348,14 @@ class TrainView(_View):
             return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
         held = order >= latest_share(order, share)
         kept = ~held & ~shares_unit(self.units, held)
-        clock = self._shared.clock
-        if clock is not None and held.any():
-            times = clock[self._rows]
-            kept &= times <= times[held].min() - self._shared.gap
+        if not held.any():
+            return kept, held
+        if self.reach is not None:
+            kept &= self.reach < order[held].min()
+        clock, until = self._shared.clock, self._shared.until
+        if clock is not None:
+            ends = (clock if until is None else until)[self._rows]
+            kept &= ends <= clock[self._rows][held].min() - self._shared.gap
         return kept, held
 
 

@@ -283,6 +283,17 @@ class Store:
             check_kind(kind)
         return list(self._place.artifacts(kind))
 
+    def inputs(self, artifact_id: str) -> Mapping[str, str]:
+        """What an artifact was made from, without counting as a use of it.
+
+        Raises:
+            NotFoundError: it is not in the store.
+            IntegrityError: its manifest is damaged.
+        """
+        if not is_id(artifact_id) or not self._exists(artifact_id):
+            raise self._not_found(artifact_id)
+        return self._manifest(artifact_id).inputs
+
     def bind(self, key: str, artifact_id: str) -> None:
         """Remember that the stage with cache key `key` made this artifact; the last binding holds.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,6 +187,40 @@ class Ledger:
             rows = connection.execute(query).mappings().all()
         return [self._event(dict(row)) for row in rows]
 
+    @contextmanager
+    def alone(self, name: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the lock `name` among all machines that use this ledger.
+
+        PostgreSQL keeps it with a connection and frees it when the process or the machine dies.
+        SQLite serves one machine, on which a lock of a file does the same; there nothing is held.
+
+        Args:
+            name: what is locked.
+            waiting: called once when another one holds it, before waiting for it.
+
+        Raises:
+            EnvironmentProblem: the database cannot be reached.
+        """
+        if self._engine.dialect.name == "sqlite":
+            yield
+            return
+        from sqlalchemy.exc import DBAPIError
+
+        key = int(value_digest(name)[:15], 16)
+        with self._connection() as connection:
+            free = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar()
+            connection.commit()
+            if not free:
+                waiting()
+                connection.exec_driver_sql(f"SELECT pg_advisory_lock({key})")
+                connection.commit()
+            try:
+                yield
+            finally:
+                with suppress(DBAPIError):  # a lost connection has freed it already
+                    connection.exec_driver_sql(f"SELECT pg_advisory_unlock({key})")
+                    connection.commit()
+
     def close(self) -> None:
         """Close every connection; the ledger opens new ones when it is used again."""
         self._engine.dispose()
@@ -313,6 +347,8 @@ def _engine(url: str, address: str) -> Engine:
                 parsed, poolclass=StaticPool, connect_args={"check_same_thread": False}
             )
         else:
+            if _is_read_only(Path(parsed.database)):
+                return _read_only_engine(Path(parsed.database))
             folder = Path(parsed.database).parent
             with disk_problems(f"make the folder {folder} of the ledger"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -330,6 +366,29 @@ def _engine(url: str, address: str) -> Engine:
             f"The ledger {address} needs the driver {error.name!r}: "
             "pip install 'loopline[postgres]'."
         ) from error
+
+
+def _is_read_only(file: Path) -> bool:
+    """Whether a ledger can be read where it lies and not be written.
+
+    SQLite's write-ahead log needs a file beside the ledger even to read. Without a writer there is
+    no log, and the file can be read as it is.
+    """
+    log = file.with_name(file.name + "-wal")
+    writable = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+    return file.is_file() and not writable and not (log.is_file() and log.stat().st_size)
+
+
+def _read_only_engine(file: Path) -> Engine:
+    import sqlite3
+
+    from sqlalchemy import create_engine
+
+    def connect() -> sqlite3.Connection:
+        address = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+    return create_engine("sqlite://", creator=connect)
 
 
 def _wrong_url(address: str) -> str:

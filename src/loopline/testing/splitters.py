@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loopline.data.schema import Schema
 from loopline.splits.base import TOLERANCE, Assignment, Splitter
-from loopline.splits.certificate import borders, straddling, too_late
+from loopline.splits.certificate import borders, in_window, straddling, too_late
 from loopline.splits.rows import SplitRows, connected
 from loopline.splits.spec import (
     EXCLUDED,
@@ -34,6 +34,7 @@ from loopline.splits.spec import (
 )
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
+from loopline.splits.windows import window_reach
 
 
 def view_of(
@@ -64,8 +65,12 @@ def example_rows(
     num_times: int = 80,
     twin_share: float = 0.2,
     num_classes: int = 3,
+    near_share: float = 0.0,
+    longest_window: int = 0,
 ) -> SplitRows:
     """Rows with duplicates, two group columns that overlap, tied times, classes and a part column.
+
+    On request with near duplicates and label windows.
 
     Args:
         seed: of everything drawn.
@@ -74,6 +79,8 @@ def example_rows(
         num_times: distinct times at most; groups live for about a tenth of the time.
         twin_share: part of the rows that repeat another row.
         num_classes: classes, of falling frequency.
+        near_share: part of the rows that nearly repeat another row; units keep them together.
+        longest_window: steps of time after which labels are known at most; 0 for no windows.
     """
     rng = np.random.default_rng(seed)
     twins = np.arange(num_rows)
@@ -97,7 +104,25 @@ def example_rows(
     )
     cut = np.searchsorted(np.sort(order), order) > 0.8 * num_rows
     part = np.where(cut, -1, rng.integers(0, 3, num_rows))
-    return replace(rows, part=part.astype(np.int64))
+    rows = replace(rows, part=part.astype(np.int64))
+    if near_share:
+        rows = _with_near_duplicates(rows, near_share, rng)
+    return _with_windows(rows, longest_window, rng) if longest_window else rows
+
+
+def _with_near_duplicates(rows: SplitRows, share: float, rng: np.random.Generator) -> SplitRows:
+    codes = np.arange(rows.num_rows)
+    near = rng.random(rows.num_rows) < share
+    codes[near] = rng.integers(0, rows.num_rows, int(near.sum()))
+    alike = connected(rows.twins, [codes])
+    return replace(rows, alike=alike, units=connected(rows.units, [alike]))
+
+
+def _with_windows(rows: SplitRows, longest: int, rng: np.random.Generator) -> SplitRows:
+    assert rows.order is not None
+    assert rows.clock is not None
+    until = (rows.order + rng.integers(0, longest + 1, rows.num_rows)) * 10.0
+    return replace(rows, until=until, reach=window_reach(rows.order, rows.clock, until))
 
 
 def check_splitter(
@@ -126,11 +151,20 @@ def check_splitter(
     _check_values(side, folds, rows)
     for border, left, right in borders(side, folds):
         _must(bool(left.any() and right.any()), f"{border} must have rows on both sides")
-        count = straddling(rows.units, left, right)[0]
-        _must(count == 0, f"{count} units straddle {border}")
+        # A given split makes no units: what it must keep together is checked one by one.
+        given = settings.method == "predefined"
+        for codes in (rows.twins, *rows.groups.values()) if given else (rows.units,):
+            count = straddling(codes, left, right)[0]
+            _must(count == 0, f"{count} units straddle {border}")
         if settings.method in TIME_METHODS:
             late, _ = too_late(rows, left, right, settings.gap)
             _must(not late.any(), f"{int(late.sum())} training rows of {border} are not earlier")
+        if rows.alike is not None:
+            count = straddling(rows.alike, left, right)[0]
+            _must(count == 0, f"{count} sets of near duplicates straddle {border}")
+        if rows.reach is not None:
+            near = in_window(rows, left, right, settings.gap)
+            _must(not near.any(), f"{int(near.sum())} label windows meet across {border}")
     if settings.method != "predefined" and settings.test_share:
         _check_share(side, settings)
     again = splitter.assign(rows, settings)
@@ -186,8 +220,11 @@ def _reordered(rows: SplitRows, shuffle: NDArray[np.int64]) -> SplitRows:
         twins=moved(rows.twins),
         separate=moved(rows.separate),
         groups={name: moved(codes) for name, codes in rows.groups.items()},
+        alike=moved(rows.alike),
         order=moved(rows.order),
         clock=moved(rows.clock),
+        until=moved(rows.until),
+        reach=moved(rows.reach),
         labels=moved(rows.labels),
         part=moved(rows.part),
     )

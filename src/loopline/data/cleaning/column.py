@@ -99,7 +99,7 @@ class ColumnView:
             columns=(self.name,),
             count=count,
             share=count / max(self.num_rows, 1),
-            sentence=sentence.replace("{}", f"{count} of {self.num_rows} rows", 1),
+            sentence=sentence.replace("{}", f"{count:,} of {self.num_rows:,} rows", 1),
             severity="info" if severity == "info" else "warning",
             examples=examples_where(self.values, where),
             repair=repair,
@@ -170,8 +170,8 @@ def find_missing_burst(view: ColumnView) -> list[Finding]:
     where = np.zeros(rows, dtype=np.bool_)
     where[start : start + longest] = True
     sentence = (
-        f"Column {view.name!r} is missing in a single run of {longest} rows, from row {start} on; "
-        f"elsewhere {share:.1%} are missing. A source may have failed for a while."
+        f"Column {view.name!r} is missing in a single run of {longest:,} rows, from row {start:,} "
+        f"on; elsewhere {share:.1%} are missing. A source may have failed for a while."
     )
     return [view.found("missing_burst", pl.Series(where), sentence)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -13,9 +13,13 @@ from loopline.data.cleaning.column import repeated_hashes, sample_rows
 from loopline.data.cleaning.finding import NUM_EXAMPLES, Example, Finding, examples_at
 from loopline.data.cleaning.repair import Repair
 from loopline.data.schema import Schema
+from loopline.digest import bytes_digest
 
 LEVELS_OF_A_CATEGORY = 200
 LONGEST_TAIL = 100_000
+MAX_COLUMNS_PAIRED = 300
+NEIGHBOURS = 20
+"""In wider tables only columns that stand near each other are looked at for swaps."""
 
 
 def find_duplicate_rows(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
@@ -69,7 +73,7 @@ def _disagreements(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
             (targets[0],),
             count,
             count / len(frame),
-            f"{count} of {len(frame)} rows equal another row in every feature but not in "
+            f"{count:,} of {len(frame):,} rows equal another row in every feature but not in "
             f"{targets[0]!r} ({len(torn)} groups): no model of these features can be right on all.",
             "warning" if severity == "warning" else "info",
             examples_at(frame[targets[0]], concerned),
@@ -125,7 +129,7 @@ def find_truncated_tail(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
             columns,
             length,
             length / num_rows,
-            f"The last {length} of {num_rows} rows lack {len(columns)} columns that nearly all "
+            f"The last {length:,} of {num_rows:,} rows lack {len(columns)} columns that nearly all "
             "others have: the file may have been cut off.",
             "warning",
             tuple(Example(row, None) for row in range(start, min(start + NUM_EXAMPLES, num_rows))),
@@ -143,17 +147,16 @@ def find_equal_columns(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
     if len(frame) < 10 or len(names) < 2:
         return []
     sample = frame.select(names)[sample_rows(len(frame), 20_000)]
-    codes = {name: _codes(sample[name]) for name in names}
-    levels = {name: int(code.max()) + 1 for name, code in codes.items()}
     findings = []
     gone: set[str] = set()
-    for a, b in combinations(names, 2):
-        if b in gone or levels[a] != levels[b] or levels[a] < 2 or (codes[a] != codes[b]).any():
+    roles = {column.name: column.role for column in schema.columns}
+    for a, b, num_levels in _alike(sample):
+        if b in gone:
             continue
-        role = schema.named(b).role
+        role = roles[b]
         if _equal(frame[a], frame[b]):
             gone.add(b)
-            repair = None if "target" in (role, schema.named(a).role) else Repair.drop_column(b)
+            repair = None if "target" in (role, roles[a]) else Repair.drop_column(b)
             findings.append(
                 _pair(
                     frame,
@@ -165,15 +168,33 @@ def find_equal_columns(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
                     repair=repair,
                 )
             )
-        elif levels[a] <= len(sample) // 2 and (_codes(frame[a]) == _codes(frame[b])).all():
+        elif num_levels <= len(sample) // 2 and (_codes(frame[a]) == _codes(frame[b])).all():
             gone.add(b)
-            answer = "target" in (role, schema.named(a).role)
+            answer = "target" in (role, roles[a])
             words = "has one value for each value of"
             severity = "warning" if answer else "info"
             findings.append(
                 _pair(frame, "renamed_column", a, b, words=words, severity=severity, repair=None)
             )
     return findings
+
+
+def _alike(sample: pl.DataFrame) -> Iterator[tuple[str, str, int]]:
+    """Pairs of columns with the same levels in the same rows, in table order, and how many."""
+    groups: dict[str, list[str]] = {}
+    members: dict[str, tuple[list[str], int]] = {}
+    for series in sample.get_columns():
+        codes = _codes(series)
+        num_levels = int(codes.max()) + 1
+        if num_levels >= 2:
+            group = groups.setdefault(bytes_digest(codes.tobytes()), [])
+            group.append(series.name)
+            members[series.name] = (group, len(group))
+    for name, (group, place) in members.items():
+        if place < len(group):
+            num_levels = int(_codes(sample[name]).max()) + 1
+            for other in group[place:]:
+                yield name, other, num_levels
 
 
 def _pair(
@@ -196,7 +217,7 @@ def _pair(
         (a, b),
         len(frame),
         1.0,
-        f"Column {b!r} {words} column {a!r} in all {len(frame)} rows{tail}",
+        f"Column {b!r} {words} column {a!r} in all {len(frame):,} rows{tail}",
         "warning" if severity == "warning" else "info",
         examples_at(frame[b], list(range(min(NUM_EXAMPLES, len(frame))))),
         repair,
@@ -232,6 +253,7 @@ def _swapped_numbers(frame: pl.DataFrame, names: list[str]) -> list[Finding]:
     some = sample_rows(len(frame))  # for the usual ranges; the rows themselves are all looked at
     ranges: dict[str, tuple[float, float]] = {}
     odd: dict[str, NDArray[np.int64]] = {}
+    cells: dict[str, NDArray[np.float64]] = {}
     for name in names:
         values = frame[name].gather(some).drop_nulls().cast(pl.Float64)
         values = values.filter(values.is_finite())
@@ -246,10 +268,15 @@ def _swapped_numbers(frame: pl.DataFrame, names: list[str]) -> list[Finding]:
         rows = strange.fill_null(value=False).arg_true().to_numpy().astype(np.int64)
         if 0 < len(rows) <= 0.3 * len(frame):
             odd[name] = rows
+            cells[name] = frame[name].gather(rows).cast(pl.Float64).to_numpy()
     findings = []
-    for a, b in combinations(odd, 2):
-        a_in_b = _inside(frame[a], odd[a], ranges[b])
-        b_in_a = _inside(frame[b], odd[b], ranges[a])
+    for a, b in _pairs(odd):
+        a_in_b = _inside(cells[a], odd[a], ranges[b])
+        if len(a_in_b) < 3:
+            continue
+        b_in_a = _inside(cells[b], odd[b], ranges[a])
+        if len(b_in_a) < 3:
+            continue
         rows = np.intersect1d(a_in_b, b_in_a, assume_unique=True)
         # Most values that would suit the other column must have changed places with one.
         chance = len(a_in_b) * len(b_in_a) / len(frame)
@@ -258,10 +285,20 @@ def _swapped_numbers(frame: pl.DataFrame, names: list[str]) -> list[Finding]:
     return findings
 
 
+def _pairs(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Every two columns, or in a wide table every two that stand near each other."""
+    if len(names) <= MAX_COLUMNS_PAIRED:
+        yield from combinations(names, 2)
+        return
+    order = list(names)
+    for place, name in enumerate(order):
+        for other in order[place + 1 : place + 1 + NEIGHBOURS]:
+            yield name, other
+
+
 def _inside(
-    values: pl.Series, rows: NDArray[np.int64], bounds: tuple[float, float]
+    x: NDArray[np.float64], rows: NDArray[np.int64], bounds: tuple[float, float]
 ) -> NDArray[np.int64]:
-    x = values.gather(rows).cast(pl.Float64).to_numpy()
     return rows[(x >= bounds[0]) & (x <= bounds[1])]
 
 
@@ -273,7 +310,7 @@ def _swapped_levels(frame: pl.DataFrame, names: list[str]) -> list[Finding]:
         if 2 <= len(table) <= LEVELS_OF_A_CATEGORY:
             counts[name] = dict(table.iter_rows())
     findings = []
-    for a, b in combinations(counts, 2):
+    for a, b in _pairs(counts):
         a_in_b = [v for v, n in counts[a].items() if n * 5 < counts[b].get(v, 0)]
         b_in_a = [v for v, n in counts[b].items() if n * 5 < counts[a].get(v, 0)]
         if not a_in_b or not b_in_a:
@@ -296,8 +333,8 @@ def _swap(frame: pl.DataFrame, a: str, b: str, rows: NDArray[np.int64]) -> Findi
         (a, b),
         len(rows),
         len(rows) / len(frame),
-        f"Columns {a!r} and {b!r} seem to hold each other's values in {len(rows)} of {len(frame)} "
-        "rows.",
+        f"Columns {a!r} and {b!r} seem to hold each other's values in {len(rows):,} of "
+        f"{len(frame):,} rows.",
         "warning",
         shown,
     )

@@ -1,0 +1,67 @@
+"""Examples for people: rows of a table as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from loopline.audit.finding import NUM_EXAMPLES
+
+MAX_LETTERS = 200
+MAX_COLUMNS = 8
+
+
+def plain(value: Any) -> Any:
+    """A cell as JSON can hold it, long texts cut."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = str(value)
+    return text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
+
+
+def row_examples(
+    frame: pl.DataFrame, rows: Sequence[int], columns: Sequence[str] = ()
+) -> tuple[dict[str, Any], ...]:
+    """Up to five rows with their number and some of their columns.
+
+    >>> row_examples(pl.DataFrame({"a": [1.5, 2.5]}), [1])
+    ({'row': 1, 'a': 2.5},)
+    """
+    names = list(columns or frame.columns)[:MAX_COLUMNS]
+    chosen = [int(row) for row in rows[:NUM_EXAMPLES]]
+    cells = frame.select(names)[chosen].to_dicts() if names else [{} for _ in chosen]
+    return tuple(
+        {"row": row, **{name: plain(value) for name, value in cell.items()}}
+        for row, cell in zip(chosen, cells, strict=True)
+    )
+
+
+def pair_examples(
+    frame: pl.DataFrame, pairs: Sequence[tuple[int, int, float]], columns: Sequence[str] = ()
+) -> tuple[Mapping[str, Any], ...]:
+    """Up to five pairs of rows: where they differ, or a few columns where they do not.
+
+    >>> frame = pl.DataFrame({"a": ["x", "x"], "b": [1, 2]})
+    >>> pair_examples(frame, [(0, 1, 0.9)])
+    ({'rows': [0, 1], 'similarity': 0.9, 'b': [1, 2]},)
+    """
+    told = []
+    for left, right, similarity in pairs[:NUM_EXAMPLES]:
+        first, second = frame[[int(left), int(right)]].to_dicts()
+        names = [name for name in frame.columns if first[name] != second[name]]
+        shown = (names or list(columns or frame.columns))[:MAX_COLUMNS]
+        told.append(
+            {
+                "rows": [int(left), int(right)],
+                "similarity": round(float(similarity), 4),
+                **{name: [plain(first[name]), plain(second[name])] for name in shown},
+            }
+        )
+    return tuple(told)

@@ -1,0 +1,344 @@
+"""What belongs together, found before anything is divided: twins, groups and time.
+
+Twins and the candidates for groups and time are found from features alone. What they are worth is
+measured on the training side of a provisional split that keeps all of them whole, so a label that
+could later stand in the test set has no say in how good a model looks, only in how strictly the
+rows are divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loopline.audit.examples import pair_examples
+from loopline.audit.finding import Finding, Remedy, Worth
+from loopline.audit.groups import measure_groups, propose_groups
+from loopline.audit.price import Pricing, price_structure
+from loopline.audit.times import measure_times, propose_times
+from loopline.data.duplicates.find import Kind, NearDuplicates, find_duplicates
+from loopline.data.fingerprint import row_digests
+from loopline.data.schema import Role, Schema
+from loopline.errors import DataError, SettingsError, SplitError
+from loopline.progress import Reporter, SilentReporter
+from loopline.splits.propose import propose_split
+from loopline.splits.rows import connected, digest_codes
+from loopline.splits.split import make_split
+from loopline.splits.views import TrainView
+
+Ints = NDArray[np.int64]
+FEW_ROWS = 40
+"""Below so many training rows nothing is priced: no interval would tell anything."""
+GIANT = 0.5
+"""Groups whose largest holds more than this share of the rows cannot be kept whole."""
+MAX_CLASSES = 30
+"""With more classes nothing is priced: a small model of each fold would take minutes."""
+RARE_TWINS = 0.002
+"""Twins that are a smaller share of the rows are told without a price: no score could move."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What belongs together.
+
+    Args:
+        alike: code of the near duplicates each row belongs to, shape (rows,); None where no two
+            different rows are alike.
+        roles: column → (role, reason) of the groups and times that matter.
+        findings: what was found, with prices.
+    """
+
+    alike: Ints | None
+    roles: Mapping[str, tuple[Role, str]]
+    findings: tuple[Finding, ...]
+
+    def applied(self, schema: Schema) -> Schema:
+        """The schema with the found roles."""
+        for name, (role, reason) in self.roles.items():
+            schema = schema.changed(name, role=role, reason=reason)
+        return schema
+
+
+def find_structure(
+    frame: pl.DataFrame,
+    schema: Schema,
+    digests: NDArray[np.uint64],
+    *,
+    split: Mapping[str, Any] | None = None,
+    feature_digests: NDArray[np.uint64] | None = None,
+    decided: Collection[str] = (),
+    near: bool = True,
+    twins: bool = True,
+    choose: bool = True,
+    pricing: Pricing | None = None,
+    reporter: Reporter | None = None,
+) -> Structure:
+    """Look for twins, groups and time in a table.
+
+    Args:
+        frame: all rows.
+        schema: types, roles and task.
+        digests: (rows, 2) row digests of the table.
+        split: what the settings say of the split (see `propose_split`).
+        feature_digests: (rows, 2) digests that say which rows count as copies; those of the
+            features when absent.
+        decided: columns whose role a person has set: they are measured and told, never changed.
+        near: whether near duplicates are to be kept together.
+        twins: whether to look for duplicates at all.
+        choose: whether groups and times that matter get their role.
+        pricing: how to measure.
+        reporter: hears of progress.
+
+    Returns:
+        Near duplicates as codes, roles to take over, and the findings.
+    """
+    reporter = reporter or SilentReporter()
+    pricing = pricing or Pricing()
+    given = {name: value for name, value in (split or {}).items() if value is not None}
+    found: NearDuplicates | None = None
+    if schema.features and twins:
+        with reporter.step("look for near duplicates"):
+            found = _twins(frame, schema, pricing.seed)
+    features = feature_digests
+    if features is None:
+        features = row_digests(frame.select(schema.features)) if schema.features else digests
+    exact = digest_codes(features)
+    alike = None
+    if near and found is not None:
+        equal = (
+            row_digests(frame.select(schema.features)) if feature_digests is not None else features
+        )
+        alike = _near_only(found.clusters, digest_codes(equal))
+    trial = _Trial(frame, schema, digests, features, alike, given, pricing.seed)
+    findings: list[Finding] = []
+    roles: dict[str, tuple[Role, str]] = {}
+    if found is not None:
+        with reporter.step("price what is double"):
+            together = found.clusters if alike is None else connected(exact, [alike])
+            worth_a_price = any(kind.rows >= RARE_TWINS * frame.height for kind in found.kinds)
+            view = trial.view() if worth_a_price else None
+            findings += twin_findings(found, frame, view, exact, together, pricing)
+    free = choose and str(given.get("method", "auto")) == "auto"
+    with reporter.step("look for rows that belong together"):
+        findings += _groups(trial, pricing)
+        findings += _times(trial, pricing)
+    settled: list[Finding] = []
+    for finding in findings:
+        wanted = _role_of(finding)
+        open_columns = all(
+            schema.named(name).role == "feature" and name not in decided for name in finding.columns
+        )
+        if wanted is None or not (free and open_columns):
+            settled.append(finding)
+            continue
+        for name in finding.columns:
+            roles[name] = (wanted, _reason(finding))
+        remedy = finding.remedy or Remedy("")
+        settled.append(replace(finding, remedy=replace(remedy, applied=True)))
+    return Structure(alike, roles, tuple(settled))
+
+
+def _role_of(finding: Finding) -> Role | None:
+    """The role that a finding asks for, when it matters and one column carries it."""
+    if finding.severity != "repairable" or not finding.facts.get("matters"):
+        return None
+    role = finding.facts.get("role")
+    if role == "group" and len(finding.columns) == 1:
+        return "group"
+    return "time" if role == "time" else None
+
+
+def _reason(finding: Finding) -> str:
+    worth = finding.worth
+    if worth is None:
+        return finding.sentence
+    return (
+        f"found by the audit: a random split claims {worth.metric} {worth.claimed.value:.4g}, "
+        f"an honest one {worth.repaired.value:.4g}"
+    )
+
+
+# --- twins ---------------------------------------------------------------------------------------
+
+
+def _twins(frame: pl.DataFrame, schema: Schema, seed: int) -> NearDuplicates:
+    types = {column.name: column.type for column in schema.columns}
+    return find_duplicates(
+        frame.select(schema.features), {name: types[name] for name in schema.features}, seed=seed
+    )
+
+
+def near_duplicates(frame: pl.DataFrame, schema: Schema, *, seed: int) -> Ints | None:
+    """Codes of rows that are alike without being equal; None where there are none.
+
+    What `loopline verify` makes again to prove that a split keeps them together.
+    """
+    exact = digest_codes(row_digests(frame.select(schema.features)))
+    return _near_only(_twins(frame, schema, seed).clusters, exact)
+
+
+def same_clusters(first: Ints, second: Ints) -> bool:
+    """Whether two codings put the same rows together.
+
+    >>> same_clusters(np.array([5, 5, 7]), np.array([0, 0, 1]))
+    True
+    """
+    if first.shape != second.shape:
+        return False
+    pairs = np.unique(np.stack([first, second]), axis=1).shape[1]
+    return bool(pairs == np.unique(first).size == np.unique(second).size)
+
+
+def _near_only(clusters: Ints, exact: Ints) -> Ints | None:
+    """Clusters that hold different rows; every other row stands alone. None when there are none."""
+    first = np.full(clusters.size, -1, dtype=np.int64)
+    np.maximum.at(first, clusters, exact)
+    mixed = np.zeros(clusters.size, dtype=bool)
+    np.logical_or.at(mixed, clusters, first[clusters] != exact)
+    chosen = mixed[clusters]
+    if not chosen.any():
+        return None
+    alone = clusters.size + np.arange(clusters.size, dtype=np.int64)
+    return np.where(chosen, clusters, alone)
+
+
+def twin_findings(
+    found: NearDuplicates,
+    frame: pl.DataFrame,
+    view: TrainView | None,
+    exact: Ints,
+    together: Ints,
+    pricing: Pricing,
+) -> list[Finding]:
+    """One finding for each way in which rows are doubles, priced together where it can matter."""
+    findings = []
+    near = [kind for kind in found.kinds if kind.name not in ("exact", "label")]
+    for kind in found.kinds:
+        if not kind.rows:
+            continue
+        share = kind.rows / frame.height
+        worth: Worth | None = None
+        codes = exact if kind.name in ("exact", "label") else together
+        if view is not None and share >= RARE_TWINS and _priceable(view):
+            worth = price_structure(view, codes[view.positions], pricing)
+        matters = worth is not None and worth.matters
+        findings.append(
+            Finding(
+                check="near_duplicates" if kind in near else "exact_duplicates",
+                severity="repairable" if matters else "note",
+                sentence=kind.sentence,
+                columns=kind.columns,
+                num_rows=kind.rows,
+                share=share,
+                rows=tuple(row for pair in kind.pairs[:5] for row in pair[:2])[:5],
+                examples=pair_examples(frame, kind.pairs, kind.columns),
+                confidence=1.0 if kind not in near else _similarity(kind),
+                worth=worth,
+                remedy=Remedy("Rows that are alike share a side of every split.", applied=True),
+                facts={"clusters": kind.clusters, "kind": kind.name, "matters": matters},
+            )
+        )
+    return findings
+
+
+def _priceable(view: TrainView) -> bool:
+    return view.schema.num_classes <= MAX_CLASSES and bool(view.schema.features)
+
+
+def _similarity(kind: Kind) -> float:
+    return min((float(pair[2]) for pair in kind.pairs), default=1.0)
+
+
+# --- groups and time -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a provisional split needs besides its roles."""
+
+    frame: pl.DataFrame
+    schema: Schema
+    digests: NDArray[np.uint64]
+    features: NDArray[np.uint64]
+    alike: Ints | None
+    given: Mapping[str, Any]
+    seed: int
+
+    def view(self, groups: Sequence[Ints] = (), times: Sequence[str] = ()) -> TrainView | None:
+        """The training side of a split that keeps the structure whole; None where there is none.
+
+        Where a column divides the rows already, it divides them here too.
+
+        Args:
+            groups: codes of groups to keep whole, each of shape (rows,).
+            times: columns that order the rows.
+        """
+        divided = self.given.get("method") == "predefined"
+        trial = self.schema
+        for name in () if divided else times:
+            trial = trial.changed(name, role="time")
+        names: tuple[str, ...] = ("test", "folds", "label_end")
+        if divided or not times:
+            names = (*names, "method", "column")
+        given = {name: value for name, value in self.given.items() if name in names}
+        alike = self.alike
+        if groups:
+            base = np.arange(self.frame.height) if alike is None else alike
+            alike = connected(base, groups)
+            if np.bincount(alike).max() > GIANT * self.frame.height:
+                return None
+        try:
+            settings, _ = propose_split(trial, self.frame, given, seed=self.seed)
+            split = make_split(
+                self.frame,
+                trial,
+                self.digests,
+                settings,
+                feature_digests=self.features,
+                alike=alike,
+            )
+        except (SplitError, SettingsError, DataError):
+            return None
+        view = split.train_view(self.frame, trial, self.digests)
+        if view.num_rows < FEW_ROWS:
+            return None
+        return view.with_features(self.frame, self.schema) if times else view
+
+
+def _groups(trial: _Trial, pricing: Pricing) -> list[Finding]:
+    """All candidates measured together, so that of nested and overlapping ones the right is told.
+
+    They are measured where all of them are whole; where they hang together so that no split keeps
+    them all whole, each is measured where it is whole itself.
+    """
+    candidates = propose_groups(trial.frame, trial.schema)
+    if not candidates:
+        return []
+    view = trial.view([each.codes for each in candidates])
+    if view is not None:
+        return measure_groups(view, candidates, pricing)
+    findings: list[Finding] = []
+    for candidate in candidates:
+        view = trial.view([candidate.codes])
+        if view is not None:
+            findings += measure_groups(view, [candidate], pricing)
+    return findings
+
+
+def _times(trial: _Trial, pricing: Pricing) -> list[Finding]:
+    findings: list[Finding] = []
+    for candidate in propose_times(trial.frame, trial.schema):
+        view = trial.view(times=candidate.columns)
+        if view is not None:
+            findings += measure_times(view, [candidate], pricing)
+    return findings
+
+
+def told(findings: Sequence[Finding]) -> list[str]:
+    """The sentences of the findings that matter, for the progress log."""
+    return [finding.sentence for finding in findings if finding.severity != "note"]
