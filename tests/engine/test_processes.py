@@ -119,6 +119,7 @@ def test_resume_is_bit_equal_and_another_number_of_processes_takes_the_same_rows
     assert gap(fewer["weights"], whole["weights"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_on_two(go: Go, tmp_path: Path) -> None:
     """A run of one process, stopped, goes on on two with FSDP2: same rows, losses within 1e-6."""
     whole = go("single", 1, "whole", settings={"keep": 9})
@@ -140,6 +141,7 @@ def test_a_process_that_dies_is_named_within_seconds(go: Go) -> None:
     assert time.monotonic() - began < 40  # most of it the start of two processes on a busy machine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "wanted"),
     [
@@ -158,6 +160,7 @@ def test_a_process_that_stands_still_is_named(go: Go, what: str, wanted: str) ->
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_an_error_of_a_process_arrives_as_it_was(go: Go) -> None:
     """A DataError of rank 1 is raised as DataError here; another one names rank and type."""
     with pytest.raises(DataError, match=r"^Row 5 is bad\.$"):
@@ -166,6 +169,7 @@ def test_an_error_of_a_process_arrives_as_it_was(go: Go) -> None:
         go("ddp", 2, script={"rank": 1, "step": 2, "what": "crash"})
 
 
+@pytest.mark.slow
 def test_fp16_overflow_on_one_rank_is_left_out_on_both(go: Go) -> None:
     """An infinite gradient on one rank: all skip the step, the scale falls, training goes on."""
     for kind in ("ddp", "fsdp"):
@@ -174,6 +178,7 @@ def test_fp16_overflow_on_one_rank_is_left_out_on_both(go: Go) -> None:
         assert all(torch.isfinite(value).all() for value in found["weights"].values())
 
 
+@pytest.mark.slow
 def test_advice_is_the_same_on_any_layout(go: Go) -> None:
     """Losses of the range test and the noise scale agree with one process, and no weight moves."""
     settings = {"batch_size": 6, "micro_batch": None}
@@ -188,6 +193,7 @@ def test_advice_is_the_same_on_any_layout(go: Go) -> None:
         )
 
 
+@pytest.mark.slow
 def test_all_processes_take_the_micro_batch_of_the_one_with_least_room(go: Go) -> None:
     """Where rank 1 holds two rows and rank 0 nine, both take two, and the weights are the same."""
     settings = {"batch_size": 12, "micro_batch": None, "steps": 5}
@@ -197,6 +203,7 @@ def test_all_processes_take_the_micro_batch_of_the_one_with_least_room(go: Go) -
     assert gap(found["weights"], plain["weights"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_dropout_differs_between_ranks_and_not_between_runs(go: Go) -> None:
     """With dropout two runs are bit-equal, and another seed is not."""
     first, second = (go("ddp", 2, name, dropout=0.5, settings={"steps": 3}) for name in "ab")
@@ -205,6 +212,7 @@ def test_dropout_differs_between_ranks_and_not_between_runs(go: Go) -> None:
     assert gap(first["weights"], other["weights"]) > 0.0
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_launcher_saves_and_ends(go: Go, tmp_path: Path) -> None:
     """The processes save and end, and the same command goes on."""
     with pytest.raises(
@@ -229,6 +237,7 @@ def test_the_same_script_runs_under_torchrun(tmp_path: Path) -> None:
     assert _read(tmp_path)["state"]["step"] == 14
 
 
+@pytest.mark.slow
 def test_a_thread_may_launch(go: Go) -> None:
     """Outside the main thread processes are started and watched as well."""
     found: list[Result] = []
@@ -284,6 +293,7 @@ def _logged(log: Path) -> list[int]:
     return [-1, *(json.loads(line)["step"] for line in lines)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "precision"), [("ddp", "fp32"), ("fsdp", "bf16")])
 def test_random_kills_change_nothing(go: Go, tmp_path: Path, kind: str, precision: str) -> None:
     """Killed at a random time and started again, a run ends with bit-equal weights and average."""
