@@ -59,7 +59,6 @@ def test_nearest_name(name: str, told: str) -> None:
     assert nearest(name, ["data", "split"]) == told
 
 
-
 def test_remarks_become_sentences() -> None:
     """A capital for a plain word, none for an id; one full stop."""
     assert sentence("quote marks are ordinary") == "Quote marks are ordinary."

@@ -165,7 +165,9 @@ def test_appended_event_survives_a_kill(url: str, start: Start) -> None:
         assert child.stdout is not None
         seen = [int(child.stdout.readline()) for _ in range(5 + number)]
         child.kill()
-        seen += [int(line) for line in child.communicate()[0].split()]
+        # not `communicate`, which passes over what `readline` has buffered
+        seen += [int(line) for line in child.stdout.read().split()]
+        child.wait()
         with Ledger.open(url) as ledger:
             found = [event.data["number"] for event in ledger.events(run=f"r{number}")]
             assert found[: len(seen)] == seen

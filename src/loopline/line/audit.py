@@ -29,8 +29,8 @@ from loopline.line.race import Raced
 from loopline.line.structure import Structured, pricing, refuse_strictly
 from loopline.store.artifacts import Artifact
 
-AUDIT_VERSION = 3
-REVIEW_VERSION = 1
+AUDIT_VERSION = 4
+REVIEW_VERSION = 2
 
 
 def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]:

@@ -25,6 +25,8 @@ NUM_FOLDS_LARGE = 3
 LARGE_ROWS = 100_000
 """Above so many training rows a fold's score is precise enough with fewer folds."""
 TINY_ROWS = 100
+INEVITABLE_ROWS = 10
+"""With so many rows for each possible set of features equal rows are no copies."""
 COMMON_SHARE = 0.05
 COMMON_ROWS = 100
 """Equal rows are a common value above this share of the rows, and above so many rows."""
@@ -202,14 +204,17 @@ def _repeats(
 ) -> tuple[dict[str, Any], str]:
     """Settings for equal rows that are no repeated records, and why.
 
-    Where features can take fewer values together than there are rows, repeats are inevitable. Where
+    Where features can take so few values together that each stands on many rows, repeats are
+    inevitable; texts can take any number of values, so a text that stands twice is a copy. Where
     one set of equal features holds more than a twentieth of the rows, it is a common value (an
     empty form, a default reading): a model learns its average from it and nothing to remember.
     """
     possible = 1
-    for name in schema.features:
-        possible *= max(1, frame[name].n_unique())
-        if possible > frame.height:
+    for column in schema.columns:
+        if column.role != "feature":
+            continue
+        possible *= max(1, frame[column.name].n_unique())
+        if column.type == "text" or possible * INEVITABLE_ROWS > frame.height:
             break
     else:
         if not schema.features:
