@@ -15,12 +15,18 @@ $(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.core
-	$(PIP) install -c constraints.txt -e '.[catboost,excel,pandas,postgres,s3,xgboost]' \
+# torch by itself first: the pinned version may be a build for the processor alone, and what needs
+# torch afterwards finds it there.
+$(VENV)/.torch: $(VENV)/.core
+	$(PIP) install -c constraints.txt torch
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e '.[catboost,excel,images,neural,pandas,postgres,s3,xgboost]' \
 	  hypothesis 'moto[server]' openpyxl pytest pytest-xdist build
 	@touch $@
 
-$(VENV)/.check: $(VENV)/.core
+$(VENV)/.check: $(VENV)/.torch
 	$(PIP) install -c constraints.txt mypy pytest ruff types-PyYAML
 	@touch $@
 

@@ -77,6 +77,8 @@ def test_imports_run_downward(path: Path) -> None:
 def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
     """No module imports a heavy package when it is itself imported."""
     heavy = {module.split(".")[0] for module in _imports(path, top_only=True)} & HEAVY
+    if _member(_name(path)) == "engine":
+        heavy -= {"torch"}  # the engine is where torch is used
     assert not heavy, f"{_name(path)} imports {sorted(heavy)} at its top"
 
 

@@ -1,0 +1,273 @@
+"""Learning rate and batch size, advised by short trials that leave a run as it was.
+
+`find_lr` raises the learning rate from step to step until the loss breaks away (range test, Smith
+2017). `find_batch` measures how much the gradients of small batches differ, from which follows the
+batch size beyond which more rows a step help little (McCandlish et al. 2018, appendix A).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from loopline.engine.feeder import Feeder, StepBatch
+from loopline.errors import DataError, SettingsError
+from loopline.seeds import child_seed
+
+if TYPE_CHECKING:
+    from loopline.engine.run import Run
+
+
+@dataclass(frozen=True)
+class RateAdvice:
+    """What the range test saw.
+
+    Args:
+        rates: the learning rates that were tried, rising.
+        losses: the batch's loss at each, before the step with it.
+        smooth: the same, each the median of its neighbours within a twentieth of the steps.
+        suggested: the rate where the smoothed loss fell fastest.
+        limit: the rate where it began to rise for good; never train above it.
+    """
+
+    rates: list[float]
+    losses: list[float]
+    smooth: list[float]
+    suggested: float
+    limit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a plot or a report."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class BatchAdvice:
+    """What the gradient noise scale says.
+
+    Args:
+        signal: estimate of the squared norm of the true gradient.
+        noise: estimate of the trace of one row's gradient covariance.
+        rows: noise / signal, the simple noise scale in rows; inf where no signal was seen. Batches
+            well below it lose little by doubling, batches well above it waste rows.
+        suggested: the power of two next to `rows`.
+        small: rows of the smaller batches compared.
+        big: rows of the larger ones.
+        steps: steps averaged over.
+        scales: the estimate after each step, for a plot.
+    """
+
+    signal: float
+    noise: float
+    rows: float
+    suggested: int
+    small: int
+    big: int
+    steps: int
+    scales: list[float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a plot or a report."""
+        return asdict(self)
+
+
+def find_lr(run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100) -> RateAdvice:
+    """Try learning rates from low to high and say which one to take.
+
+    The run is left as it was, bit for bit: weights, optimizer, random numbers, data order.
+
+    Args:
+        run: prepared, at any step.
+        low: first learning rate, > 0.
+        high: last learning rate, > `low`.
+        steps: how many, at least 10.
+
+    Raises:
+        SettingsError: numbers out of these ranges.
+        DataError: not even the lowest rates give a finite loss.
+    """
+    problems = []
+    if not 0.0 < low < high:
+        problems.append(f"The rates must rise from above 0, got {low} to {high}.")
+    if steps < 10:
+        problems.append(f"A range test needs at least 10 steps, got {steps}.")
+    if problems:
+        raise SettingsError(problems)
+    rates: list[float] = []
+    losses: list[float] = []
+    with untouched(run):
+        for number, (step, batches, count) in enumerate(_steps(run, steps)):
+            rate = low * (high / low) ** (number / (steps - 1))
+            run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
+            run.optimizer.set_factor(rate / run.optimizer.settings.lr)
+            totals = run.layout.sum(run.forward_backward(batches, count))
+            _, finite = run.rescale(totals)
+            run.update(finite)
+            loss = float(totals[0] / totals[1])
+            if not math.isfinite(loss):
+                break
+            rates.append(rate)
+            losses.append(loss)
+            if number > 10 and median(losses[-3:]) > 4.0 * min(losses):
+                break
+    return _rate_advice(rates, losses, max(1, steps // 20))
+
+
+def _rate_advice(rates: list[float], losses: list[float], reach: int) -> RateAdvice:
+    if len(rates) < 3:
+        raise DataError(
+            "The range test saw no three finite losses, even at the lowest learning rates. Look at "
+            "the rows and the model's first weights."
+        )
+    places = range(len(losses))
+    smooth = [median(losses[max(0, place - reach) : place + reach + 1]) for place in places]
+    lowest = min(places, key=smooth.__getitem__)
+    reach = min(reach, (len(smooth) - 1) // 2)
+    first = min(reach, len(smooth) - 1 - reach)
+    inner = range(first, max(first + 1, min(lowest, len(smooth) - reach)))
+    steepest = min(inner, key=lambda place: smooth[place + reach] - smooth[place - reach])
+    return RateAdvice(rates, losses, smooth, rates[steepest], rates[lowest])
+
+
+def find_batch(run: Run, *, steps: int = 20, parts: int = 8) -> BatchAdvice:
+    """Measure the gradient noise scale over some steps of training and advise a batch size.
+
+    Each step's batch is cut into `parts` over all processes, whose gradients are compared with the
+    whole one's; both squared norms hold signal + noise / rows, which gives two equations for two
+    unknowns. The run is left as it was, bit for bit.
+
+    Args:
+        run: prepared, at any step; measure again later in training, for the scale grows.
+        steps: how many steps to average over, at least 1.
+        parts: pieces of a batch, at least 2.
+
+    Raises:
+        SettingsError: fewer steps or parts, or a batch with fewer rows than parts on a process.
+    """
+    mine = run.settings.batch_size // run.layout.world
+    if steps < 1 or parts < 2 or mine < parts:
+        raise SettingsError(
+            [
+                "The noise scale needs at least 1 step and 2 parts, and as many rows on each "
+                f"process as parts; got {steps} steps, {parts} parts and {mine} rows."
+            ]
+        )
+    big = float(run.settings.batch_size)
+    signals, noises, scales = [], [], []
+    with untouched(run):
+        run.micro = -(-mine // parts)
+        for step, batches, count in _steps(run, steps):
+            run.optimizer.set_factor(run.settings.schedule.factor(step, run.num_steps))
+            run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
+            small_norm, big_norm = _norms(run, batches, count)
+            small = big / count
+            signals.append((big * big_norm - small * small_norm) / (big - small))
+            noises.append((small_norm - big_norm) / (1.0 / small - 1.0 / big))
+            scales.append(_ratio(sum(noises), sum(signals)))
+    rows = scales[-1]
+    suggested = 2 ** round(math.log2(min(max(rows, 1.0), 2.0**30)))
+    signal, noise = sum(signals) / steps, sum(noises) / steps
+    return BatchAdvice(signal, noise, rows, suggested, round(small), round(big), steps, scales)
+
+
+def _norms(run: Run, batches: Iterator[StepBatch], count: int) -> tuple[float, float]:
+    """Mean squared norm of the parts' gradients, and that of the whole one; makes the update."""
+    total: list[torch.Tensor] = []
+    weight, squares = 0.0, 0.0
+    for pair in batches:
+        sums = run.layout.sum(run.forward_backward(iter([pair]), 1))
+        gradients = run.gradients()
+        factor = run.layout.world * run.settings.batch_size / float(sums[1])
+        if run.scale is not None:
+            factor /= float(run.scale.scale)
+        squares += (_norm(gradients) * factor) ** 2
+        if total:
+            torch._foreach_add_(total, gradients)  # one kernel for all of them
+        else:
+            total = [value.detach().clone() for value in gradients]
+        weight += float(sums[1])
+        run.optimizer.zero_grad()
+    for value, gradient in zip(run.learning, total, strict=True):
+        value.grad = gradient
+    sums = torch.tensor([0.0, weight], dtype=torch.float64, device=run.layout.device)
+    norm, finite = run.rescale(sums)
+    run.update(finite)
+    return squares / count, float(norm) ** 2
+
+
+def _norm(gradients: list[torch.Tensor]) -> float:
+    norm = nn.utils.get_total_norm(gradients)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def _ratio(noise: float, signal: float) -> float:
+    return max(noise, 0.0) / signal if signal > 0.0 else math.inf
+
+
+def _steps(run: Run, steps: int) -> Iterator[tuple[int, Iterator[StepBatch], int]]:
+    """The batches of the coming steps, as training would see them."""
+    feeder = Feeder(run.task, run.order, run.layout, run.micro, threads=run.settings.threads)
+    start = run.state.step
+    try:
+        for rows, batches in feeder.steps(start, start + steps):
+            yield rows.step, batches, len(rows.parts)
+    finally:
+        feeder.close()
+
+
+@contextmanager
+def untouched(run: Run, *, weights: bool = True) -> Iterator[None]:
+    """Put a run back as it was, bit for bit, whatever is done inside.
+
+    Args:
+        run: prepared.
+        weights: whether weights and optimizer are changed inside; buffers and random numbers are
+            put back in any case.
+    """
+    device = run.layout.device
+    random = torch.get_rng_state()
+    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    model = run.model
+    held = [*model.buffers(), *(model.parameters() if weights else ())]
+    copies = [value.detach().clone() for value in held]
+    states = [
+        {key: {name: _copy(value) for name, value in state.items()} for key, state in known.items()}
+        for known in [part.state for part in run.optimizer.parts if weights]
+    ]
+    rates = [[group["lr"] for group in part.param_groups] for part in run.optimizer.parts]
+    scale = None if run.scale is None else run.scale.state_dict()
+    kept = (run.micro, deepcopy(run.state), run.allowed, model.training)
+    model.train()
+    try:
+        yield
+    finally:
+        run.optimizer.zero_grad()
+        with torch.no_grad():
+            for value, copy in zip(held, copies, strict=True):
+                value.copy_(copy)
+        for part, state in zip(run.optimizer.parts, states, strict=False):
+            part.state.clear()
+            part.state.update(state)
+        for part, before in zip(run.optimizer.parts, rates, strict=True):
+            for group, rate in zip(part.param_groups, before, strict=True):
+                group["lr"] = rate
+        if run.scale is not None and scale is not None:
+            run.scale.load_state_dict(scale)
+        micro, run.state, run.allowed, training = kept
+        run.micro = micro
+        model.train(training)
+        torch.set_rng_state(random)
+        if random_there is not None:
+            torch.cuda.set_rng_state(random_there, device)
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
