@@ -78,8 +78,6 @@ def test_parkinsons_subjects_are_known_by_age_and_sex(real: Real) -> None:
 
 
 @pytest.mark.xfail(reason="half of the target; no check tells a column of this strength yet")
-    reason="half of the target, at R2 below 0.9 across people: no check tells it yet"
-)
 def test_parkinsons_motor_score_is_told(real: Real) -> None:
     """One half of the score foretells the whole."""
     holds(real("parkinsons_telemonitoring", "parkinsons"), "motor_UPDRS")
