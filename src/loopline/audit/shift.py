@@ -72,8 +72,7 @@ def shift_findings(train: TrainView, test: TestView, *, pricing: Pricing) -> lis
     return [
         Finding(
             check="split_shift",
-            # Later rows and other groups differ by nature; at random they should not.
-            severity="warning" if clear and train.order is None else "note",
+            severity="warning" if clear and not _by_nature(train) else "note",
             sentence=f"{tells}{named} {meaning}",
             columns=tuple(dict.fromkeys(move.column for move in moves))[:SHOWN_COLUMNS],
             num_rows=test.num_rows,
@@ -130,6 +129,11 @@ def domain_auc(train: TrainView, test: TestView, pricing: Pricing) -> Estimate:
         return Estimate(nan, nan, nan, "none", part.num_rows, note=str(error))
     known = out.known
     return estimate("auc", part.target[known], out.prediction[known], units=part.units[known])
+
+
+def _by_nature(train: TrainView) -> bool:
+    """Whether the sides may differ: later rows and other groups do, rows at random should not."""
+    return train.order is not None or bool(train.schema.with_role("group"))
 
 
 def _meaning(train: TrainView) -> str:

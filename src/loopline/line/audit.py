@@ -29,7 +29,7 @@ from loopline.line.race import Raced
 from loopline.line.structure import Structured, pricing, refuse_strictly
 from loopline.store.artifacts import Artifact
 
-AUDIT_VERSION = 4
+AUDIT_VERSION = 5
 REVIEW_VERSION = 2
 
 
