@@ -113,12 +113,25 @@ def test_ties_at_the_threshold_are_confident() -> None:
 def test_planted_errors_lead_the_list(
     model: str, kind: str, first: float, suspected: float
 ) -> None:
-    """At 10 % noise the first 50 rows, and the suspected ones, are mostly wrong, and most found."""
-    view, wrong = _classes(2, kind=kind)
-    review = review_labels(_fitted(view, model))
-    assert wrong[review.order[:50]].mean() >= first
-    assert wrong[review.suspected].mean() >= suspected
-    assert (wrong & review.suspected).sum() >= 0.6 * wrong.sum()
+    """At 10 % noise the first 50 rows, and the suspected ones, are mostly wrong, and most found.
+
+    Means over four tables: of one table 50 rows give or take six in a hundred.
+    """
+    measured = []
+    for seed in (2, 3, 4, 5):
+        view, wrong = _classes(seed, kind=kind)
+        review = review_labels(_fitted(view, model))
+        measured.append(
+            (
+                wrong[review.order[:50]].mean(),
+                wrong[review.suspected].mean(),
+                (wrong & review.suspected).sum() / wrong.sum(),
+            )
+        )
+    in_first, in_suspected, found = np.mean(measured, axis=0)
+    assert in_first >= first
+    assert in_suspected >= suspected
+    assert found >= 0.6
 
 
 def test_interval_of_the_noise_rate_covers_planted_rates() -> None:
