@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -32,29 +31,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from leaks_tables import ADULT, DATA
 
 from loopline.data.clean import Finding, find_problems
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
 
-DATA = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
-ADULT = [
-    "age",
-    "workclass",
-    "fnlwgt",
-    "education",
-    "education-num",
-    "marital-status",
-    "occupation",
-    "relationship",
-    "race",
-    "sex",
-    "capital-gain",
-    "capital-loss",
-    "hours-per-week",
-    "native-country",
-    "income",
-]
 # What the tables' own descriptions admit, or what their publishers document.
 KNOWN = {
     ("adult", "sentinel", "capital-gain"): "99999 is the census bureau's top code",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from leaks_tables import ADULT, DATA
 
 from loopline.audit.finding import Finding
 from loopline.audit.price import Pricing, price_structure
@@ -37,24 +37,6 @@ from loopline.line.auditing import Audit, audit_table
 from loopline.testing.splitters import view_of
 
 HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("LOOPLINE_DATA", HERE.parents[1] / "shared/data"))
-ADULT = [
-    "age",
-    "workclass",
-    "fnlwgt",
-    "education",
-    "education-num",
-    "marital-status",
-    "occupation",
-    "relationship",
-    "race",
-    "sex",
-    "capital-gain",
-    "capital-loss",
-    "hours-per-week",
-    "native-country",
-    "income",
-]
 SIZES = (25_000, 50_000, 100_000, 200_000)
 
 

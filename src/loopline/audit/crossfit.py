@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.duplicates.clusters import mixed
 from loopline.errors import DataError, LeakError
 from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.seeds import child_seed
-from loopline.splits.deal import deal, mixed, row_keys
-from loopline.splits.rows import digest_codes
+from loopline.splits.deal import deal, row_keys
+from loopline.splits.rows import digest_codes, numbered
 from loopline.splits.views import TrainView
 
 Floats = NDArray[np.float64]
@@ -110,16 +111,6 @@ def _places(view: TrainView, rows: Ints) -> Ints:
     return np.asarray(found[view.positions[found] == rows], dtype=np.int64)
 
 
-def _occurrence(digests: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The how-manieth row of its equals each row is."""
-    codes = digest_codes(digests)
-    order = np.argsort(codes, kind="stable")
-    first = np.searchsorted(codes[order], np.arange(int(codes.max(initial=-1)) + 1))
-    number = np.empty(codes.size, dtype=np.int64)
-    number[order] = np.arange(codes.size) - first[codes[order]]
-    return number.astype(np.uint64)
-
-
 def assign_folds(
     view: TrainView, units: Ints, *, num_folds: int = NUM_FOLDS, seed: int = 0
 ) -> Ints:
@@ -129,7 +120,8 @@ def assign_folds(
     """
     labels = view.target if view.schema.task != "regression" else None
     shares = (1.0 / num_folds,) * num_folds
-    keys = mixed(row_keys(view.digests) + _occurrence(view.digests))
+    _, occurrence = numbered(digest_codes(view.digests))
+    keys = mixed(row_keys(view.digests) + occurrence)
     dealt = deal(units, keys, shares, child_seed(seed, "audit folds"), labels)
     return np.asarray(dealt, dtype=np.int64)
 

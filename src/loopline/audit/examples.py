@@ -26,23 +26,6 @@ def plain(value: Any) -> Any:
     return text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
 
 
-def row_examples(
-    frame: pl.DataFrame, rows: Sequence[int], columns: Sequence[str] = ()
-) -> tuple[dict[str, Any], ...]:
-    """Up to five rows with their number and some of their columns.
-
-    >>> row_examples(pl.DataFrame({"a": [1.5, 2.5]}), [1])
-    ({'row': 1, 'a': 2.5},)
-    """
-    names = list(columns or frame.columns)[:MAX_COLUMNS]
-    chosen = [int(row) for row in rows[:NUM_EXAMPLES]]
-    cells = frame.select(names)[chosen].to_dicts() if names else [{} for _ in chosen]
-    return tuple(
-        {"row": row, **{name: plain(value) for name, value in cell.items()}}
-        for row, cell in zip(chosen, cells, strict=True)
-    )
-
-
 def pair_examples(
     frame: pl.DataFrame, pairs: Sequence[tuple[int, int, float]], columns: Sequence[str] = ()
 ) -> tuple[Mapping[str, Any], ...]:

@@ -337,8 +337,3 @@ def _times(trial: _Trial, pricing: Pricing) -> list[Finding]:
         if view is not None:
             findings += measure_times(view, [candidate], pricing)
     return findings
-
-
-def told(findings: Sequence[Finding]) -> list[str]:
-    """The sentences of the findings that matter, for the progress log."""
-    return [finding.sentence for finding in findings if finding.severity != "note"]

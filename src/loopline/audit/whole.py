@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.audit.columns import column_findings
-from loopline.audit.crossfit import OutOfFold, assign_folds, cross_fit
+from loopline.audit.crossfit import OutOfFold, assign_folds
 from loopline.audit.finding import Finding, ranked
 from loopline.audit.labels import FEWEST_ROWS as FEWEST_LABELS
 from loopline.audit.labels import label_findings, review_labels
@@ -169,8 +169,7 @@ def _row_findings(
             pricing=pricing,
         )
         fold = assign_folds(view, view.units, seed=pricing.seed)
-        model = "linear" if "text" in {types[name] for name in view.schema.features} else "lightgbm"
-        out = cross_fit(view, fold, model=model, threads=pricing.threads, seed=pricing.seed)
+        out = pricing.fit(view, fold)
         if not reviewable(out):
             return poor
         return poor + label_findings(review_labels(out, seed=pricing.seed), view)

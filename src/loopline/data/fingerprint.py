@@ -109,7 +109,7 @@ def row_digests(frame: pl.DataFrame, *, threads: int | None = None) -> Words:
     def work(start: int) -> None:
         _digest_block(frame.slice(start, size), plans, digests[start : start + size])
 
-    workers = min(threads or min(_num_cores(), 8), len(starts))
+    workers = min(threads or min(num_cores(), 8), len(starts))
     if workers <= 1 or frame.height < _PARALLEL_ROWS:
         for start in starts:
             work(start)
@@ -551,7 +551,8 @@ def _block_rows(frame: pl.DataFrame) -> int:
     return max(64, min(_BLOCK_ROWS, _BLOCK_BYTES // longest))
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

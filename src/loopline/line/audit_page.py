@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from loopline.data.writers import check_file_name, write_text
-from loopline.line.charts import ACCENT, GREY, Figure
-from loopline.line.page import block, escape, page
+from loopline.line.charts import ACCENT, GREY, Figure, reach
+from loopline.line.page import block, chart_place, escape, page
 from loopline.words import counted, estimate, sentence
 
 TITLES = {
@@ -116,8 +116,8 @@ def worth_chart(findings: Sequence[Mapping[str, Any]]) -> Figure | None:
             "error_x": {
                 "type": "data",
                 "symmetric": False,
-                "array": [_gap(score["high"], score["value"]) for score in scores],
-                "arrayminus": [_gap(score["value"], score["low"]) for score in scores],
+                "array": [reach(score["high"], score["value"]) for score in scores],
+                "arrayminus": [reach(score["value"], score["low"]) for score in scores],
                 "color": color,
             },
             "hovertemplate": "%{y}: %{x:.4g}<extra>" + which + "</extra>",
@@ -144,10 +144,6 @@ def _short(finding: Mapping[str, Any]) -> str:
     return whole if len(whole) <= 40 else whole[:39] + "…"
 
 
-def _gap(upper: float | None, lower: float | None) -> float:
-    return 0.0 if upper is None or lower is None else max(0.0, upper - lower)
-
-
 def write_audit_page(
     title: str, facts: Sequence[str], findings: Sequence[Mapping[str, Any]], path: str | Path
 ) -> Path:
@@ -165,13 +161,7 @@ def write_audit_page(
     target = Path(path).expanduser()
     check_file_name(target)
     section, chart = audit_section(findings)
-    drawn = ""
-    if chart is not None:
-        drawn = (
-            f'<figure><div class="chart" id="{chart.name}" role="img" '
-            f'aria-label="{escape(chart.caption)}"></div>'
-            f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
-        )
+    drawn = "" if chart is None else chart_place(chart)
     head = f"<header><p class=kind>audit</p><h1>{escape(title)}</h1>"
     head += "".join(f"<p>{escape(sentence(fact))}</p>" for fact in facts) + "</header>"
     body = head + block("What was found", drawn + section)

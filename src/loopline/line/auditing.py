@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from loopline.audit.finding import Finding
 from loopline.audit.price import Pricing
 from loopline.audit.whole import Audited, audit_features, audit_frame
 from loopline.data.clean import CleanPolicy, apply_repairs, find_problems, plan_repairs
+from loopline.data.fingerprint import num_cores
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Task
 from loopline.data.sources import read_table
@@ -101,7 +101,7 @@ def audit_table(
             table = read_table(str(data))
         frame, name, notes = table.frame, Path(str(data)).name, tuple(table.facts.notes)
     size = f"{counted(frame.height, 'row')} × {counted(frame.width, 'column')}"
-    pricing = Pricing(seed=seed, threads=len(os.sched_getaffinity(0)))
+    pricing = Pricing(seed=seed, threads=num_cores())
     if target is None:
         found = _without_target(frame, pricing, reporter)
     else:

@@ -60,8 +60,8 @@ def candidates_chart(summary: Mapping[str, Any]) -> Figure:
                 "error_x": {
                     "type": "data",
                     "symmetric": False,
-                    "array": [_reach(score["high"], score["value"]) for score in scores],
-                    "arrayminus": [_reach(score["value"], score["low"]) for score in scores],
+                    "array": [reach(score["high"], score["value"]) for score in scores],
+                    "arrayminus": [reach(score["value"], score["low"]) for score in scores],
                     "color": GREY,
                 },
                 "hovertemplate": "%{y}: %{x:.5g}<extra></extra>",
@@ -76,7 +76,8 @@ def candidates_chart(summary: Mapping[str, Any]) -> Figure:
     )
 
 
-def _reach(upper: float | None, lower: float | None) -> float:
+def reach(upper: float | None, lower: float | None) -> float:
+    """Length of one side of an interval; 0 where there is none."""
     return 0.0 if upper is None or lower is None else max(0.0, upper - lower)
 
 
@@ -99,7 +100,7 @@ def importance_chart(importance: Mapping[str, Mapping[str, Any]], metric: str) -
                 "marker": {"color": ACCENT},
                 "error_x": {
                     "type": "data",
-                    "array": [_reach(value["high"], value["value"]) for _, value in entries],
+                    "array": [reach(value["high"], value["value"]) for _, value in entries],
                     "color": GREY,
                 },
                 "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
@@ -284,8 +285,8 @@ def _reliability(bins: Sequence[Mapping[str, Any]]) -> Figure | None:
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": [_reach(entry["high"], entry["observed"]) for entry in bins],
-                    "arrayminus": [_reach(entry["observed"], entry["low"]) for entry in bins],
+                    "array": [reach(entry["high"], entry["observed"]) for entry in bins],
+                    "arrayminus": [reach(entry["observed"], entry["low"]) for entry in bins],
                     "color": GREY,
                 },
                 "hovertemplate": "predicted %{x:.3f}, came true %{y:.3f}<extra></extra>",

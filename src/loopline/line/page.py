@@ -45,6 +45,15 @@ def columns_of(parts: Sequence[str]) -> str:
     return '<div class="columns">' + "".join(part for part in parts if part) + "</div>"
 
 
+def chart_place(figure: Figure) -> str:
+    """Where the page's script draws a chart, with its caption."""
+    return (
+        f'<figure><div class="chart" id="{figure.name}" role="img" '
+        f'aria-label="{escape(figure.caption)}"></div>'
+        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+    )
+
+
 def page(title: str, body: str, figures: Sequence[Figure]) -> str:
     """The whole file: style, body, the chart script and the charts' data."""
     script = ""

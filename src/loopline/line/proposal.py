@@ -21,7 +21,7 @@ from loopline.data.clean import (
     find_problems,
     plan_repairs,
 )
-from loopline.data.fingerprint import row_digests
+from loopline.data.fingerprint import num_cores, row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
 from loopline.data.sources import Table
@@ -192,7 +192,7 @@ def _together(frame: pl.DataFrame, schema: Schema, reporter: Reporter) -> Struct
 
 
 def _pricing() -> Pricing:
-    return Pricing(seed=child_seed(0, "audit"), threads=len(os.sched_getaffinity(0)))
+    return Pricing(seed=child_seed(0, "audit"), threads=num_cores())
 
 
 def _of_test(official: Table | None, maps: Mapping[str, str], target: str) -> list[str]:

@@ -27,7 +27,7 @@ from loopline.line.charts import (
     curve_charts,
     importance_chart,
 )
-from loopline.line.page import block, bullets, columns_of, escape, page, prose, table
+from loopline.line.page import block, bullets, chart_place, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
 from loopline.release.bundle import Release
 from loopline.words import counted, estimate, figure, sentence, size
@@ -111,11 +111,7 @@ def render(facts: Facts) -> str:
         if figure is None:
             return ""
         figures.append(figure)
-        return (
-            f'<figure><div class="chart" id="{figure.name}" role="img" '
-            f'aria-label="{escape(figure.caption)}"></div>'
-            f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
-        )
+        return chart_place(figure)
 
     told_findings, priced = audit_section(summary["audit"])
     body = [

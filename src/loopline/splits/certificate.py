@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.duplicates.clusters import mixed
 from loopline.digest import value_digest
 from loopline.splits.clock import clock_gap
-from loopline.splits.deal import Ints, mixed, num_codes
+from loopline.splits.deal import Ints, num_codes
 from loopline.splits.rows import SplitRows, digest_codes, group_codes
 from loopline.splits.spec import (
     EXCLUDED,

@@ -12,26 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.duplicates.clusters import mixed
+
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
 GREEDY_UNITS = 20_000
 """At most so many units are placed one by one; the rest, being small, is dealt in bulk."""
-
-
-def mixed(values: Keys) -> Keys:
-    """Scramble 64-bit values so that every input bit moves every output bit (splitmix64).
-
-    Source: G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators",
-    OOPSLA 2014, the finaliser of section 5.
-    """
-    out = values + np.uint64(0x9E3779B97F4A7C15)
-    out ^= out >> np.uint64(30)
-    out *= np.uint64(0xBF58476D1CE4E5B9)
-    out ^= out >> np.uint64(27)
-    out *= np.uint64(0x94D049BB133111EB)
-    out ^= out >> np.uint64(31)
-    return out
 
 
 def latest_share(order: Ints, share: float) -> int:

@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.duplicates.clusters import mixed
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError
 from loopline.splits.clock import rows_named, time_ranks
-from loopline.splits.deal import Ints, dense, mixed, row_keys, sorted_order
+from loopline.splits.deal import Ints, dense, row_keys, sorted_order
 from loopline.splits.spec import SplitSettings
 from loopline.splits.views import encode_target
 from loopline.splits.windows import refuse_as_feature, window_ends, window_reach
@@ -202,6 +203,20 @@ def digest_codes(digests: Digests) -> Ints:
     return codes
 
 
+def numbered(codes: Ints) -> tuple[Ints, NDArray[np.uint64]]:
+    """Rows numbered in the order of their codes, and the how-manieth of its equals each row is.
+
+    >>> number, occurrence = numbered(np.array([1, 0, 1]))
+    >>> number.tolist(), occurrence.tolist()
+    ([1, 0, 2], [0, 0, 1])
+    """
+    place = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[place], np.arange(int(codes.max(initial=-1)) + 1))
+    number = np.empty(codes.size, dtype=np.int64)
+    number[place] = np.arange(codes.size)
+    return number, (number - starts[codes]).astype(np.uint64)
+
+
 def _twins(
     table: pl.DataFrame,
     schema: Schema,
@@ -222,13 +237,10 @@ def _twins(
     if settings.duplicates != "ignore" and (settings.common_share >= 1.0 or not common.any()):
         return codes, None, None
     exact = digest_codes(digests) if by_features else codes
-    place = np.argsort(exact, kind="stable")
-    starts = np.searchsorted(exact[place], np.arange(int(exact.max()) + 1))
-    number = np.empty(codes.size, dtype=np.int64)
-    number[place] = np.arange(codes.size)
+    number, occurrence = numbered(exact)
     separate = common[codes]
     apart = np.where(separate, sizes.size + number, codes)
-    return dense(apart)[0], separate, (number - starts[exact]).astype(np.uint64)
+    return dense(apart)[0], separate, occurrence
 
 
 def group_codes(series: pl.Series, *, allow_empty: bool = False) -> Ints:

@@ -11,7 +11,6 @@ Against a library: see ``benchmarks/duplicates.py``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from loopline.data.duplicates.clusters import (
 )
 from loopline.data.duplicates.kinds import DuplicateSettings, Links
 from loopline.data.duplicates.shingles import blocks, shingles_of, text_keys, words_of
+from loopline.data.fingerprint import num_cores
 from loopline.progress import Step
 from loopline.seeds import child_seed
 
@@ -268,13 +268,9 @@ def _per_pair(keys: Keys, size: int) -> Ints:
 
 def _in_threads(work: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
     """Results in the order of the tasks; numpy and polars let threads run side by side."""
-    workers = min(_num_cores(), 8, len(tasks))
+    workers = min(num_cores(), 8, len(tasks))
     if workers <= 1:
         yield from map(work, tasks)
         return
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, tasks)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
