@@ -1,6 +1,7 @@
 """Optimizers: parameters sorted by role, with learning rate and weight decay for each.
 
-Norms, biases and embeddings of position are not decayed. Layers nearer to the input may learn more
+Norms, biases and embeddings of position are not decayed, nor is a parameter whose attribute
+`decays` is False. Layers nearer to the input may learn more
 slowly (`layer_decay`), which helps when a pretrained model is fine-tuned. Muon takes the matrices
 inside the network and leaves the rest to AdamW.
 """
@@ -138,7 +139,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, value in named:
         matrix = value.ndim >= 2
-        decay = settings.weight_decay if matrix else 0.0
+        decay = settings.weight_decay if matrix and getattr(value, "decays", True) else 0.0
         inner = matrix and value.ndim == 2 and layer_of(name) is not None and not is_head(name)
         key = (_rate(name, settings, depth), decay, settings.name == "muon" and inner)
         groups.setdefault(key, []).append(value)

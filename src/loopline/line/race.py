@@ -8,6 +8,7 @@ on from the last fold.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from loopline.digest import value_digest
 from loopline.errors import LooplineError
 from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
@@ -30,6 +32,7 @@ from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
+from loopline.release.environment import code_digest
 from loopline.seeds import child_seed
 from loopline.select.choose import Candidate, choose
 from loopline.splits.vault import TestLabels
@@ -123,6 +126,7 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "class_weight": context.spec.class_weight,
         "seed": context.spec.seed,
         "threads": context.spec.num_threads,
+        **({"parallel": context.spec.parallel.model_dump()} if kind.parallel else {}),
         "versions": kind.versions(),
         "left_out": sorted(prepared.left_out),
     }
@@ -149,9 +153,19 @@ def fit_view(
     *,
     stop_early: bool,
 ) -> Any:
-    """Fit one family on one view, with rows cut off for early stopping where that is useful."""
+    """Fit one family on one view, with rows cut off for early stopping where that is useful.
+
+    A fit that is killed goes on from what it kept in its folder, which is removed at the end.
+    """
     kind = family(entry.family)
     seed = child_seed(context.spec.seed, "fit", entry.name, label)
+    digests = {
+        "data": prepared.plan.snapshot_id,
+        "split": prepared.split_artifact.id,
+        "settings": value_digest([fit_settings(context, prepared, entry), dict(params), label]),
+        "code": code_digest(),
+    }
+    folder = context.store.scratch("fits") / value_digest(digests)
     valid = None
     if stop_early and kind.uses_validation:
         cut = train.holdout(EARLY_STOPPING_SHARE, seed)
@@ -163,8 +177,14 @@ def fit_view(
         class_weight=context.spec.class_weight,
         features=FeatureSettings(**context.spec.features.model_dump(exclude_none=True)),
         reporter=context.reporter,
+        folder=folder,
+        digests=digests,
+        processes=context.spec.parallel.processes,
+        layout=context.spec.parallel.layout,
     )
-    return kind.fit(train, valid, params, settings)
+    model = kind.fit(train, valid, params, settings)
+    shutil.rmtree(folder, ignore_errors=True)
+    return model
 
 
 def _fit_fold(

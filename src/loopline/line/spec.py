@@ -211,6 +211,17 @@ class FeatureSpec(_Part):
     )
 
 
+class ParallelSpec(_Part):
+    """Several processes of this machine that train each network together."""
+
+    processes: int = Field(
+        1, ge=1, le=1024, description="How many; on a machine with GPUs one for each."
+    )
+    layout: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="`ddp` gives each the whole network, `fsdp` shards of it."
+    )
+
+
 class Candidate(_Part):
     """One entry of the race: a family with its parameters."""
 
@@ -299,6 +310,9 @@ class Spec(_Part):
     seed: int = Field(0, ge=0, lt=2**31, description="The root of every random choice.")
     threads: int | None = Field(
         None, ge=1, description="Threads for training (default: all cores of this machine)."
+    )
+    parallel: ParallelSpec = Field(
+        ParallelSpec(), description="Processes for each network of the race."
     )
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
@@ -498,7 +512,7 @@ def _window_problems(spec: Spec) -> Sequence[str]:
 
 
 def _model_problems(spec: Spec) -> Sequence[str]:
-    from loopline.models.families import family
+    from loopline.models.families import FAMILY_NAMES, family
 
     problems: list[str] = []
     for candidate in spec.models:
@@ -517,6 +531,14 @@ def _model_problems(spec: Spec) -> Sequence[str]:
                 told = None
                 break
         problems.extend(told or ())
+    kinds = [entry.family for entry in spec.models]
+    if spec.parallel != ParallelSpec() and not any(
+        family(name).parallel for name in kinds if name in FAMILY_NAMES
+    ):
+        problems.append(
+            "`parallel` has no effect: only networks are trained by several processes, and "
+            f"`models` names {', '.join(kinds)}. Add a neural family, or remove it."
+        )
     return problems
 
 

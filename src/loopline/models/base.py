@@ -48,6 +48,10 @@ class FitContext:
         class_weight: "balanced" to weigh each class by the inverse of its share, else None.
         features: settings of the preprocessing, for families that have one.
         reporter: receives progress.
+        folder: where a fit may keep what lets it go on after a kill; None for nowhere.
+        digests: what the fit belongs to (data, split, settings, code), by name, for checkpoints.
+        processes: how many processes train a network together, at least 1.
+        layout: how a network lies on them: "ddp" (copies) or "fsdp" (shards).
     """
 
     seed: int
@@ -55,6 +59,10 @@ class FitContext:
     class_weight: str | None = None
     features: FeatureSettings = field(default_factory=FeatureSettings)
     reporter: Reporter = field(default_factory=SilentReporter)
+    folder: Path | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+    layout: str = "ddp"
 
 
 class FittedModel(ABC):
@@ -158,6 +166,8 @@ class Family(ABC):
     def load(self, folder: Path) -> FittedModel:
         """Read what `FittedModel.save` wrote; runs no code from the folder."""
 
+    parallel: bool = False
+    """Whether several processes can fit one model together."""
     uses_validation: bool = False
     """Whether `fit` makes use of a validation view."""
 

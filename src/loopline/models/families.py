@@ -17,6 +17,7 @@ _PLACES = {
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
+    "mlp": ("loopline.models.mlp", "MLP"),
 }
 
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)

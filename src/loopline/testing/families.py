@@ -120,7 +120,10 @@ def make_view(
 
 def quick(family: Family, task: Task) -> dict[str, Any]:
     """Parameters that keep a fit to milliseconds."""
-    return {"rounds": 20} if "rounds" in family.defaults(task, 120) else {}
+    names = family.defaults(task, 120)
+    if "epochs" in names:
+        return {"epochs": 12.0}
+    return {"rounds": 20} if "rounds" in names else {}
 
 
 def fit(

@@ -1,0 +1,347 @@
+"""Families whose models are networks: the fit is done once, here, by the engine, for all.
+
+A `NeuralFamily` writes three methods. `learn` fits the preprocessing on the training view and gives
+an `Encoder`; `build` makes the network that fits it; `load_encoder` reads a saved encoder. The
+encoder turns raw feature columns into plain arrays (`encode`, once a table) and picks the
+network's inputs for a batch of rows from them (`collate`, on a thread of its own). Nothing here
+imports torch before a network is trained, loaded or asked.
+
+A fit with `FitContext.processes` above 1 writes its arrays to a folder and starts that many
+processes of `loopline.models.worker` on it; each of them comes to the same `train_here`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+
+from loopline.data.schema import Task
+from loopline.digest import canonical_json
+from loopline.errors import EnvironmentProblem, IntegrityError
+from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
+from loopline.models.boosting import Target
+from loopline.models.encoder import Arrays, Encoder
+from loopline.models.job import Job, JobRows, scaled_target, single, start_bias
+from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
+from loopline.seeds import child_seed
+from loopline.splits.views import TrainView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from loopline.engine.layout import Layout
+
+_FORMAT = 1
+_BLOCK_ROWS = 16_384
+"""Rows that `NeuralModel.predict` encodes at a time."""
+
+
+class NeuralModel(FittedModel):
+    """A fitted encoder with the network that was trained on what it gives."""
+
+    def __init__(
+        self,
+        *,
+        kind: NeuralFamily,
+        task: Task,
+        num_classes: int,
+        params: Mapping[str, Any],
+        encoder: Encoder,
+        target: Target,
+        history: Mapping[str, Any],
+        weights: Path | None = None,
+        network: nn.Module | None = None,
+    ) -> None:
+        self.family = kind.name
+        self.task = task
+        self.num_classes = num_classes
+        self.params = dict(params)
+        self.encoder = encoder
+        self.history = dict(history)
+        self._kind, self._target = kind, target
+        self._weights, self._given = weights, network
+        self._size_bytes = 0 if weights is None else folder_bytes(weights.parent)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network, set to answer, on the GPU where there is one.
+
+        Raises:
+            IntegrityError: the saved weights do not fit the network.
+        """
+        import torch
+
+        found = self._given
+        if found is None:
+            from loopline.nets.training import load_weights
+
+            assert self._weights is not None
+            start = np.zeros(max(1, self.num_classes))
+            found = self._kind.build(self.encoder, start, self.params, pretrained=False)
+            try:
+                load_weights(found, self._weights)
+            except (RuntimeError, SafetensorError, OSError) as error:
+                raise IntegrityError(
+                    f"{self._weights} does not hold the weights of this {self.family} network: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
+        if self._kind.exact:
+            return found.double().eval()
+        return found.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """Predict a table; it is encoded in blocks of rows, so memory stays bounded."""
+        shape = (frame.height, self.num_classes) if self.num_classes else (frame.height,)
+        out = np.empty(shape)
+        for start in range(0, frame.height, _BLOCK_ROWS):
+            block = frame.slice(start, _BLOCK_ROWS)
+            out[start : start + block.height] = self._predict(block)
+        return out if self.num_classes else self._target.restore(out)
+
+    def _predict(self, block: pl.DataFrame) -> Floats:
+        from loopline.nets.examples import predict_rows
+
+        arrays = self.encoder.encode(block)
+        return predict_rows(
+            self.network,
+            arrays,
+            block.height,
+            self.encoder.collate,
+            num_classes=self.num_classes,
+            batch_size=self._kind.predict_batch,
+            lengths=self.encoder.lengths(arrays),
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the saved files; known once the model was saved or loaded."""
+        return self._size_bytes
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`, `history.json`, `encoder/` and `weights.safetensors`."""
+        from safetensors.torch import save_file as save_tensors
+
+        (folder / "encoder").mkdir(parents=True, exist_ok=True)
+        self.encoder.save(folder / "encoder")
+        weights = {
+            name: (value.float() if value.is_floating_point() else value).cpu().contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        save_tensors(weights, folder / "weights.safetensors")
+        facts = {
+            "format": _FORMAT,
+            "family": self.family,
+            "task": self.task,
+            "num_classes": self.num_classes,
+            "params": self.params,
+            "target": self._target.to_dict(),
+        }
+        for name, data in (("model", facts), ("history", self.history)):
+            (folder / f"{name}.json").write_text(canonical_json(data) + "\n", encoding="utf-8")
+        self._size_bytes = folder_bytes(folder)
+
+
+class NeuralFamily(Family):
+    """A family whose models are networks, trained by the engine."""
+
+    uses_validation = True
+    parallel = True
+    exact: ClassVar[bool] = False
+    """Whether predictions are computed in 64 bits on the processor, so that a row's answer does not
+    depend on its batch; for small networks."""
+    predict_batch: ClassVar[int] = 64
+    """Rows computed at once when predicting."""
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """What must be installed, by import name."""
+
+    @abstractmethod
+    def learn(
+        self, train: TrainView, params: Params, context: FitContext
+    ) -> tuple[Encoder, Arrays]:
+        """Fit the preprocessing; gives it and the training rows as it encodes them."""
+
+    @abstractmethod
+    def build(
+        self, encoder: Encoder, start: Floats, params: Params, *, pretrained: bool
+    ) -> nn.Module:
+        """A network that fits the encoder.
+
+        Args:
+            encoder: the fitted preprocessing.
+            start: first bias of the head, shape (classes,) or (1,).
+            params: all parameters.
+            pretrained: whether to load pretrained weights; otherwise only the shapes count.
+        """
+
+    @abstractmethod
+    def load_encoder(self, folder: Path) -> Encoder:
+        """Read what `Encoder.save` wrote."""
+
+    def fit(
+        self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
+    ) -> FittedModel:
+        """Fit the preprocessing, then train the network.
+
+        Raises:
+            SettingsError: an unknown parameter, a value outside its range, or settings that do not
+                fit each other.
+            DataError: no rows, weights that weigh nothing, or a loss that is not finite.
+            EnvironmentProblem: a package is missing, or memory does not suffice.
+        """
+        require_packages(self.name, self.packages)
+        task, num_classes = train.schema.task, train.schema.num_classes
+        settings = self.resolve(params, task, train.num_rows)
+        factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
+        weight = row_weights(train.target, train.weight, factors)
+        target = Target() if num_classes else Target.fitted(train.target, weight)
+        encoder, arrays = self.learn(train, settings, context)
+        held = None
+        if valid is not None and valid.num_rows and settings["patience"]:
+            held = JobRows.of(encoder.encode(valid.frame()), valid, target, factors, num_classes)
+        job = Job(
+            family=self.name,
+            params=settings,
+            num_classes=num_classes,
+            seed=context.seed,
+            threads=context.threads,
+            digests=dict(context.digests),
+            train=JobRows(arrays, scaled_target(train, target, num_classes), single(weight)),
+            valid=held,
+            start=start_bias(train.target, weight, num_classes),
+        )
+        with _folder(context.folder) as folder:
+            trained = self._train(job, encoder, folder, context)
+            network = self._trained_network(encoder, job, folder)
+        settings = {**settings, "epochs": trained["epochs"]}
+        return NeuralModel(
+            kind=self,
+            task=task,
+            num_classes=num_classes,
+            params=settings,
+            encoder=encoder,
+            target=target,
+            history=trained,
+            network=network,
+        )
+
+    def _train(
+        self, job: Job, encoder: Encoder, folder: Path, context: FitContext
+    ) -> dict[str, Any]:
+        from loopline.engine.layout import Layout
+
+        if context.processes > 1:
+            from loopline.engine.launch import launch
+
+            job.save(folder, encoder)
+            command = ["-m", "loopline.models.worker", str(folder), context.layout]
+            launch(command, context.processes)
+            found: dict[str, Any] = json.loads((folder / "trained.json").read_text())
+            return found
+        return self.train_here(job, encoder, folder, Layout.open("single"), context)
+
+    def train_here(
+        self, job: Job, encoder: Encoder, folder: Path, layout: Layout, context: FitContext
+    ) -> dict[str, Any]:
+        """Train on this process's part of the rows and write the weights into a folder."""
+        import torch
+
+        from loopline.nets.examples import Examples
+        from loopline.nets.training import fit_network
+
+        torch.set_num_threads(job.threads)
+        layout.seed(child_seed(job.seed, "network"))
+        network = self.build(encoder, job.start, job.params, pretrained=True)
+        examples = Examples(
+            job.train.labelled(encoder),
+            None if job.valid is None else job.valid.labelled(encoder),
+            encoder.collate,
+            num_classes=job.num_classes,
+            smoothing=float(job.params["label_smoothing"]),
+            focal=float(job.params["focal"]),
+        )
+        return fit_network(
+            network,
+            examples,
+            job.params,
+            seed=child_seed(job.seed, "engine"),
+            layout=layout,
+            folder=folder,
+            digests=job.digests,
+            reporter=context.reporter,
+        ).to_dict()
+
+    def _trained_network(self, encoder: Encoder, job: Job, folder: Path) -> nn.Module:
+        from loopline.nets.training import WEIGHTS, load_weights
+
+        network = self.build(encoder, job.start, job.params, pretrained=False)
+        return load_weights(network, folder / WEIGHTS)
+
+    def load(self, folder: Path) -> NeuralModel:
+        """Read a saved model.
+
+        Raises:
+            IntegrityError: the folder does not hold a model of this family.
+            EnvironmentProblem: a newer Loopline wrote it, or a package is missing.
+        """
+        require_packages(self.name, self.packages)
+        facts = read_facts(folder, self.name)
+        return NeuralModel(
+            kind=self,
+            task=facts["task"],
+            num_classes=facts["num_classes"],
+            params=facts["params"],
+            encoder=self.load_encoder(folder / "encoder"),
+            target=Target.from_dict(facts["target"]),
+            history=json.loads((folder / "history.json").read_text(encoding="utf-8")),
+            weights=folder / "weights.safetensors",
+        )
+
+    def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The median of the passes that the folds found best."""
+        passes = float(np.median([entry["epochs"] for entry in fitted]))
+        return {**fitted[0], "epochs": passes}
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that compute."""
+        from importlib.metadata import version
+
+        require_packages(self.name, self.packages)
+        return {name: version(name) for name in self.packages}
+
+
+def require_packages(family: str, names: Sequence[str]) -> None:
+    """Raise when a package of a neural family is not installed.
+
+    Raises:
+        EnvironmentProblem: names the extra to install.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EnvironmentProblem(
+            f"The {family} family needs {' and '.join(missing)}, not installed here; run "
+            "`pip install 'loopline[neural]'`."
+        )
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """Where checkpoints go: the folder that survives a kill, or one for this fit alone."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="loopline-fit-") as name:
+        yield Path(name)

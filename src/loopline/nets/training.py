@@ -1,0 +1,190 @@
+"""One fit of a network by the engine, on whichever processes were started for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from loopline.engine.checkpoint import Saved
+from loopline.engine.events import Average, EarlyStop, Event
+from loopline.engine.layout import Layout, unwrapped
+from loopline.engine.loop import train
+from loopline.engine.optimizer import OptimizerSettings
+from loopline.engine.run import Run, prepare
+from loopline.engine.schedule import Schedule
+from loopline.engine.settings import TrainSettings
+from loopline.engine.weights import save_weights
+from loopline.nets.examples import Examples
+from loopline.progress import Reporter
+
+WEIGHTS = "weights.safetensors"
+SAVE_SECONDS = 60.0
+"""A checkpoint is written so often; a killed fit loses at most as much."""
+_MEMORY = 20
+"""The moving average remembers a twentieth of the run's steps at most."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fit gave.
+
+    Args:
+        epochs: passes over the rows until the weights that were kept.
+        history: one entry an evaluation: step, loss and what else was scored.
+        stopped: why it ended before its last step; empty if it did not.
+    """
+
+    epochs: float
+    history: list[dict[str, float]]
+    stopped: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"epochs": self.epochs, "history": self.history, "stopped": self.stopped}
+
+
+def train_settings(params: Mapping[str, Any], num_rows: int, seed: int) -> TrainSettings:
+    """The engine's settings from a neural family's parameters.
+
+    Args:
+        params: all parameters of the family (see `loopline.models.neural`).
+        num_rows: training rows, from which an "auto" batch size follows.
+        seed: of order, dropout and augmentation.
+    """
+    cuda = torch.cuda.is_available()
+    precision = params["precision"]
+    if precision == "auto":
+        precision = "bf16" if cuda else "fp32"
+    batch = params["batch_size"]
+    return TrainSettings(
+        batch_size=int(batch),
+        micro_batch=None if params["micro_batch"] == "auto" else int(params["micro_batch"]),
+        epochs=float(params["epochs"]),
+        seed=seed,
+        precision=precision,
+        optimizer=OptimizerSettings(
+            name=params["optimizer"],
+            lr=float(params["learning_rate"]),
+            weight_decay=float(params["weight_decay"]),
+            layer_decay=float(params["layer_decay"]),
+            head_lr=float(params["head_rate"]),
+            clip=float(params["clip"]) or None,
+        ),
+        schedule=Schedule(params["schedule"], warmup=float(params["warmup"])),
+        evaluate_batch=max(64, int(batch)),
+        save_every=10**9,
+        save_seconds=SAVE_SECONDS,
+        compile=bool(params["compile"]),
+        recompute=bool(params["recompute"]),
+    )
+
+
+def fit_network(
+    network: nn.Module,
+    examples: Examples,
+    params: Mapping[str, Any],
+    *,
+    seed: int,
+    layout: Layout,
+    folder: Path,
+    digests: Mapping[str, str],
+    reporter: Reporter,
+) -> Trained:
+    """Train a network and write its weights, those of the best evaluation where it stops early.
+
+    Started again with the same folder, it goes on from the last checkpoint.
+
+    Args:
+        network: with its first weights, the same on every process.
+        examples: rows, loss and score.
+        params: all parameters of the family.
+        seed: of order, dropout and augmentation.
+        layout: the processes.
+        folder: for checkpoints and, at the end, `weights.safetensors`.
+        digests: what the checkpoints belong to.
+        reporter: hears of progress.
+
+    Raises:
+        DataError: the loss is not finite; the rows are named.
+        EnvironmentProblem: memory does not suffice, or a checkpoint could not be written.
+        SettingsError: settings that do not fit each other.
+    """
+    settings = train_settings(params, examples.num_rows, seed)
+    events: list[Event] = []
+    average = None
+    if params["average"]:
+        steps = examples.num_rows * float(params["epochs"]) / settings.batch_size
+        average = Average(min(float(params["average"]), max(0.5, 1.0 - _MEMORY / steps)))
+    if average is not None:
+        events.append(average)
+    if examples.num_valid and params["patience"]:
+        events.append(EarlyStop(int(params["patience"])))
+    run = prepare(
+        examples,
+        network,
+        settings,
+        layout=layout,
+        folder=folder / "checkpoints",
+        events=events,
+        digests=digests,
+        reporter=reporter,
+    )
+    train(run)
+    step = _settle(run, average)
+    save_weights(run, folder / WEIGHTS)
+    if run.checkpoints is not None:
+        run.checkpoints.close()
+    epochs = step * settings.batch_size / run.order.num_rows
+    return Trained(round(epochs, 6), run.history, run.stopped)
+
+
+def _settle(run: Run, average: Average | None) -> int:
+    """Put the weights to be kept in place; gives the step after which they were so."""
+    best = None if run.checkpoints is None else run.layout.gather(_best_name(run))[0]
+    if best:
+        assert run.checkpoints is not None
+        _load(run, run.checkpoints.open(best, prove=False), average)
+        return run.state.best_step
+    if average is not None:
+        average.swap(run)
+    return run.state.step
+
+
+def _best_name(run: Run) -> str:
+    if not run.layout.leads or run.checkpoints is None or run.state.best is None:
+        return ""
+    found = run.checkpoints.best()
+    return "" if found is None else found.folder.name
+
+
+@torch.no_grad()
+def _load(run: Run, saved: Saved, average: Average | None) -> None:
+    prefix = "model." if average is None else f"event.{average.name}."
+    module = unwrapped(run.model)
+    weights: dict[str, torch.Tensor] = {**dict(module.named_parameters())}
+    weights |= dict(module.named_buffers())
+    known = saved.names()
+    saved.load_into(
+        {f"model.{name}": value for name, value in weights.items() if f"model.{name}" in known}
+    )
+    if average is not None:
+        saved.load_into(
+            {f"{prefix}{name}": value for name, value in weights.items() if prefix + name in known}
+        )
+
+
+def load_weights(network: nn.Module, path: Path) -> nn.Module:
+    """Fill a network with saved weights and set it to answer; gives it.
+
+    Raises:
+        RuntimeError: the file has other tensors than the network; a reader of releases turns it
+            into an `IntegrityError`.
+    """
+    network.load_state_dict(load_file(path))
+    return network.eval()
