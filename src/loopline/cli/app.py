@@ -22,6 +22,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    train,
     verify,
 )
 
@@ -58,6 +59,7 @@ def _root(
 
 app.command("init")(init.init)
 app.command("run")(run.run)
+app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)

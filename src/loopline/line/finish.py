@@ -32,6 +32,7 @@ from loopline.line.race import (
     observed,
     resolve_params,
 )
+from loopline.line.training import log_names, write_log
 from loopline.models.base import FittedModel, Floats
 from loopline.models.families import family
 from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
@@ -78,10 +79,12 @@ def final_fit(
             (folder / "contract.json").write_text(
                 json.dumps(contract.to_dict(), ensure_ascii=False), encoding="utf-8"
             )
+            write_log(model, folder)
 
         return context.store.put(
             "model",
             write,
+            unhashed=log_names(model),
             meta={"family": winner.spec.family, "params": model.params},
             inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         )

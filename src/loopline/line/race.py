@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
+from loopline.line.training import log_names, write_log
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
 from loopline.release.environment import code_digest
@@ -143,6 +144,26 @@ def resolve_params(
     return {**params, **entry.params}
 
 
+def fit_context(context: LineContext, entry: CandidateSpec, label: str) -> FitContext:
+    """What a candidate's fit may know besides its rows.
+
+    Args:
+        context: the line.
+        entry: the candidate.
+        label: which of its fits; each has a seed of its own.
+    """
+    spec = context.spec
+    return FitContext(
+        seed=child_seed(spec.seed, "fit", entry.name, label),
+        threads=spec.num_threads,
+        class_weight=spec.class_weight,
+        features=FeatureSettings(**spec.features.model_dump(exclude_none=True)),
+        reporter=context.reporter,
+        processes=spec.parallel.processes,
+        layout=spec.parallel.layout,
+    )
+
+
 def fit_view(
     context: LineContext,
     prepared: Prepared,
@@ -158,7 +179,6 @@ def fit_view(
     A fit that is killed goes on from what it kept in its folder, which is removed at the end.
     """
     kind = family(entry.family)
-    seed = child_seed(context.spec.seed, "fit", entry.name, label)
     digests = {
         "data": prepared.plan.snapshot_id,
         "split": prepared.split_artifact.id,
@@ -166,22 +186,12 @@ def fit_view(
         "code": code_digest(),
     }
     folder = context.store.scratch("fits") / value_digest(digests)
+    settings = replace(fit_context(context, entry, label), folder=folder, digests=digests)
     valid = None
     if stop_early and kind.uses_validation:
-        cut = train.holdout(EARLY_STOPPING_SHARE, seed)
+        cut = train.holdout(EARLY_STOPPING_SHARE, settings.seed)
         if cut is not None:
             train, valid = cut
-    settings = FitContext(
-        seed=seed,
-        threads=context.spec.num_threads,
-        class_weight=context.spec.class_weight,
-        features=FeatureSettings(**context.spec.features.model_dump(exclude_none=True)),
-        reporter=context.reporter,
-        folder=folder,
-        digests=digests,
-        processes=context.spec.parallel.processes,
-        layout=context.spec.parallel.layout,
-    )
     model = kind.fit(train, valid, params, settings)
     shutil.rmtree(folder, ignore_errors=True)
     return model
@@ -212,6 +222,7 @@ def _fit_fold(
                 folder / "prediction.safetensors",
             )
             (folder / "times.json").write_text(json.dumps({"fit_seconds": round(fitted, 4)}))
+            write_log(model, folder)
 
         return context.store.put(
             "foldfit",
@@ -223,7 +234,7 @@ def _fit_fold(
                 "params": model.params,
             },
             inputs={"split": prepared.split_artifact.id},
-            unhashed=("times.json",),
+            unhashed=("times.json", *log_names(model)),
         )
 
     return context.stage(

@@ -72,6 +72,8 @@ class FittedModel(ABC):
     task: Task
     params: dict[str, Any]
     """The parameters as resolved by the fit (rounds used, penalty chosen); plain data."""
+    log: str = ""
+    """What was read during a long fit (loss, speed, memory), one JSON object a line."""
 
     @abstractmethod
     def predict(self, frame: pl.DataFrame) -> Floats:

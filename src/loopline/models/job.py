@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,10 @@ from loopline.models.base import Floats
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.table import row_weights
+from loopline.progress import Reporter
 from loopline.splits.views import TrainView
+
+_FOLLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,12 @@ class Job:
     valid: JobRows | None
     start: Floats
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole fit, if it does not end early."""
+        rows, batch = self.train.target.shape[0], self.params["batch_size"]
+        return max(1, -int(-rows * self.params["epochs"] // batch))
+
     def save(self, folder: Path, encoder: Encoder) -> None:
         """Write the job and the encoder into a folder, as often as it is started."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +120,48 @@ class Job:
             train=JobRows.read(folder / "train.safetensors"),
             valid=JobRows.read(held) if held.exists() else None,
         )
+
+
+@contextmanager
+def followed(log: Path, num_steps: int, reporter: Reporter) -> Iterator[None]:
+    """While other processes train, tell of what their log says.
+
+    Args:
+        log: lines of JSON with `step`, `loss` and `samples_per_second`.
+        num_steps: steps of the whole fit.
+        reporter: hears of them.
+    """
+    over = threading.Event()
+    with reporter.step("train", total=num_steps) as step:
+
+        def follow() -> None:
+            told = 0
+            while not over.wait(_FOLLOW_SECONDS):
+                entry = _last_reading(log)
+                if entry is not None and entry["step"] > told:
+                    step.advance(entry["step"] - told)
+                    told = entry["step"]
+                    step.describe(
+                        f"loss {entry['loss']:.4g}, {entry['samples_per_second']:,.0f} rows/s"
+                    )
+
+        thread = threading.Thread(target=follow, name="follow", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _last_reading(log: Path) -> dict[str, Any] | None:
+    if not log.exists():
+        return None
+    for line in reversed(log.read_text(encoding="utf-8").split("\n")[:-1]):
+        entry: dict[str, Any] = json.loads(line)
+        if entry["kind"] == "train":
+            return entry
+    return None
 
 
 def start_bias(target: NDArray[Any], weight: Floats | None, num_classes: int) -> Floats:

@@ -32,7 +32,7 @@ from loopline.errors import EnvironmentProblem, IntegrityError
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
-from loopline.models.job import Job, JobRows, scaled_target, single, start_bias
+from loopline.models.job import Job, JobRows, followed, scaled_target, single, start_bias
 from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
 from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from loopline.engine.layout import Layout
+    from loopline.engine.run import Run
 
 _FORMAT = 1
 _BLOCK_ROWS = 16_384
@@ -202,6 +203,42 @@ class NeuralFamily(Family):
             EnvironmentProblem: a package is missing, or memory does not suffice.
         """
         require_packages(self.name, self.packages)
+        from loopline.nets.training import LOG
+
+        encoder, target, job = self._job(train, valid, params, context)
+        with _folder(context.folder) as folder:
+            trained = self._train(job, encoder, folder, context)
+            network = self._trained_network(encoder, job, folder)
+            log = (folder / LOG).read_text(encoding="utf-8") if (folder / LOG).exists() else ""
+        model = NeuralModel(
+            kind=self,
+            task=train.schema.task,
+            num_classes=job.num_classes,
+            params={**job.params, "epochs": trained["epochs"]},
+            encoder=encoder,
+            target=target,
+            history=trained,
+            network=network,
+        )
+        model.log = log
+        return model
+
+    def prepared(self, train: TrainView, params: Params, context: FitContext) -> Run:
+        """A fit in this process, made ready and not begun: what the advice on settings looks at.
+
+        Raises:
+            As `fit`.
+        """
+        from loopline.engine.layout import Layout
+
+        require_packages(self.name, self.packages)
+        encoder, _, job = self._job(train, None, params, context)
+        return self._run(job, encoder, None, Layout.open("single"), context)
+
+    def _job(
+        self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
+    ) -> tuple[Encoder, Target, Job]:
+        """Preprocessing and rows of one fit."""
         task, num_classes = train.schema.task, train.schema.num_classes
         settings = self.resolve(params, task, train.num_rows)
         factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
@@ -222,20 +259,7 @@ class NeuralFamily(Family):
             valid=held,
             start=start_bias(train.target, weight, num_classes),
         )
-        with _folder(context.folder) as folder:
-            trained = self._train(job, encoder, folder, context)
-            network = self._trained_network(encoder, job, folder)
-        settings = {**settings, "epochs": trained["epochs"]}
-        return NeuralModel(
-            kind=self,
-            task=task,
-            num_classes=num_classes,
-            params=settings,
-            encoder=encoder,
-            target=target,
-            history=trained,
-            network=network,
-        )
+        return encoder, target, job
 
     def _train(
         self, job: Job, encoder: Encoder, folder: Path, context: FitContext
@@ -244,10 +268,12 @@ class NeuralFamily(Family):
 
         if context.processes > 1:
             from loopline.engine.launch import launch
+            from loopline.nets.training import LOG
 
             job.save(folder, encoder)
             command = ["-m", "loopline.models.worker", str(folder), context.layout]
-            launch(command, context.processes)
+            with followed(folder / LOG, job.num_steps, context.reporter):
+                launch(command, context.processes)
             found: dict[str, Any] = json.loads((folder / "trained.json").read_text())
             return found
         return self.train_here(job, encoder, folder, Layout.open("single"), context)
@@ -256,10 +282,17 @@ class NeuralFamily(Family):
         self, job: Job, encoder: Encoder, folder: Path, layout: Layout, context: FitContext
     ) -> dict[str, Any]:
         """Train on this process's part of the rows and write the weights into a folder."""
+        from loopline.nets.training import fit_network
+
+        return fit_network(self._run(job, encoder, folder, layout, context), folder).to_dict()
+
+    def _run(
+        self, job: Job, encoder: Encoder, folder: Path | None, layout: Layout, context: FitContext
+    ) -> Run:
         import torch
 
         from loopline.nets.examples import Examples
-        from loopline.nets.training import fit_network
+        from loopline.nets.training import prepare_fit
 
         torch.set_num_threads(job.threads)
         layout.seed(child_seed(job.seed, "network"))
@@ -272,7 +305,7 @@ class NeuralFamily(Family):
             smoothing=float(job.params["label_smoothing"]),
             focal=float(job.params["focal"]),
         )
-        return fit_network(
+        return prepare_fit(
             network,
             examples,
             job.params,
@@ -281,7 +314,7 @@ class NeuralFamily(Family):
             folder=folder,
             digests=job.digests,
             reporter=context.reporter,
-        ).to_dict()
+        )
 
     def _trained_network(self, encoder: Encoder, job: Job, folder: Path) -> nn.Module:
         from loopline.nets.training import WEIGHTS, load_weights

@@ -15,6 +15,7 @@ from loopline.engine.checkpoint import Saved
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.layout import Layout, unwrapped
 from loopline.engine.loop import train
+from loopline.engine.meter import Log, Meter
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.schedule import Schedule
@@ -24,6 +25,10 @@ from loopline.nets.examples import Examples
 from loopline.progress import Reporter
 
 WEIGHTS = "weights.safetensors"
+LOG = "training.jsonl"
+"""Readings of speed, loss and memory, one JSON object a line."""
+_READINGS = 200
+"""Readings of a run, about."""
 SAVE_SECONDS = 60.0
 """A checkpoint is written so often; a killed fit loses at most as much."""
 _MEMORY = 20
@@ -85,20 +90,18 @@ def train_settings(params: Mapping[str, Any], num_rows: int, seed: int) -> Train
     )
 
 
-def fit_network(
+def prepare_fit(
     network: nn.Module,
     examples: Examples,
     params: Mapping[str, Any],
     *,
     seed: int,
     layout: Layout,
-    folder: Path,
-    digests: Mapping[str, str],
-    reporter: Reporter,
-) -> Trained:
-    """Train a network and write its weights, those of the best evaluation where it stops early.
-
-    Started again with the same folder, it goes on from the last checkpoint.
+    folder: Path | None = None,
+    digests: Mapping[str, str] | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Everything that a fit needs, without a step.
 
     Args:
         network: with its first weights, the same on every process.
@@ -106,13 +109,11 @@ def fit_network(
         params: all parameters of the family.
         seed: of order, dropout and augmentation.
         layout: the processes.
-        folder: for checkpoints and, at the end, `weights.safetensors`.
+        folder: for checkpoints; None for none.
         digests: what the checkpoints belong to.
         reporter: hears of progress.
 
     Raises:
-        DataError: the loss is not finite; the rows are named.
-        EnvironmentProblem: memory does not suffice, or a checkpoint could not be written.
         SettingsError: settings that do not fit each other.
     """
     settings = train_settings(params, examples.num_rows, seed)
@@ -130,22 +131,43 @@ def fit_network(
         network,
         settings,
         layout=layout,
-        folder=folder / "checkpoints",
+        folder=None if folder is None else folder / "checkpoints",
         events=events,
         digests=digests,
         reporter=reporter,
     )
+    if folder is None:
+        return run
+    meter = Meter(every=max(1, run.num_steps // _READINGS))
+    run.events = (*run.events, meter, Log(folder / LOG, meter))
+    return run
+
+
+def fit_network(run: Run, folder: Path) -> Trained:
+    """Train a network and write its weights, those of the best evaluation where it stops early.
+
+    Started again with the same folder, it goes on from the last checkpoint.
+
+    Args:
+        run: from `prepare_fit`, with the folder.
+        folder: where `weights.safetensors` goes at the end.
+
+    Raises:
+        DataError: the loss is not finite; the rows are named.
+        EnvironmentProblem: memory does not suffice, or a checkpoint could not be written.
+    """
     train(run)
-    step = _settle(run, average)
+    step = _settle(run)
     save_weights(run, folder / WEIGHTS)
     if run.checkpoints is not None:
         run.checkpoints.close()
-    epochs = step * settings.batch_size / run.order.num_rows
+    epochs = step * run.settings.batch_size / run.order.num_rows
     return Trained(round(epochs, 6), run.history, run.stopped)
 
 
-def _settle(run: Run, average: Average | None) -> int:
+def _settle(run: Run) -> int:
     """Put the weights to be kept in place; gives the step after which they were so."""
+    average = next((event for event in run.events if isinstance(event, Average)), None)
     best = None if run.checkpoints is None else run.layout.gather(_best_name(run))[0]
     if best:
         assert run.checkpoints is not None
