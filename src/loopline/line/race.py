@@ -33,6 +33,7 @@ from loopline.line.spec import Candidate as CandidateSpec
 from loopline.line.training import log_names, write_log
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
+from loopline.models.together import num_started
 from loopline.release.environment import code_digest
 from loopline.seeds import child_seed
 from loopline.select.choose import Candidate, choose
@@ -127,10 +128,17 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "class_weight": context.spec.class_weight,
         "seed": context.spec.seed,
         "threads": context.spec.num_threads,
-        **({"parallel": context.spec.parallel.model_dump()} if kind.parallel else {}),
+        **({"parallel": _parallel(context)} if kind.parallel else {}),
         "versions": kind.versions(),
         "left_out": sorted(prepared.left_out),
     }
+
+
+def _parallel(context: LineContext) -> dict[str, Any]:
+    """How many processes train a network, and how it lies on them; one process has no layout."""
+    processes = max(num_started(), context.spec.parallel.processes)
+    layout = context.spec.parallel.layout if processes > 1 else None
+    return {"processes": processes, "layout": layout}
 
 
 def resolve_params(

@@ -7,7 +7,8 @@ network's inputs for a batch of rows from them (`collate`, on a thread of its ow
 imports torch before a network is trained, loaded or asked.
 
 A fit with `FitContext.processes` above 1 writes its arrays to a folder and starts that many
-processes of `loopline.models.worker` on it; each of them comes to the same `train_here`.
+processes of `loopline.models.worker` on it; each of them comes to the same `train_here`. Under
+torchrun the processes are there already (`loopline.models.together`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.job import Job, JobRows, followed, scaled_target, single, start_bias
 from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
+from loopline.models.together import announce, num_started
 from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 
@@ -266,6 +268,12 @@ class NeuralFamily(Family):
     ) -> dict[str, Any]:
         from loopline.engine.layout import Layout
 
+        if num_started() > 1:
+            job.save(folder, encoder)
+            place = announce(folder, context.layout)
+            found_here = self.train_here(job, encoder, folder, place, context)
+            place.barrier()
+            return found_here
         if context.processes > 1:
             from loopline.engine.launch import launch
             from loopline.nets.training import LOG

@@ -8,30 +8,35 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.models.job import Job
 from loopline.models.neural import NeuralFamily
-from loopline.progress import SilentReporter
+
+if TYPE_CHECKING:
+    from loopline.engine.layout import Kind, Layout
+
+
+def train_job(folder: Path, layout: Layout) -> None:
+    """Train this process's part of the job in a folder; the leading one writes what came out."""
+    job = Job.read(folder)
+    kind = cast("NeuralFamily", family(job.family))
+    context = FitContext(seed=job.seed, threads=job.threads)
+    trained = kind.train_here(job, kind.load_encoder(folder / "encoder"), folder, layout, context)
+    if layout.leads:
+        (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
+    layout.barrier()
 
 
 def main(folder: Path, layout: str) -> None:
-    """Train this process's part of the job in a folder; the leading one writes what came out."""
-    from loopline.engine.layout import Kind, Layout
+    """Join the processes that were started together and train."""
+    from loopline.engine.layout import Layout
 
-    job = Job.read(folder)
-    kind = cast("NeuralFamily", family(job.family))
     place = Layout.open(cast("Kind", layout))
     try:
-        context = FitContext(seed=job.seed, threads=job.threads, reporter=SilentReporter())
-        trained = kind.train_here(
-            job, kind.load_encoder(folder / "encoder"), folder, place, context
-        )
-        if place.leads:
-            (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
-        place.barrier()
+        train_job(folder, place)
     finally:
         place.close()
 
