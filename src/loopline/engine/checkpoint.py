@@ -166,7 +166,7 @@ class Checkpoints:
         _sync(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         self._point_to(name)
-        self._forget()
+        self._forget(name)
 
     def _point_to(self, name: str) -> None:
         if name.startswith(BEST):
@@ -177,10 +177,12 @@ class Checkpoints:
         scratch.rename(self.folder / LATEST)
         _sync(self.folder)
 
-    def _forget(self) -> None:
-        best = [name for name in self.names() if name.startswith(BEST)]
-        others = [name for name in self.names() if not name.startswith(BEST)]
-        for name in best[:-1] + others[: -self.keep]:
+    def _forget(self, newest: str) -> None:
+        """Remove what is old, and what lies behind the newest: damaged, or of an earlier try."""
+        best = newest.startswith(BEST)
+        names = [name for name in self.names() if name.startswith(BEST) == best]
+        kept = [name for name in names if name <= newest][-(1 if best else self.keep) :]
+        for name in set(names) - set(kept):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def best(self) -> Saved | None:
