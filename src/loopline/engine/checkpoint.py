@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,10 @@ class Checkpoints:
                     f"The checkpoint {name} could not be written to {self.folder}: {problem}. "
                     "The last good one is untouched; make room and run again."
                 ) from problem
+
+    def wait(self) -> None:
+        """Wait for this rank's writer and commit nothing; what it wrote is swept later."""
+        wait([future for _, _, future, _ in self._waiting])
 
     def poll(self) -> None:
         """Commit what has been written meanwhile; never waits."""

@@ -136,7 +136,7 @@ class MLflow:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        self._package = _package("mlflow", "mlflow-skinny")
+        self._package = _package("mlflow", "mlflow")
 
     def open(self, step: int) -> None:
         """Begin a run."""

@@ -58,6 +58,8 @@ def train(run: Run) -> Run:
             raise
         finally:
             feeder.close()
+            if run.checkpoints is not None:
+                run.checkpoints.wait()
         if run.checkpoints is not None and run.state.step and left:
             run.save()
     if run.checkpoints is not None:
