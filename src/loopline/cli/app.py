@@ -15,6 +15,7 @@ from loopline.cli import (
     gc,
     init,
     lineage,
+    parity,
     predict,
     releases,
     report,
@@ -69,6 +70,7 @@ app.command("releases")(releases.releases)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)
+app.command("parity")(parity.parity)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("gc")(gc.gc)
