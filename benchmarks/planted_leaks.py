@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from leaks_columns import COLUMN_TYPES
+from leaks_kinds import kinds_table
 from leaks_measure import Case, control, measure, practice
 from leaks_rows import ROW_TYPES
 from leaks_tables import controls
@@ -54,8 +55,28 @@ PREVENTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("32", "choosing by repeated looks at the test score",
      ("test_the_vault_is_opened_once_and_after_every_decision",
       "test_choosing_by_repeated_test_scores_is_stopped")),
+    ("14", "training on labels that were not known yet",
+     ("test_a_label_that_was_not_known_yet_trains_nothing",)),
+    ("33, 35", "learning from the features of test rows",
+     ("test_nothing_is_learned_from_test_features",)),
+    ("38", "features computed otherwise when serving", ("test_what_trains_is_what_serves",)),
     ("39", "cleaning by test labels", ("test_no_view_holds_a_test_label_anywhere",)),
+    ("40", "edges of a graph across the split, where columns name their ends",
+     ("test_edges_keep_their_ends_on_one_side",)),
 )  # fmt: skip
+
+
+def kinds() -> list[str]:
+    """What is done about each of the forty kinds, as a table."""
+    planted: dict[int, list[str]] = {}
+    for kind in TYPES:
+        if kind.counted:
+            planted.setdefault(kind.number, []).append(kind.name)
+    prevented: dict[int, list[str]] = {}
+    for numbers, _, tests in PREVENTED:
+        for number in numbers.split(", "):
+            prevented.setdefault(int(number), []).extend(tests)
+    return kinds_table(planted, prevented)
 
 
 def cases(wanted: str = "", table: str = "") -> list[Case]:
