@@ -49,6 +49,8 @@ WARN = 0.9
 """Agreement from which a copy is a warning, whatever the others reach."""
 LEFT_OPEN = 0.02
 """A problem that the others solve better than this has no cliff."""
+LITTLE = 0.5
+"""Skill of all other columns together up to which one column is called an almost-copy."""
 MIN_ROWS = 40
 MIN_EXACT_ROWS = 200
 MAX_PRICED = 8
@@ -274,7 +276,7 @@ class _Search:
             return f"{text} Others nearly make up for it, so it looks honestly strong."
         if _AFTER.search(name) and severity in ("leak", "warning"):
             text += " Its name sounds like something known only afterwards."
-        lonely = others is not None and others.value <= 1.0 - ALONE * alone.error
+        lonely = others is not None and others.value <= min(LITTLE, 1.0 - ALONE * alone.error)
         if lonely and copy is None and severity == "warning":
             text += " An almost-copy, such as the same instrument read twice at one visit, is so."
         if severity in ("warning", "note"):
