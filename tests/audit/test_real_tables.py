@@ -77,7 +77,6 @@ def test_parkinsons_subjects_are_known_by_age_and_sex(real: Real) -> None:
     holds(real("parkinsons_telemonitoring", "parkinsons"), "taken away")
 
 
-@pytest.mark.xfail(reason="half of the target; no check tells a column of this strength yet")
 def test_parkinsons_motor_score_is_told(real: Real) -> None:
     """One half of the score foretells the whole."""
     holds(real("parkinsons_telemonitoring", "parkinsons"), "motor_UPDRS")

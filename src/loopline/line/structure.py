@@ -23,7 +23,7 @@ from loopline.line.prepare import Plan
 from loopline.seeds import child_seed
 from loopline.store.artifacts import Artifact
 
-VERSION = 2
+VERSION = 3
 ALIKE_FILE = "alike.parquet"
 
 
