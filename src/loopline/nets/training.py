@@ -15,7 +15,8 @@ from loopline.engine.checkpoint import Saved
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.layout import Layout, unwrapped
 from loopline.engine.loop import train
-from loopline.engine.meter import Log, Meter
+from loopline.engine.log import Log
+from loopline.engine.meter import Meter
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.schedule import Schedule
