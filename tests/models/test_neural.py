@@ -216,3 +216,30 @@ def test_a_prepared_fit_takes_no_step() -> None:
     assert run.state.step == 0
     assert run.checkpoints is None
     assert run.num_steps == 23
+
+
+def test_boards_get_the_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that is named hears losses by step, under the fit's name, and is closed."""
+    heard: list[Any] = []
+
+    class Board:
+        def __init__(self, folder: Path) -> None:
+            heard.append(("folder", folder))
+
+        def open(self, step: int) -> None:
+            heard.append(("open", step))
+
+        def write(self, values: dict[str, float], step: int) -> None:
+            heard.append((step, sorted(values)))
+
+        def close(self) -> None:
+            heard.append(("close", None))
+
+    monkeypatch.setattr(training, "TensorBoard", Board)
+    context = replace(CONTEXT, folder=tmp_path / "f123", boards={"tensorboard": str(tmp_path)})
+    fit(context)
+    assert heard[:2] == [("folder", tmp_path / "f123"), ("open", 0)]
+    assert heard[-1] == ("close", None)
+    steps = [step for step, _ in heard[2:-1]]
+    assert steps == sorted(steps)
+    assert any("train/loss" in names for _, names in heard[2:-1])

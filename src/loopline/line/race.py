@@ -169,7 +169,16 @@ def fit_context(context: LineContext, entry: CandidateSpec, label: str) -> FitCo
         reporter=context.reporter,
         processes=spec.parallel.processes,
         layout=spec.parallel.layout,
+        boards=_boards(context),
     )
+
+
+def _boards(context: LineContext) -> dict[str, str]:
+    """The boards, folders as seen from the settings file."""
+    given = context.spec.boards.given()
+    if "tensorboard" in given:
+        given["tensorboard"] = str((context.folder / given["tensorboard"]).absolute())
+    return given
 
 
 def fit_view(

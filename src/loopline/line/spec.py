@@ -222,6 +222,20 @@ class ParallelSpec(_Part):
     )
 
 
+class BoardSpec(_Part):
+    """Where else the readings of networks' training go, beside the report. Changes no result."""
+
+    tensorboard: str | None = Field(
+        None, min_length=1, description="A folder for TensorBoard's event files."
+    )
+    mlflow: str | None = Field(None, min_length=1, description="A tracking URI of MLflow.")
+    wandb: str | None = Field(None, min_length=1, description="A project of Weights & Biases.")
+
+    def given(self) -> dict[str, str]:
+        """The boards that are named, by kind."""
+        return {name: str(place) for name, place in self.model_dump(exclude_none=True).items()}
+
+
 class Candidate(_Part):
     """One entry of the race: a family with its parameters."""
 
@@ -314,6 +328,9 @@ class Spec(_Part):
     parallel: ParallelSpec = Field(
         ParallelSpec(), description="Processes for each network of the race."
     )
+    boards: BoardSpec = Field(
+        BoardSpec(), description="Where else the readings of networks' training go."
+    )
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
     )
@@ -345,14 +362,14 @@ class Spec(_Part):
 
     def digest(self) -> str:
         """Identity of everything that may change a result (not where results are kept)."""
-        data = self.model_dump(mode="json", exclude={"store", "ledger", "name"})
+        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", "boards"})
         data["data"] = {"format": data["data"]["format"], "test": self.data.test is not None}
         data["threads"] = self.num_threads
         return value_digest(data)
 
     def portable(self) -> dict[str, Any]:
         """The settings as plain data without the places of this machine; for releases."""
-        machine = {"store", "ledger", "threads"}
+        machine = {"store", "ledger", "threads", "boards"}
         data = self.model_dump(mode="json", exclude=machine, exclude_none=True)
         for role in ("source", "test"):
             if role in data["data"]:
@@ -532,13 +549,16 @@ def _model_problems(spec: Spec) -> Sequence[str]:
                 break
         problems.extend(told or ())
     kinds = [entry.family for entry in spec.models]
-    if spec.parallel != ParallelSpec() and not any(
-        family(name).parallel for name in kinds if name in FAMILY_NAMES
+    networks = any(family(name).parallel for name in kinds if name in FAMILY_NAMES)
+    for key, given in (
+        ("parallel", spec.parallel != ParallelSpec()),
+        ("boards", spec.boards != BoardSpec()),
     ):
-        problems.append(
-            "`parallel` has no effect: only networks are trained by several processes, and "
-            f"`models` names {', '.join(kinds)}. Add a neural family, or remove it."
-        )
+        if given and not networks:
+            problems.append(
+                f"`{key}` has no effect: it is for networks, and `models` names "
+                f"{', '.join(kinds)}. Add a neural family, or remove it."
+            )
     return problems
 
 

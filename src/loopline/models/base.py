@@ -52,6 +52,8 @@ class FitContext:
         digests: what the fit belongs to (data, split, settings, code), by name, for checkpoints.
         processes: how many processes train a network together, at least 1.
         layout: how a network lies on them: "ddp" (copies) or "fsdp" (shards).
+        boards: where else readings of the training go: "tensorboard" (a folder), "mlflow" (a
+            tracking URI), "wandb" (a project).
     """
 
     seed: int
@@ -63,6 +65,7 @@ class FitContext:
     digests: Mapping[str, str] = field(default_factory=dict)
     processes: int = 1
     layout: str = "ddp"
+    boards: Mapping[str, str] = field(default_factory=dict)
 
 
 class FittedModel(ABC):

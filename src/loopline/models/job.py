@@ -76,6 +76,7 @@ class Job:
         seed: of the fit.
         threads: of each process.
         digests: what checkpoints belong to.
+        boards: where else readings go, as in `FitContext`.
         train: rows to learn from.
         valid: rows to stop early on.
         start: first bias of the head.
@@ -87,6 +88,7 @@ class Job:
     seed: int
     threads: int
     digests: dict[str, str]
+    boards: dict[str, str]
     train: JobRows
     valid: JobRows | None
     start: Floats
@@ -106,7 +108,7 @@ class Job:
         self.train.save(folder / "train.safetensors")
         if self.valid is not None:
             self.valid.save(folder / "valid.safetensors")
-        names = ("family", "params", "num_classes", "seed", "threads", "digests")
+        names = ("family", "params", "num_classes", "seed", "threads", "digests", "boards")
         facts = {name: getattr(self, name) for name in names} | {"start": self.start.tolist()}
         (folder / "job.json").write_text(json.dumps(facts), encoding="utf-8")
 

@@ -257,6 +257,7 @@ class NeuralFamily(Family):
             seed=context.seed,
             threads=context.threads,
             digests=dict(context.digests),
+            boards=dict(context.boards),
             train=JobRows(arrays, scaled_target(train, target, num_classes), single(weight)),
             valid=held,
             start=start_bias(train.target, weight, num_classes),
@@ -321,6 +322,7 @@ class NeuralFamily(Family):
             layout=layout,
             folder=folder,
             digests=job.digests,
+            boards=job.boards,
             reporter=context.reporter,
         )
 

@@ -18,6 +18,7 @@ NEURAL_DEFAULTS: Mapping[str, Any] = {
     "average": 0.0,
     "label_smoothing": 0.0,
     "focal": 0.0,
+    "stochastic_depth": 0.0,
     "clip": 1.0,
     "optimizer": "adamw",
     "layer_decay": 1.0,
@@ -33,8 +34,9 @@ NEURAL_DEFAULTS: Mapping[str, Any] = {
 when so many passes brought nothing better, and keeps the best. `average` is the decay of the moving
 average of the weights (0 for none), `clip` the largest norm of the gradient (0 for no limit),
 `layer_decay` the factor of the learning rate from each layer to the one below, `head_rate` that of
-the head. `precision` "auto" is bf16 on a GPU and fp32 elsewhere; `micro_batch` "auto" is as many
-rows as fit, which changes memory and speed only.
+the head. `stochastic_depth` is the probability with which the last repeated layer is skipped for a
+row in training, linearly less for those below. `precision` "auto" is bf16 on a GPU and fp32
+elsewhere; `micro_batch` "auto" is as many rows as fit, which changes memory and speed only.
 """
 
 NEURAL_RULES: Mapping[str, Rule] = {
@@ -48,6 +50,7 @@ NEURAL_RULES: Mapping[str, Rule] = {
     "average": Rule("number", low=0.0, high=0.99999),
     "label_smoothing": Rule("number", low=0.0, high=0.99),
     "focal": Rule("number", low=0.0),
+    "stochastic_depth": Rule("number", low=0.0, high=0.95),
     "clip": Rule("number", low=0.0),
     "optimizer": Rule("choice", words=("adamw", "sgd", "muon")),
     "layer_decay": Rule("number", low=0.0, above_low=True, high=1.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from torch import nn
 from loopline.engine.checkpoint import Saved
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.layout import Layout, unwrapped
+from loopline.engine.log import Board, Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.engine.loop import train
-from loopline.engine.log import Log
 from loopline.engine.meter import Meter
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
@@ -82,6 +82,7 @@ def train_settings(params: Mapping[str, Any], num_rows: int, seed: int) -> Train
             head_lr=float(params["head_rate"]),
             clip=float(params["clip"]) or None,
         ),
+        stochastic_depth=float(params["stochastic_depth"]),
         schedule=Schedule(params["schedule"], warmup=float(params["warmup"])),
         evaluate_batch=max(64, int(batch)),
         save_every=10**9,
@@ -100,6 +101,7 @@ def prepare_fit(
     layout: Layout,
     folder: Path | None = None,
     digests: Mapping[str, str] | None = None,
+    boards: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Everything that a fit needs, without a step.
@@ -112,9 +114,11 @@ def prepare_fit(
         layout: the processes.
         folder: for checkpoints; None for none.
         digests: what the checkpoints belong to.
+        boards: where else readings go, as in `FitContext`; each fit under a name of its own.
         reporter: hears of progress.
 
     Raises:
+        EnvironmentProblem: the package of a board is missing.
         SettingsError: settings that do not fit each other.
     """
     settings = train_settings(params, examples.num_rows, seed)
@@ -140,8 +144,20 @@ def prepare_fit(
     if folder is None:
         return run
     meter = Meter(every=max(1, run.num_steps // _READINGS))
-    run.events = (*run.events, meter, Log(folder / LOG, meter))
+    opened = _boards(boards or {}, folder) if layout.leads else ()
+    run.events = (*run.events, meter, Log(folder / LOG, meter, opened))
     return run
+
+
+def _boards(named: Mapping[str, str], folder: Path) -> tuple[Board, ...]:
+    """The boards by their kinds; a fit is known by the beginning of its folder's name."""
+    fit = folder.name[:12]
+    makers: dict[str, Callable[[str], Board]] = {
+        "tensorboard": lambda place: TensorBoard(Path(place) / fit),
+        "mlflow": lambda place: MLflow("loopline", place),
+        "wandb": lambda place: WeightsAndBiases(place, folder),
+    }
+    return tuple(makers[kind](place) for kind, place in named.items())
 
 
 def fit_network(run: Run, folder: Path) -> Trained:
