@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Task
+from loopline.data.schema import ColumnType, Task
 from loopline.errors import SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
@@ -52,6 +52,8 @@ class FitContext:
         digests: what the fit belongs to (data, split, settings, code), by name, for checkpoints.
         processes: how many processes train a network together, at least 1.
         layout: how a network lies on them: "ddp" (copies) or "fsdp" (shards).
+        whole: whether the saved model must hold everything that it needs. A fold's model may name
+            pretrained weights that it did not change by their digest.
     """
 
     seed: int
@@ -63,6 +65,7 @@ class FitContext:
     digests: Mapping[str, str] = field(default_factory=dict)
     processes: int = 1
     layout: str = "ddp"
+    whole: bool = True
 
 
 class FittedModel(ABC):
@@ -166,6 +169,12 @@ class Family(ABC):
     def load(self, folder: Path) -> FittedModel:
         """Read what `FittedModel.save` wrote; runs no code from the folder."""
 
+    reads: frozenset[ColumnType] | None = None
+    """The column types that the family makes use of; None for all that a table may have."""
+    tolerance: float = 1e-12
+    """How far a row's prediction may differ with the rows that are predicted beside it."""
+    importance_rows: int = 5_000
+    """Rows on which permutation importance is measured; fewer where a prediction is dear."""
     parallel: bool = False
     """Whether several processes can fit one model together."""
     uses_validation: bool = False
@@ -193,6 +202,11 @@ class Family(ABC):
             fitted: `FittedModel.params` of each fold, at least one.
         """
         return dict(fitted[0])
+
+    def sources(self, params: Params) -> dict[str, str]:
+        """Digests of what a fit reads from outside the table, by parameter (default: nothing)."""
+        del params
+        return {}
 
     def versions(self) -> dict[str, str]:
         """Names and versions of the libraries whose change may change a fit."""
