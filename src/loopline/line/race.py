@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from loopline.data.schema import Schema
 from loopline.digest import value_digest
-from loopline.errors import LooplineError
+from loopline.errors import LooplineError, SettingsError
 from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import Estimate
@@ -85,6 +86,7 @@ def candidates(context: LineContext) -> list[CandidateSpec]:
 def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[str]]:
     """Fit and score every candidate; gives them and the names that the budget left out."""
     entries = candidates(context)
+    _refuse_unread(entries, prepared.schema)
     folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
     fitted: list[tuple[CandidateSpec, list[Artifact]]] = []
     skipped: list[str] = []
@@ -110,6 +112,19 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
     return raced, skipped
 
 
+def _refuse_unread(entries: Sequence[CandidateSpec], schema: Schema) -> None:
+    """Before anything is fitted, refuse families that would find no column to read."""
+    types = {schema.named(name).type for name in schema.features}
+    problems = [
+        f"`models` names {entry.name}, which reads columns of type {' or '.join(sorted(reads))}; "
+        "this table has no such feature. Give one that type under `columns`, or leave it out."
+        for entry in entries
+        if (reads := family(entry.family).reads) is not None and not reads & types
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
 def metric_name(context: LineContext, prepared: Prepared) -> str:
     """The metric that ranks: the settings' or the task's default."""
     return context.spec.objective.metric or default_metric(prepared.schema.task).name
@@ -128,6 +143,7 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "class_weight": context.spec.class_weight,
         "seed": context.spec.seed,
         "threads": context.spec.num_threads,
+        **({"sources": found} if (found := kind.sources(params)) else {}),
         **({"parallel": _parallel(context)} if kind.parallel else {}),
         "versions": kind.versions(),
         "left_out": sorted(prepared.left_out),
@@ -203,7 +219,9 @@ def fit_view(
         "code": code_digest(),
     }
     folder = context.store.scratch("fits") / value_digest(digests)
-    settings = replace(fit_context(context, entry, label), folder=folder, digests=digests)
+    settings = replace(
+        fit_context(context, entry, label), folder=folder, digests=digests, whole=label == "final"
+    )
     valid = None
     if stop_early and kind.uses_validation:
         cut = train.holdout(EARLY_STOPPING_SHARE, settings.seed)
@@ -291,12 +309,8 @@ def _candidate(
             seed=child_seed(context.spec.seed, "evaluate"),
             metrics=(metric_name(context, prepared),),
         )
-        size = sum(
-            entry.size
-            for part in parts
-            for name, entry in part.files.items()
-            if name.startswith("model/")
-        ) // len(parts)
+        models = [family(entry.family).load(part.path("model")) for part in parts]
+        size = sum(model.size_bytes for model in models) // len(models)
 
         def write(folder: Path) -> None:
             save_file(

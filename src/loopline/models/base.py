@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Task
+from loopline.data.schema import ColumnType, Task
 from loopline.errors import SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
@@ -54,6 +54,8 @@ class FitContext:
         layout: how a network lies on them: "ddp" (copies) or "fsdp" (shards).
         boards: where else readings of the training go: "tensorboard" (a folder), "mlflow" (a
             tracking URI), "wandb" (a project).
+        whole: whether the saved model must hold everything that it needs. A fold's model may name
+            pretrained weights that it did not change by their digest.
     """
 
     seed: int
@@ -66,6 +68,7 @@ class FitContext:
     processes: int = 1
     layout: str = "ddp"
     boards: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 class FittedModel(ABC):
@@ -171,6 +174,12 @@ class Family(ABC):
     def load(self, folder: Path) -> FittedModel:
         """Read what `FittedModel.save` wrote; runs no code from the folder."""
 
+    reads: frozenset[ColumnType] | None = None
+    """The column types that the family makes use of; None for all that a table may have."""
+    tolerance: float = 1e-12
+    """How far a row's prediction may differ with the rows that are predicted beside it."""
+    importance_rows: int = 5_000
+    """Rows on which permutation importance is measured; fewer where a prediction is dear."""
     parallel: bool = False
     """Whether several processes can fit one model together."""
     uses_validation: bool = False
@@ -198,6 +207,11 @@ class Family(ABC):
             fitted: `FittedModel.params` of each fold, at least one.
         """
         return dict(fitted[0])
+
+    def sources(self, params: Params) -> dict[str, str]:
+        """Digests of what a fit reads from outside the table, by parameter (default: nothing)."""
+        del params
+        return {}
 
     def versions(self) -> dict[str, str]:
         """Names and versions of the libraries whose change may change a fit."""

@@ -7,7 +7,7 @@ table, `collate` once a batch, on a thread of its own; so neither may change the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ Ints = NDArray[np.int64]
 
 class Encoder(ABC):
     """The fitted preprocessing of a network: a value that saves itself as data files."""
+
+    columns: Sequence[str] | None = None
+    """The columns that are read, where these are few; None for whatever the table has."""
 
     @abstractmethod
     def encode(self, frame: pl.DataFrame) -> Arrays:

@@ -18,6 +18,7 @@ _PLACES = {
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
     "mlp": ("loopline.models.mlp", "MLP"),
+    "text": ("loopline.models.text", "Text"),
 }
 
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)

@@ -166,7 +166,7 @@ def _last_reading(log: Path) -> dict[str, Any] | None:
     return None
 
 
-def start_bias(target: NDArray[Any], weight: Floats | None, num_classes: int) -> Floats:
+def start_bias(target: NDArray[Any], weight: NDArray[Any] | None, num_classes: int) -> Floats:
     """The logarithm of each class's share, so that training starts at the constant answer."""
     if not num_classes:
         return np.zeros(1)

@@ -17,7 +17,7 @@ import importlib.util
 import json
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from loopline.data.schema import Task
@@ -128,6 +129,15 @@ class NeuralModel(FittedModel):
             lengths=self.encoder.lengths(arrays),
         )
 
+    def rearranged(
+        self, frame: pl.DataFrame, start: int, stop: int
+    ) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
+        """See `FittedModel.rearranged`; rows that only changed their place are known already."""
+        plain = super().rearranged(frame, start, stop)
+        if self.encoder.columns is None:
+            return plain
+        return rearranged_rows(self.predict, plain, self.encoder.columns, frame, start, stop)
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the saved files; known once the model was saved or loaded."""
@@ -188,6 +198,36 @@ class NeuralFamily(Family):
             params: all parameters.
             pretrained: whether to load pretrained weights; otherwise only the shapes count.
         """
+
+    def start(
+        self,
+        encoder: Encoder,
+        rows: JobRows,
+        valid: JobRows | None,
+        *,
+        task: Task,
+        num_classes: int,
+        params: dict[str, Any],
+        context: FitContext,
+    ) -> Floats:
+        """The head that training starts from; `params` may be settled on the way.
+
+        Returns:
+            A bias, shape (outputs,): the logarithm of the class shares, or 0. Families that know
+            better weights of the head give whatever their `build` understands.
+        """
+        del encoder, valid, task, params, context
+        return start_bias(rows.target, rows.weight, num_classes)
+
+    def adapt(self, network: nn.Module, params: Params) -> nn.Module:
+        """The network as it is trained, made from the one that `build` gave (default: the same)."""
+        del params
+        return network
+
+    def plain(self, network: nn.Module, params: Params) -> nn.Module:
+        """The network as `build` makes it, from the trained one (default: the same)."""
+        del params
+        return network
 
     @abstractmethod
     def load_encoder(self, folder: Path) -> Encoder:
@@ -250,6 +290,7 @@ class NeuralFamily(Family):
         held = None
         if valid is not None and valid.num_rows and settings["patience"]:
             held = JobRows.of(encoder.encode(valid.frame()), valid, target, factors, num_classes)
+        rows = JobRows(arrays, scaled_target(train, target, num_classes), single(weight))
         job = Job(
             family=self.name,
             params=settings,
@@ -258,9 +299,17 @@ class NeuralFamily(Family):
             threads=context.threads,
             digests=dict(context.digests),
             boards=dict(context.boards),
-            train=JobRows(arrays, scaled_target(train, target, num_classes), single(weight)),
+            train=rows,
             valid=held,
-            start=start_bias(train.target, weight, num_classes),
+            start=self.start(
+                encoder,
+                rows,
+                held,
+                task=task,
+                num_classes=num_classes,
+                params=settings,
+                context=context,
+            ),
         )
         return encoder, target, job
 
@@ -306,6 +355,7 @@ class NeuralFamily(Family):
         torch.set_num_threads(job.threads)
         layout.seed(child_seed(job.seed, "network"))
         network = self.build(encoder, job.start, job.params, pretrained=True)
+        network = self.adapt(network, job.params)
         examples = Examples(
             job.train.labelled(encoder),
             None if job.valid is None else job.valid.labelled(encoder),
@@ -330,9 +380,10 @@ class NeuralFamily(Family):
         from loopline.nets.training import WEIGHTS, load_weights
 
         network = self.build(encoder, job.start, job.params, pretrained=False)
-        return load_weights(network, folder / WEIGHTS)
+        network = load_weights(self.adapt(network, job.params), folder / WEIGHTS)
+        return self.plain(network, job.params)
 
-    def load(self, folder: Path) -> NeuralModel:
+    def load(self, folder: Path) -> FittedModel:
         """Read a saved model.
 
         Raises:
@@ -377,6 +428,44 @@ def require_packages(family: str, names: Sequence[str]) -> None:
             f"The {family} family needs {' and '.join(missing)}, not installed here; run "
             "`pip install 'loopline[neural]'`."
         )
+
+
+def rearranged_rows(
+    predict: Callable[[pl.DataFrame], Floats],
+    plain: Callable[[Sequence[str], NDArray[np.int64]], Floats],
+    reads: Sequence[str],
+    frame: pl.DataFrame,
+    start: int,
+    stop: int,
+) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
+    """`FittedModel.rearranged` of a model that reads few columns and is slow.
+
+    Where all of those columns move together, a row's answer is another row's, and each is computed
+    once; where none of them moves, nothing is computed anew.
+
+    Args:
+        predict: of the model.
+        plain: the answer where some of the columns move.
+        reads: the columns that the model reads.
+        frame: all rows.
+        start: the first row to predict.
+        stop: the row after the last.
+    """
+    answers: dict[int, Floats] = {}
+
+    def of_rows(rows: NDArray[np.int64]) -> Floats:
+        missing = [row for row in np.unique(rows).tolist() if row not in answers]
+        if missing:
+            answers.update(zip(missing, predict(frame[missing]), strict=True))
+        return np.array([answers[row] for row in rows.tolist()])
+
+    def answer(columns: Sequence[str], order: NDArray[np.int64]) -> Floats:
+        moved = set(reads) & set(columns)
+        if moved and moved != set(reads):
+            return plain(columns, order)
+        return of_rows(order[start:stop] if moved else np.arange(start, stop))
+
+    return answer
 
 
 @contextmanager
