@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _LIMIT = 10.0
 """Scaled numbers are held within ±10, so that one wild cell cannot throw a network off."""
+_FEW_VALUES = 256
+_ROWS_A_VALUE = 20
+"""A number gets a code a value when it has at most so many values, and so many rows for each."""
 _UNIT = 3.0
 """A column whose mean or deviation the graph left above this is centred and scaled."""
 
@@ -41,31 +44,43 @@ _UNIT = 3.0
 class TableEncoder(Encoder):
     """A feature graph whose outputs are numbers (float32) and category codes (int64).
 
+    A number with few distinct values gets a code a value besides: networks are smooth, and what
+    happens at one exact value (a round sum, a ceiling) is lost to them otherwise.
+
     Args:
         graph: the fitted preprocessing.
         center: subtracted from each number, shape (numbers,).
         scale: what each centred number is divided by, shape (numbers,).
+        values: distinct values, rising, of each output that has codes for them, by its place.
     """
 
-    def __init__(self, graph: FeatureGraph, center: Floats, scale: Floats) -> None:
+    def __init__(
+        self, graph: FeatureGraph, center: Floats, scale: Floats, values: Mapping[int, Floats]
+    ) -> None:
         self.graph, self._center, self._scale = graph, center, scale
+        self._values = dict(values)
         levels = [output.levels for output in graph.outputs]
         self._codes = np.array([p for p, count in enumerate(levels) if count], dtype=np.int64)
         self._numbers = np.array([p for p, count in enumerate(levels) if not count], dtype=np.int64)
         self.levels = [count for count in levels if count]
+        self.levels += [len(known) for known in self._values.values()]
         self.num_numbers = len(self._numbers)
 
     @staticmethod
     def fitted(graph: FeatureGraph, values: Floats) -> TableEncoder:
-        """An encoder that brings the graph's numbers, shape (rows, outputs), to unit size."""
+        """An encoder for the rows of a graph's matrix, shape (rows, outputs)."""
         columns = [place for place, output in enumerate(graph.outputs) if not output.levels]
         center, scale = np.zeros(len(columns)), np.ones(len(columns))
+        few: dict[int, Floats] = {}
         for number, place in enumerate(columns):
             cells = values[:, place]
             middle, spread = float(cells.mean()), float(cells.std())
             if not (abs(middle) <= _UNIT and spread <= _UNIT):
                 center[number], scale[number] = middle, spread or 1.0
-        return TableEncoder(graph, center, scale)
+            known = np.unique(cells)
+            if 2 < known.size <= min(_FEW_VALUES, cells.size / _ROWS_A_VALUE):
+                few[place] = known
+        return TableEncoder(graph, center, scale, few)
 
     def encode(self, frame: pl.DataFrame) -> Arrays:
         """Numbers (rows, numbers) and codes (rows, categories); what was never seen is 0."""
@@ -75,10 +90,13 @@ class TableEncoder(Encoder):
         """Numbers and codes from the graph's matrix."""
         numbers = (values[:, self._numbers] - self._center) / self._scale
         numbers = np.nan_to_num(numbers, nan=0.0)
-        codes = values[:, self._codes]
+        codes = np.nan_to_num(values[:, self._codes] + 1.0, nan=0.0)
+        coded = [codes] + [
+            _codes_of(values[:, place], known)[:, None] for place, known in self._values.items()
+        ]
         return {
             "numbers": np.clip(numbers, -_LIMIT, _LIMIT).astype(np.float32),
-            "codes": np.where(np.isnan(codes), 0, codes + 1).astype(np.int64),
+            "codes": np.concatenate(coded, axis=1).astype(np.int64),
         }
 
     def collate(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
@@ -87,9 +105,29 @@ class TableEncoder(Encoder):
         return {name: array[rows] for name, array in arrays.items()}
 
     def save(self, folder: Path) -> None:
-        """Write the graph and the numbers' scales."""
+        """Write the graph, the numbers' scales and the values that have codes."""
         self.graph.save(folder)
-        save_file({"center": self._center, "scale": self._scale}, folder / "scales.safetensors")
+        tensors = {"center": self._center, "scale": self._scale}
+        tensors |= {f"values.{place}": known for place, known in self._values.items()}
+        save_file(tensors, folder / "scales.safetensors")
+
+    @staticmethod
+    def load(folder: Path) -> TableEncoder:
+        """Read what `save` wrote."""
+        found = load_file(folder / "scales.safetensors")
+        places = sorted(int(name[7:]) for name in found if name.startswith("values."))
+        values = {place: found[f"values.{place}"] for place in places}
+        return TableEncoder(FeatureGraph.load(folder), found["center"], found["scale"], values)
+
+
+def _codes_of(cells: Floats, known: Floats) -> Ints:
+    """The place of each cell among known values, from 1; 0 for a value that is not there.
+
+    >>> _codes_of(np.array([2.0, 3.0, np.nan]), np.array([1.0, 2.0])).tolist()
+    [2, 0, 0]
+    """
+    places = np.minimum(np.searchsorted(known, cells), known.size - 1)
+    return np.where(known[places] == cells, places + 1, 0)
 
 
 class MLP(NeuralFamily):
@@ -160,5 +198,4 @@ class MLP(NeuralFamily):
 
     def load_encoder(self, folder: Path) -> TableEncoder:
         """Read a saved graph."""
-        scales = load_file(folder / "scales.safetensors")
-        return TableEncoder(FeatureGraph.load(folder), scales["center"], scales["scale"])
+        return TableEncoder.load(folder)
