@@ -131,7 +131,18 @@ def compared(here: Path, there: Path) -> dict:
     return result
 
 
-def campaign(chosen) -> dict:
+def told(chosen, found: dict) -> None:
+    """Print what is known so far, and write it."""
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    facts = {"settings": vars(chosen), "device": card, "torch": torch.__version__,
+             "python": platform.python_version()}  # fmt: skip
+    text = json.dumps({**facts, "resume": found}, indent=2)
+    print(text, flush=True)
+    if chosen.out:
+        Path(chosen.out).write_text(text + "\n", encoding="utf-8")
+
+
+def campaign(chosen) -> None:
     """All cases: whole, killed and gone on, and on another number of processes."""
     base = Path(tempfile.mkdtemp())
     kinds = ("ddp", "fsdp") if chosen.processes > 1 else ("single",)
@@ -156,15 +167,17 @@ def campaign(chosen) -> dict:
     plan = {"folder": str(base / "cut"), "shape": chosen.shape, "cases": cases}
     assert not started(plan, chosen.processes)
     found = {
-        case["name"]: {"killed_in_step": 3 + place % 7, "told": kills[place],
+        case["name"]: {"killed_in_step": 3 + place % 7, "message": kills[place],
                        **compared(base / "cut" / case["name"], base / "whole" / case["name"])}
         for place, case in enumerate(cases)
     }  # fmt: skip
+    told(chosen, found)
     if chosen.processes > 1:
         found |= crossed(chosen, base, cases)
+        told(chosen, found)
         found["a process that stands still"] = stood_still(chosen, base, cases[-1])
+    told(chosen, found)
     shutil.rmtree(base, ignore_errors=True)
-    return found
 
 
 def crossed(chosen, base: Path, cases: list[dict]) -> dict:
@@ -199,8 +212,8 @@ def stood_still(chosen, base: Path, case: dict) -> dict:
     (base / "still").mkdir()
     plan = {"folder": str(base / "still"), "shape": chosen.shape, "cases": [case | {"hang": 8}]}
     began = time.perf_counter()
-    told = started(plan, chosen.processes)
-    return {"told": told, "seconds_with_the_start": round(time.perf_counter() - began, 1)}
+    message = started(plan, chosen.processes)
+    return {"message": message, "seconds_with_the_start": round(time.perf_counter() - began, 1)}
 
 
 def main() -> None:
@@ -213,14 +226,7 @@ def main() -> None:
     if chosen.plan:
         child(json.loads(Path(chosen.plan).read_text(encoding="utf-8")))
         return
-    found = campaign(chosen)
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    result = {"settings": vars(chosen), "device": card, "torch": torch.__version__,
-              "python": platform.python_version(), "resume": found}  # fmt: skip
-    text = json.dumps(result, indent=2)
-    print(text)
-    if chosen.out:
-        Path(chosen.out).write_text(text + "\n", encoding="utf-8")
+    campaign(chosen)
 
 
 if __name__ == "__main__":

@@ -181,12 +181,12 @@ def test_fp16_overflow_on_one_rank_is_left_out_on_both(go: Go) -> None:
 @pytest.mark.slow
 def test_running_means_are_the_leading_ranks_under_every_layout(go: Go) -> None:
     """With batch norm: evaluations (in `best`), weights and averages are bit-equal after a kill."""
+    wanted = {"batch_norm": True, "settings": {"micro_batch": 3}}
     for kind in ("ddp", "fsdp"):
-        whole = go(kind, 2, f"{kind}-whole", batch_norm=True)
+        whole = go(kind, 2, f"{kind}-whole", **wanted)
         with pytest.raises(EnvironmentProblem, match="SIGKILL"):
-            go(kind, 2, f"{kind}-cut", batch_norm=True,
-               script={"rank": 1, "step": 8, "what": "kill"})  # fmt: skip
-        found = go(kind, 2, f"{kind}-cut", batch_norm=True)
+            go(kind, 2, f"{kind}-cut", **wanted, script={"rank": 1, "step": 8, "what": "kill"})
+        found = go(kind, 2, f"{kind}-cut", **wanted)
         assert found["state"] == whole["state"]
         assert gap(found["weights"], whole["weights"]) == 0.0
         assert gap(found["average"], whole["average"]) == 0.0

@@ -29,7 +29,7 @@ from torch.distributed import DistError
 
 SECONDS = 30.0
 PATIENT_SECONDS = 600.0
-ENDING_SECONDS = 5.0
+ENDING_SECONDS = 3.0
 WARM_STEPS = 3
 SLOW = ("the evaluation", "the checkpoint")
 """Phases that may take long for good reasons."""
