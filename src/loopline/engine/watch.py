@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.distributed as dist
 from torch.distributed import DistError
@@ -138,8 +138,12 @@ class Watch:
         seconds: how long some may stand still while others wait for them; None for the usual.
     """
 
+    joined: ClassVar[list[Watch]] = []
+    """Those of this process, in the order of its runs."""
+
     def __init__(self, store: Any, rank: int, world: int, seconds: float | None) -> None:
         self._store, self._rank, self._world = store, rank, world
+        self._key = f"loopline/watch/{len(Watch.joined)}/"
         self._limits = (SECONDS, PATIENT_SECONDS) if seconds is None else (seconds, seconds)
         self._moves, self._phase, self._step, self._steps = 0, "", 0, 0
         self._judged, self._ended = False, False
@@ -161,7 +165,10 @@ class Watch:
             host, port, is_master=False, timeout=timedelta(seconds=10)
         )
         given = os.environ.get(HANG_SECONDS)
-        return Watch(store, rank, world, float(given) if given else None)
+        for earlier in Watch.joined[-1:]:  # of an earlier run of the same processes
+            earlier.close()
+        Watch.joined.append(Watch(store, rank, world, float(given) if given else None))
+        return Watch.joined[-1]
 
     def beat(self, phase: str, step: int | None = None) -> None:
         """This process has come to a phase; every process comes through the same ones."""
@@ -246,11 +253,11 @@ class Watch:
             "over": self._over.is_set(),
             "warm": self._steps >= WARM_STEPS,
         }
-        self._store.set(f"loopline/beat/{self._rank}", json.dumps(message))
+        self._store.set(f"{self._key}{self._rank}", json.dumps(message))
 
     def _hear(self, beats: list[Beat]) -> None:
         for rank, beat in enumerate(beats):
-            key = f"loopline/beat/{rank}"
+            key = f"{self._key}{rank}"
             if self._store.check([key]):
                 beat.hear(json.loads(self._store.get(key)), time.monotonic())
 
