@@ -28,6 +28,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from leaks_columns import COLUMN_TYPES
 from leaks_kinds import kinds_table
 from leaks_measure import Case, control, measure, practice
@@ -114,7 +115,9 @@ def in_parallel(
     """
     lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
     found = {each[1]: each[2] for each in map(json.loads, lines) if each[0] == told}
-    todo = [each for each in range(number) if each not in found]
+    # In a random order, so that the answers of a run that was stopped are a fair sample.
+    drawn = np.random.default_rng(0).permutation(number).tolist()
+    todo = [each for each in drawn if each not in found]
     # Forked processes would inherit the locks of polars' threads.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         asked = {pool.submit(work, each): each for each in todo}
