@@ -56,8 +56,8 @@ NOT_TOLD: Mapping[int, str] = {
     "be in an honest column of another scale; what the line itself scales it fits on training rows",
     22: "seen where the treatment tells the diagnosis nearly always (18); a weaker one is no "
     "stranger than an honest good column, and only a person knows when it was given",
-    34: "not seen: no family of the line starts from weights that were trained elsewhere, and the "
-    "texts or images that such a model has seen are in no table",
+    34: "not seen: what a pretrained encoder has read is in no table; trust a score of its "
+    "features on texts that are younger than it",
     38: "what computes the columns before they reach the line is not seen: keep a log of what was "
     "served and compare",
     40: "edges that stand in no column are not seen",

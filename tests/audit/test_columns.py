@@ -151,6 +151,15 @@ def test_another_judges_grade_is_no_copy():
     assert told(audited({**values, "other": other}, grade, task="regression"), "leak") == []
 
 
+def test_a_number_that_follows_the_target_closely_is_a_warning():
+    """Three in a hundred of a spread away from it: told, and not taken for the target."""
+    rng = np.random.default_rng(7)
+    y = rng.gamma(2.0, 10.0, N)
+    said = y + 0.03 * y.std() * rng.normal(size=N)
+    found = audited({**noise(), "said": said}, y)
+    assert told(found) == [("deciding_column", "warning", ("said",))]
+
+
 def half_of_a_score(share=0.6, seed=8):
     """A score of parts that no other column measures, and one part of it."""
     rng = np.random.default_rng(seed)

@@ -135,3 +135,33 @@ def test_images_that_do_not_decode_are_told(tmp_path: Any) -> None:
     found = audited(frame.with_columns(y=pl.Series(rng.integers(0, 2, 60))))
     told = " ".join(each.sentence for each in found.findings)
     assert "unreadable" in told
+
+
+def test_copies_of_all_kinds_have_one_price() -> None:
+    """Coin flips with exact and jittered copies: chance is left once both are whole."""
+    rng = np.random.default_rng(0)
+    plain = pl.DataFrame(numbers(400)).with_columns(y=pl.Series(rng.integers(0, 2, 400)))
+    exact = plain.head(40)
+    near = plain.tail(200).with_columns(
+        pl.col(name) + pl.Series(1e-4 * rng.normal(size=200)) for name in ("x0", "x1", "x2")
+    )
+    found = audited(pl.concat([plain, exact, near]))
+    first, second = only(found, "exact_duplicates"), only(found, "near_duplicates")
+    assert first.worth is not None
+    assert first.worth == second.worth
+    assert first.worth.claimed.value > 0.6
+    assert first.worth.repaired.low < 0.5 < first.worth.repaired.high
+
+
+def test_a_found_time_that_no_split_can_use_is_told_and_not_applied() -> None:
+    """Labels follow a counter, but one class ends early: a warning, and the rows are dealt."""
+    rng = np.random.default_rng(1)
+    step = np.arange(900)
+    y = ((step // 30) % 2) * (step < 300)
+    values = {f"x{i}": np.cumsum(rng.normal(size=900)) for i in range(3)}
+    frame = pl.DataFrame({**values, "step": step, "y": y})
+    found = audited(frame)
+    times = [each for each in found.findings if each.check == "time"]
+    assert all(each.severity != "repairable" for each in times)
+    assert found.split is not None
+    assert found.split.order is None

@@ -225,8 +225,8 @@ class _Search:
         elif exact:
             check = "deciding_column"
             sure = (
-                steep and cliff is not None and cliff >= CLIFF and self._enough()
-                and self.view.schema.task != "regression"
+                steep and cliff is not None and cliff >= CLIFF
+                and self.view.schema.task != "regression" and self._enough()
             )  # fmt: skip
             severity = "leak" if sure else "warning" if steep else "note"
         elif cliff is not None and cliff >= SLOPE:

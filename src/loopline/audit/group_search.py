@@ -363,6 +363,7 @@ class _Search:
     ) -> tuple[tuple[str, ...], Ints, dict[str, float], float] | None:
         best = None
         limit = int(codes.max()) + 1
+        here = self._alike(names, codes)
         for column in self.possible:
             if column.name in names or column.role != "feature":
                 continue
@@ -375,12 +376,12 @@ class _Search:
                 continue
             chosen = (*names, column.name)
             # The same columns must be compared before and after, or the mean moves by itself.
-            before, _ = self._likeness(chosen, codes)
+            before = {name: value for name, value in here.items() if name != column.name}
             after, found = self._likeness(chosen, joint)
             if _mean(after) - _mean(before) < GAIN:
                 continue
             # A plan and its price are alike on every row: that is no mark of a source.
-            alone, _ = self._likeness(chosen, values)
+            alone = self._alike(chosen, values)
             if _mean(_beyond(after, before, alone)) < GAIN:
                 continue
             if best is None or found > best[3] + 1e-9:
@@ -397,6 +398,12 @@ class _Search:
         if num_values < least or not _has_company(codes):
             return None
         return codes
+
+    def _alike(self, names: tuple[str, ...], codes: Ints) -> dict[str, float]:
+        """Likeness of the columns that are not among the names."""
+        rows = self._sample(codes)
+        found = alikeness(codes[rows], self.comparable.only(rows))
+        return {name: value for name, value in found.items() if name not in names}
 
     def _likeness(self, names: tuple[str, ...], codes: Ints) -> tuple[dict[str, float], float]:
         """Likeness of the other columns, and its mean with what chance gives taken off."""
