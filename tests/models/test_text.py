@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -409,3 +410,67 @@ def test_the_default_encoder_knows_what_words_mean() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     near = vectors @ vectors.T
     assert near[0, 1] > near[0, 2] + 0.1
+
+
+# --- after a kill ---------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a fit."""
+
+
+class KillingReporter(SilentReporter):
+    """Lets some steps of training pass, then ends the fit without a chance to tidy up."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    @contextmanager
+    def step(self, name, total=None):
+        yield self if name.startswith("train") else SilentReporter().step(name).__enter__()
+
+    def advance(self, amount=1.0):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+    def describe(self, text):
+        pass
+
+
+@pytest.mark.parametrize("kind", [TinyFull, TinyLora])
+def test_a_killed_fit_goes_on_to_the_same_weights(
+    kind: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A fit that is killed in its ninth step and started again equals one that ran through."""
+    import torch
+
+    from loopline.nets import training
+
+    if kind is TinyLora:
+        pytest.importorskip("peft")
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    view = kit.make_view("binary", kit.make_text_table("binary"))
+    context = FitContext(seed=5, digests={"data": "a"})
+    whole = kind().fit(view, None, {}, replace(context, folder=tmp_path / "whole"))
+    broken = replace(context, folder=tmp_path / "broken")
+    with pytest.raises(Killed):
+        kind().fit(view, None, {}, replace(broken, reporter=KillingReporter(9)))
+    again = SteppedReporter()
+    resumed = kind().fit(view, None, {}, replace(broken, reporter=again))
+    assert any("on from step" in name for name in again.names)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+
+
+class SteppedReporter(SilentReporter):
+    """Keeps the names of steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def step(self, name, total=None):
+        self.names.append(name)
+        return super().step(name, total)

@@ -282,8 +282,8 @@ def _model_lines(schema: Schema) -> list[str]:
     if missing:
         lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)
         return lines
-    reads = "a pretrained encoder reads the texts, a linear head learns"
-    return [*lines, "  - text:", f"      tune: head  # {reads}; `full` learns more, in hours"]
+    reads = "a pretrained encoder reads the texts, only a linear head learns"
+    return [*lines, "  - text:", f"      tune: head  # {reads}; `full` learns more, and slowly"]
 
 
 def _column_line(column: Column) -> str:
