@@ -123,9 +123,13 @@ class Layout:
                 policy = MixedPrecisionPolicy(
                     param_dtype=precision.compute, reduce_dtype=torch.float32
                 )
+            kept = [getattr(value, "decays", True) for value in model.parameters()]
             for block in blocks:
                 fully_shard(block, mp_policy=policy)
-            return fully_shard(model, mp_policy=policy)
+            fully_shard(model, mp_policy=policy)
+            for value, decays in zip(model.parameters(), kept, strict=True):
+                value.decays = decays  # type: ignore[attr-defined]  # shards are new parameters
+            return model
         return model
 
     @contextmanager
