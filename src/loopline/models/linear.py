@@ -46,6 +46,8 @@ _LARGE = 10.0
 """A column with a mean or a deviation above this is centred and scaled inside the model."""
 _PATIENCE = 2
 """A path ends when so many penalties in a row did worse than the best."""
+_TOLERANCE = 1e-6
+"""Largest entry of the mean gradient at which a logistic fit has converged."""
 _EIGEN_SIZE = 1_000
 _NEWTON_SIZE = 600
 """Coefficients up to which Newton steps are taken: exact, and 7 times faster than L-BFGS on the
@@ -418,7 +420,8 @@ def _logistic_path(problem: _Problem, num_classes: int) -> Iterator[_Fit]:
         scaled, target, weight = scaled[kept], target[kept], weight[kept]
     outputs = 1 if present.size == 2 else present.size
     solver = "newton-cholesky" if columns * outputs <= _NEWTON_SIZE else "lbfgs"
-    model = LogisticRegression(solver=solver, warm_start=True, tol=1e-6)
+    tolerance = float(problem.params.get("tolerance", _TOLERANCE))
+    model = LogisticRegression(solver=solver, warm_start=True, tol=tolerance)
     for penalty in problem.penalties:
         model.set_params(C=1.0 / penalty)
         _converge(model, (scaled, target, weight), penalty, problem)

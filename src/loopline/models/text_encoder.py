@@ -206,7 +206,7 @@ def shortened(sizes: Sequence[int], room: int) -> list[int]:
     >>> shortened([3, 10, 20], 15)
     [3, 6, 6]
     >>> shortened([9, 9], 5)
-    [3, 2]
+    [2, 3]
     """
     kept = [0] * len(sizes)
     left = room

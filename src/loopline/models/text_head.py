@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from loopline.nets.text import Embedder
 
 FORMAT = 1
+TOLERANCE = 1e-4
+"""Of the head's fit: vectors are dense, and a hundred times less would take 20 times as long."""
 _BLOCK_ROWS = 16_384
 _STEADY_ROWS = 256
 """Tables of so many rows are embedded in full batches, whose vectors are remembered."""
@@ -131,12 +133,13 @@ def fit_head(
         units = np.arange(values.shape[0])
         return Matrix(rows, known.target, known.weight, units, None, outputs)
 
+    settings = linear.resolve({"penalty": params["penalty"]}, task, vectors.shape[0])
     estimator = linear.fit_matrix(
         matrix(vectors, labels),
         None if valid is None else matrix(*valid),
         task=task,
         num_classes=num_classes,
-        params=linear.resolve({"penalty": params["penalty"]}, task, vectors.shape[0]),
+        params={**settings, "tolerance": TOLERANCE},
         context=context,
     )
     return Head(center, scale, estimator, num_classes)
