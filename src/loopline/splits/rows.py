@@ -15,12 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.duplicates.clusters import mixed
-from loopline.data.fingerprint import row_digests
+from loopline.data.duplicates.clusters import mixed, sorted_order
+from loopline.data.fingerprint import digests_without, row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError
 from loopline.splits.clock import rows_named, time_ranks
-from loopline.splits.deal import Ints, dense, row_keys, sorted_order
+from loopline.splits.deal import Ints, dense, row_keys
 from loopline.splits.spec import SplitSettings
 from loopline.splits.views import encode_target
 from loopline.splits.windows import refuse_as_feature, window_ends, window_reach
@@ -180,6 +180,17 @@ def _leaders(alike: Ints, twins: Ints, separate: NDArray[np.bool_] | None) -> In
     if separate is not None and separate.any():
         codes = dense(np.where(separate, count + np.arange(codes.size), codes))[0]
     return connected(twins, [codes])
+
+
+def feature_digests_of(table: pl.DataFrame, schema: Schema, digests: Digests) -> Digests:
+    """Row digests of the feature columns alone, made from those of the whole table.
+
+    Args:
+        table: all rows.
+        schema: which columns are features.
+        digests: (rows, 2) `row_digests` of the table.
+    """
+    return digests_without(table, digests, set(table.columns) - set(schema.features))
 
 
 def digest_codes(digests: Digests) -> Ints:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from loopline.data.duplicates.clusters import merged
+from loopline.data.duplicates.clusters import Keys, merged
 from loopline.data.duplicates.disagreement import LabelDisagreement, label_disagreement
 from loopline.data.duplicates.images import alike_images, read_greys
 from loopline.data.duplicates.kinds import (
@@ -52,6 +52,7 @@ def find_duplicates(
     *,
     settings: DuplicateSettings = _DEFAULT,
     seed: int = 0,
+    digests: Keys | None = None,
     reporter: Reporter | None = None,
 ) -> NearDuplicates:
     """Find rows that stand in a table more than once, exactly or nearly.
@@ -68,6 +69,7 @@ def find_duplicates(
         settings: when two rows count as copies.
         seed: draws grids and permutations; the same seed gives the same clusters, in whatever
             order the rows stand.
+        digests: (rows, 2) row digests of the frame, where they are at hand.
         reporter: told what is being done.
 
     Raises:
@@ -95,7 +97,7 @@ def find_duplicates(
     with reporter.step("copies of rows", None):
         texts = [n for n in frame.columns if types[n] == "text" and frame[n].dtype == pl.String]
         facts = {name: text_facts(frame[name]) for name in texts}
-        keys = row_keys(frame, types, facts)
+        keys = row_keys(frame, types, facts, digests)
     every = tuple(frame.columns)
     add("exact", every, exact_links(keys), "are equal in every feature")
     add("spelling", every, spelling_links(keys), "are equal but for spelling")
