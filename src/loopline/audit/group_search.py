@@ -133,21 +133,26 @@ def _searches(frame: pl.DataFrame, schema: Schema) -> Iterator[tuple[_Search, st
     if frame.height <= LARGE_ROWS:
         yield _Search(frame, schema, frame), ""
         return
+    anywhere = np.sort(np.random.default_rng(0).choice(frame.height, LARGE_ROWS, replace=False))
+    of_any: _Search | None = None
     for column in _possible(frame, schema):
-        part = _part(frame, column.name)
-        if _has_company(value_codes(part[column.name])):
-            yield _Search(part, schema, frame), column.name
+        values = _whole_values(frame[column.name])
+        rows = anywhere if values is None else values
+        if not _has_company(value_codes(frame[column.name][rows])):
+            continue
+        if values is not None:
+            yield _Search(frame[rows], schema, frame), column.name
+            continue
+        of_any = of_any or _Search(frame[rows], schema, frame)
+        yield of_any, column.name
 
 
-def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Some rows of a large table: whole values of a column where it has many, any rows if not."""
-    parts = frame.height // LARGE_ROWS + 1
-    series = frame[name]
-    distinct = frame.select(pl.col(name).approx_n_unique()).item()
-    if distinct < 50 * parts:
-        chosen = np.random.default_rng(0).choice(frame.height, LARGE_ROWS, replace=False)
-        return frame[np.sort(chosen)]
-    return frame.filter((series.hash(0) % parts) == 0)
+def _whole_values(series: pl.Series) -> Ints | None:
+    """Rows of a large table that hold all rows of some values; None where it has few values."""
+    parts = series.len() // LARGE_ROWS + 1
+    if series.to_frame().select(pl.all().approx_n_unique()).item() < 50 * parts:
+        return None
+    return np.flatnonzero((series.hash(0) % parts == 0).to_numpy())
 
 
 def _without_parts(
