@@ -163,7 +163,7 @@ def _row_findings(
         return []
     with reporter.step("look for wrong labels and poor rows"):
         poor = quality_findings(
-            view.frame(),
+            view,
             {name: types[name] for name in view.schema.features},
             view=view,
             pricing=pricing,

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError, IntegrityError, LeakError, SettingsError
 from loopline.seeds import child_seed
@@ -27,6 +28,8 @@ from loopline.splits.deal import deal, latest_share, row_keys, shares_unit
 from loopline.splits.spec import TRAIN
 
 _DOOR = object()
+DIGESTED_ROWS = 1 << 18
+"""Rows whose features are gathered together to be digested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,17 @@ class _View:
         if self._is_whole_table:
             return features.slice(start, stop - start)
         return features[self._rows[start:stop]]
+
+    def feature_digests(self) -> NDArray[np.uint64]:
+        """Row digests of the feature columns alone, shape (rows, 2); equal where features are.
+
+        Made block by block, so no copy of the table is needed.
+        """
+        digests = np.empty((self.num_rows, 2), dtype=np.uint64)
+        for start in range(0, self.num_rows, DIGESTED_ROWS):
+            stop = min(start + DIGESTED_ROWS, self.num_rows)
+            digests[start:stop] = row_digests(self.block(start, stop))
+        return digests
 
     def _gathered(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not frame.width:
