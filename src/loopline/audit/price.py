@@ -19,6 +19,7 @@ from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import default_metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.select.compare import compare_rows
+from loopline.splits.deal import dense
 from loopline.splits.views import TestView, TrainView
 
 Ints = NDArray[np.int64]
@@ -87,11 +88,12 @@ def sample_units(
     """Positions of at most about `max_rows` rows, whole units only, in the view's order."""
     if view.num_rows <= max_rows:
         return np.arange(view.num_rows)
-    names, codes, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    drawn = np.random.default_rng(seed).permutation(names.size)
+    codes, number = dense(units)
+    sizes = np.bincount(codes)
+    drawn = np.random.default_rng(seed).permutation(number)
     total = np.cumsum(sizes[drawn])
     kept = drawn[: max(2, int(np.searchsorted(total, max_rows, side="right")))]
-    chosen = np.zeros(names.size, dtype=bool)
+    chosen = np.zeros(number, dtype=bool)
     chosen[kept] = True
     return np.flatnonzero(chosen[codes])
 
