@@ -108,9 +108,9 @@ def propose_groups(frame: pl.DataFrame, schema: Schema) -> list[GroupCandidate]:
     [(('who',), 30)]
     """
     found = [
-        _candidate(frame, (column.name,), "declared", {}, 1.0)
-        for column in schema.columns
-        if column.role == "group" and column.name in frame.columns
+        _candidate(frame, (name,), "declared", {}, 1.0)
+        for name in schema.with_role("group")
+        if name in frame.columns
     ]
     if frame.height < MIN_ROWS:
         return found
@@ -194,12 +194,13 @@ def _possible(frame: pl.DataFrame, schema: Schema) -> list[Column]:
         columns = [column for column in schema.columns if column.name in names]
     else:
         columns = list(schema.columns)
+    known = set(frame.columns)
     return [
         column
         for column in columns
         if column.role in ("feature", "id", "ignore")
         and column.type in ("number", "category")
-        and column.name in frame.columns
+        and column.name in known
         and not frame[column.name].dtype.is_nested()
         and frame[column.name].dtype != pl.Boolean()
         and not looks_like_dates(frame[column.name].head(LOOK_ROWS))
@@ -265,11 +266,11 @@ class _Search:
 
     def __init__(self, frame: pl.DataFrame, schema: Schema, table: pl.DataFrame) -> None:
         self.table = table
-        columns = {column.name: column for column in schema.columns}
+        known = set(frame.columns)
         features = [
-            name
-            for name, column in columns.items()
-            if column.role == "feature" and column.type != "text" and name in frame.columns
+            column.name
+            for column in schema.columns
+            if column.role == "feature" and column.type != "text" and column.name in known
         ]
         self.possible = _possible(frame, schema)
         if len(features) > WIDE:

@@ -162,7 +162,7 @@ def _parts(
 ) -> list[_Part]:
     parts = []
     plain = {}
-    known = columns_of(frame)
+    known = set(columns_of(frame))
     for name, kind in types.items():
         if name not in known:
             continue

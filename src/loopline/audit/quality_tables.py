@@ -63,7 +63,7 @@ def score_rows(frame: pl.DataFrame | TrainView, types: Mapping[str, str]) -> Row
     >>> score_rows(pl.DataFrame({"age": ages}), {"age": "number"}).of(60)
     ['impossible value']
     """
-    known = columns_of(frame)
+    known = set(columns_of(frame))
     num_rows, used = len(frame), 0
     missing = np.zeros(num_rows, dtype=np.int32)
     impossible = np.zeros(num_rows, dtype=bool)

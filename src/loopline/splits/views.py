@@ -93,7 +93,8 @@ class _View:
             DataError: there is no such column.
         """
         self._check(name)
-        return self._gathered(self._shared.features.select(name)).to_series()
+        series = self._shared.features.get_column(name)
+        return series if self._is_whole_table else series.gather(self._rows)
 
     def frame(self, names: Sequence[str] | None = None) -> pl.DataFrame:
         """Feature columns (all of them by default) as a frame, gathered now.
@@ -400,7 +401,8 @@ def feature_table(table: pl.DataFrame, schema: Schema, num_rows: int) -> pl.Data
         DataError: a column of the schema is missing.
         IntegrityError: the table has another number of rows than the split.
     """
-    missing = [column.name for column in schema.columns if column.name not in table.columns]
+    known = set(table.columns)
+    missing = [column.name for column in schema.columns if column.name not in known]
     if missing:
         raise DataError(f"The table lacks columns that its schema names: {', '.join(missing)}.")
     if table.height != num_rows:
