@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.audit.crossfit import OutOfFold
-from loopline.audit.examples import plain
+from loopline.audit.examples import MAX_LETTERS
 from loopline.audit.finding import NUM_EXAMPLES, Finding, Remedy
 from loopline.audit.labels_joint import (
     NoiseMatrix,
@@ -26,6 +26,7 @@ from loopline.audit.labels_joint import (
 )
 from loopline.audit.labels_noise import class_noise
 from loopline.audit.labels_regression import value_noise
+from loopline.data.cleaning.finding import plain
 from loopline.data.schema import Label, Schema
 from loopline.errors import DataError, LeakError
 from loopline.evaluate.intervals import Estimate
@@ -356,7 +357,7 @@ def _example(review: LabelReview, view: TrainView, row: int) -> Mapping[str, Any
         "given": _label(review.given[row], view.schema),
         "suggested": _label(review.suggested[row], view.schema),
         "score": round(score, 6) if np.isfinite(score) else None,
-        "cells": {name: plain(cells[name][0]) for name in names},
+        "cells": {name: plain(cells[name][0], MAX_LETTERS) for name in names},
     }
 
 

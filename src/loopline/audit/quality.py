@@ -18,13 +18,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.audit.crossfit import assign_folds, cross_fit
-from loopline.audit.examples import plain
+from loopline.audit.examples import MAX_LETTERS
 from loopline.audit.finding import NUM_EXAMPLES, Finding, Remedy, Worth
 from loopline.audit.price import Pricing, sample_units
 from loopline.audit.quality_images import is_image_column, score_images
 from loopline.audit.quality_rows import RowQuality, column_of, columns_of
 from loopline.audit.quality_tables import score_rows
 from loopline.audit.quality_texts import score_texts
+from loopline.data.cleaning.finding import plain
 from loopline.errors import DataError
 from loopline.evaluate.intervals import estimate
 from loopline.select.compare import compare
@@ -244,7 +245,7 @@ def _examples(
             "row": int(places[row]),
             "score": round(float(quality.score[row]), 4),
             "reasons": quality.of(row),
-            "cells": {name: plain(value) for name, value in cells.items()},
+            "cells": {name: plain(value, MAX_LETTERS) for name, value in cells.items()},
         }
         for row, cells in zip(worst.tolist(), shown.to_dicts(), strict=True)
     )

@@ -125,14 +125,14 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
 
             @cache
             def of_features() -> NDArray[np.uint64]:
-                return feature_digests_of(frame, schema, np.array(snapshot.rows()))
+                return feature_digests_of(frame, schema, np.asarray(snapshot.rows()))
 
             chosen, reason = propose_split(
                 schema, frame, given, seed=spec.seed, feature_digests=of_features
             )
             copies = None
             if PART in frame.columns:
-                copies = whole_rows(frame, np.array(snapshot.rows()))
+                copies = whole_rows(frame, np.asarray(snapshot.rows()))
                 reason = "The official test file gives the test rows."
             elif chosen.duplicates == "features":
                 copies = of_features()

@@ -104,7 +104,7 @@ def structure(context: LineContext, plan: Plan) -> Structured:
 
     def make() -> Artifact:
         snapshot = context.snapshot(plan.snapshot_id)
-        frame, digests = snapshot.frame(), np.array(snapshot.rows())
+        frame, digests = snapshot.frame(), np.asarray(snapshot.rows())
         official = {"method": "predefined", "column": PART} if PART in frame.columns else {}
         found = find_structure(
             frame,

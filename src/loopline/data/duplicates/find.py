@@ -20,7 +20,6 @@ from loopline.data.duplicates.kinds import (
 )
 from loopline.data.duplicates.numbers import alike_numbers
 from loopline.data.duplicates.rows import (
-    RowKeys,
     exact_links,
     leaders,
     number_columns,
@@ -103,13 +102,13 @@ def find_duplicates(
     add("spelling", every, spelling_links(keys), "are equal but for spelling")
     numbers = number_columns(frame, types)
     if numbers:
+        rows, words = leaders(keys), keys.words
+        del keys  # as large as a fifth of what the search for near rows holds
         with reporter.step("near copies of numbers", 1.0) as step:
-            add(
-                "numbers",
-                numbers,
-                _numbers(frame, numbers, keys, settings, seed, step),
-                "differ by noise or rounding only",
+            links = alike_numbers(
+                frame, numbers, rows, words, settings, seed=child_seed(seed, "numbers"), step=step
             )
+        add("numbers", numbers, links, "differ by noise or rounding only")
     for name in texts:
         with reporter.step(f"near copies of texts in {name!r}", 1.0) as step:
             links = _texts(frame[name], facts[name], settings, seed, step, alone=len(every) == 1)
@@ -123,25 +122,6 @@ def find_duplicates(
             add("image", (name,), links, f"show the same picture in {name!r}")
     codes = [part.codes for part in found] or [np.arange(num_rows, dtype=np.int64)]
     return NearDuplicates(merged(*codes), tuple(part.kind for part in found))
-
-
-def _numbers(
-    frame: pl.DataFrame,
-    columns: tuple[str, ...],
-    keys: RowKeys,
-    settings: DuplicateSettings,
-    seed: int,
-    step: Step,
-) -> Links:
-    return alike_numbers(
-        frame,
-        columns,
-        leaders(keys),
-        keys.words,
-        settings,
-        seed=child_seed(seed, "numbers"),
-        step=step,
-    )
 
 
 def _texts(
