@@ -151,7 +151,7 @@ def plan(context: LineContext, source: Artifact) -> Plan:
     }
     artifact = context.stage(
         "plan",
-        2,
+        3,
         settings=settings,
         inputs={"raw": source.inputs["snapshot"]},
         make=lambda: _make_plan(context, source, columns),
