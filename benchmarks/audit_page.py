@@ -29,6 +29,7 @@ def tables() -> dict[str, list[str]]:
     cost = next(k for k, line in enumerate(said) if line.startswith("| rows × "))
     return {
         "practice": planted[practice:],
+        "kinds": planted_leaks.kinds(),
         "planted": planted[:practice],
         "real": said[:cost],
         "cost": said[cost:],

@@ -11,6 +11,7 @@ from loopline.engine.task import Task
 
 SHAPES = {  # layers, width, heads, length, vocabulary
     "gpt2": (12, 768, 12, 1024, 50_304),
+    "medium": (6, 512, 8, 512, 8_192),
     "small": (4, 256, 4, 128, 2_048),
     "tiny": (2, 64, 2, 32, 256),
 }

@@ -13,6 +13,7 @@ was planted into (the leak is not there when serving). Those rows are a sample, 
 counts by the interval as it is told, `both errors` with the untouched rows' own error added.
 
     python benchmarks/planted_leaks.py [--seed 1] [--out benchmarks/results/planted_leaks.json]
+        [--kept planted.jsonl]
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from leaks_columns import COLUMN_TYPES
+from leaks_kinds import kinds_table
 from leaks_measure import Case, control, measure, practice
 from leaks_rows import ROW_TYPES
 from leaks_tables import controls
@@ -46,6 +49,8 @@ PREVENTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("5", "oversampling before the split", ("test_oversampling_before_the_split_gains_nothing",)),
     ("6", "augmentation before the split",
      ("test_augmentation_before_the_split_gains_nothing", "test_augmentation_keeps_its_parent")),
+    ("14", "training on labels that were not known yet",
+     ("test_a_label_that_was_not_known_yet_trains_nothing",)),
     ("27, 28, 29, 31", "early stopping, tuning, choice, threshold or calibration by test labels",
      ("test_nothing_is_decided_by_test_labels",)),
     ("30", "stacking with in-sample predictions",
@@ -54,8 +59,26 @@ PREVENTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("32", "choosing by repeated looks at the test score",
      ("test_the_vault_is_opened_once_and_after_every_decision",
       "test_choosing_by_repeated_test_scores_is_stopped")),
+    ("33, 35", "learning from the features of test rows",
+     ("test_nothing_is_learned_from_test_features",)),
+    ("38", "features computed otherwise when serving", ("test_what_trains_is_what_serves",)),
     ("39", "cleaning by test labels", ("test_no_view_holds_a_test_label_anywhere",)),
+    ("40", "edges of a graph across the split, where columns name their ends",
+     ("test_edges_keep_their_ends_on_one_side",)),
 )  # fmt: skip
+
+
+def kinds() -> list[str]:
+    """What is done about each of the forty kinds, as a table."""
+    planted: dict[int, list[str]] = {}
+    for kind in TYPES:
+        if kind.counted:
+            planted.setdefault(kind.number, []).append(kind.name)
+    prevented: dict[int, list[str]] = {}
+    for numbers, _, tests in PREVENTED:
+        for number in numbers.split(", "):
+            prevented.setdefault(int(number), []).extend(tests)
+    return kinds_table(planted, prevented)
 
 
 def cases(wanted: str = "", table: str = "") -> list[Case]:
@@ -78,16 +101,34 @@ def _control(number: int) -> dict[str, Any]:
     return control(controls()[number])
 
 
-def in_parallel(work: Callable[[int], Any], number: int, workers: int, told: str) -> list[Any]:
-    """The answers in order, with a line of progress now and then."""
-    found = []
+def in_parallel(
+    work: Callable[[int], Any], number: int, workers: int, told: str, kept: Path | None
+) -> list[Any]:
+    """The answers in order, with a line of progress now and then.
+
+    Args:
+        work: gives the answer of each number.
+        number: of answers.
+        workers: processes.
+        told: what they are.
+        kept: answers are added to this file as they come, and those in it are not asked for again.
+    """
+    lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    found = {each[1]: each[2] for each in map(json.loads, lines) if each[0] == told}
+    # In a random order, so that the answers of a run that was stopped are a fair sample.
+    drawn = np.random.default_rng(0).permutation(number).tolist()
+    todo = [each for each in drawn if each not in found]
     # Forked processes would inherit the locks of polars' threads.
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for answer in pool.map(work, range(number)):
-            found.append(answer)
+        asked = {pool.submit(work, each): each for each in todo}
+        for answer in as_completed(asked):
+            found[asked[answer]] = answer.result()
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps([told, asked[answer], answer.result()]) + "\n")
             if len(found) % 25 == 0:
                 print(f"  {told}: {len(found)} of {number}", flush=True)
-    return found
+    return [found[each] for each in range(number)]
 
 
 def by_type(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -166,6 +207,7 @@ def main() -> None:
     parser.add_argument("--table", default="", help="only tables with this in their name")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", choices=["cases", "controls", "practice"])
+    parser.add_argument("--kept", type=Path, help="go on from this file of single answers")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     start = time.perf_counter()
@@ -174,11 +216,13 @@ def main() -> None:
     if given.only in (None, "cases"):
         number = len(cases(given.types, given.table))
         work = partial(_case, seed=given.seed, wanted=given.types, table=given.table)
-        rows = in_parallel(work, number, given.workers, "planted")
+        rows = in_parallel(work, number, given.workers, "planted", given.kept)
         result["cases"] = [row for row in rows if row is not None]
         result["types"] = by_type(result["cases"])
     if given.only in (None, "controls"):
-        result["controls"] = in_parallel(_control, len(controls()), given.workers, "clean")
+        result["controls"] = in_parallel(
+            _control, len(controls()), given.workers, "clean", given.kept
+        )
     if given.only in (None, "practice"):
         result["practice"] = practice()
     result["minutes"] = round((time.perf_counter() - start) / 60, 1)

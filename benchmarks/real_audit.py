@@ -37,7 +37,9 @@ from loopline.line.auditing import Audit, audit_table
 from loopline.testing.splitters import view_of
 
 HERE = Path(__file__).resolve().parent
-SIZES = (25_000, 50_000, 100_000, 200_000)
+LARGE = 50_000
+"""Rows from which a table is larger than the samples that most checks look at."""
+SIZES = (25_000, 50_000, 100_000, 200_000, 400_000)
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,19 @@ def cost(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     exponent = np.log(last["cpu_seconds"] / first["cpu_seconds"]) / np.log(
         last["rows"] / first["rows"]
     )
-    return {"sizes": rows, "exponent": round(float(exponent), 3)}
+    # Beyond the sample that most checks look at, memory is a floor and so many tables on top.
+    large = [row for row in rows if row["rows"] >= LARGE]
+    slope, floor = 0.0, max(row["peak_mb"] for row in rows)
+    if len(large) > 1:
+        slope, floor = np.polyfit(
+            [row["table_mb"] for row in large], [row["peak_mb"] for row in large], 1
+        )
+    return {
+        "sizes": rows,
+        "exponent": round(float(exponent), 3),
+        "floor_mb": round(float(floor), 1),
+        "tables_on_top": round(float(slope), 2),
+    }
 
 
 def report(claims: list[Claim], costs: dict[str, Any] | None) -> list[str]:
@@ -393,7 +407,13 @@ def report(claims: list[Claim], costs: dict[str, Any] | None) -> list[str]:
             f"{row['table_mb']:.0f} MB | {row['peak_mb']:.0f} MB | {row['times_table']:.1f} × |"
             for row in costs["sizes"]
         ]
-        lines.append(f"\nProcessor time grows with the rows to the power {costs['exponent']:.2f}.")
+        told = f"\nProcessor time grows with the rows to the power {costs['exponent']:.2f}."
+        if "floor_mb" in costs:
+            told += (
+                f" Memory is {costs['floor_mb']:.0f} MB whatever the size, and "
+                f"{costs['tables_on_top']:.1f} × the table on top."
+            )
+        lines.append(told)
     return lines
 
 

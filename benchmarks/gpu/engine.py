@@ -15,12 +15,12 @@ in the same way, with the same fused AdamW, clipping and autocast. Engine and ba
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -33,6 +33,7 @@ from torch import nn
 
 from loopline.engine.events import Event
 from loopline.engine.feeder import to_device
+from loopline.engine.find import find_batch, find_lr
 from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
 from loopline.engine.loop import train
@@ -42,6 +43,7 @@ from loopline.engine.parity import parity
 from loopline.engine.precision import Precision
 from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
+from loopline.progress import SilentReporter
 
 
 def wait(device):
@@ -79,6 +81,7 @@ def model_of(chosen, *, compiled: bool):
 
 def free(device):
     """Forget what earlier cases compiled and allocated."""
+    gc.collect()
     torch._dynamo.reset()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -197,44 +200,67 @@ def synchronisations(chosen, layout):
         task = Tokens(chosen.shape, 4 * chosen.batch * layout.world)
         train(prepare(task, Decoder(chosen.shape), settings, layout=layout, events=[Listen()]))
         torch.cuda.set_sync_debug_mode("default")
-    found = [str(one.message) for one in heard if "synchronizing" in str(one.message)]
-    places = sorted({f"{Path(one.filename).name}:{one.lineno}" for one in heard})
+    found = [one for one in heard if "called a synchronizing" in str(one.message)]
+    places = sorted({f"{Path(one.filename).name}:{one.lineno}" for one in found})
     return {"a_step": len(found) / (settings.steps - 3), "places": places}
 
 
-def resume_is_exact(chosen, layout, precision: str):
-    """Whether a run stopped in the middle and gone on ends with the bits of one that was not."""
+def too_large(chosen, layout):
+    """A batch that no memory holds: which micro-batch is found, and whether training goes on."""
+    if layout.device.type != "cuda":
+        return None
+    free(layout.device)
+    rows = chosen.too_large * layout.world
+    settings = TrainSettings(
+        batch_size=rows, steps=2, precision="bf16", compile=not chosen.no_compile
+    )
+    heard = SilentReporter()
+    model = model_of(chosen, compiled=not chosen.no_compile)
+    task = Tokens(chosen.shape, rows)
+    run = prepare(task, model, settings, layout=layout, reporter=heard)
+    began = time.perf_counter()
+    train(run)
+    wait(layout.device)
+    return {
+        "layout": layout.kind,
+        "rows_a_device": chosen.too_large,
+        "micro_batch": run.micro,
+        "told": heard.notes,
+        "losses": [run.packet.loss],
+        "peak_gb": round(peak_bytes(layout.device) / 1e9, 2),
+        "seconds": time.perf_counter() - began,
+    }
 
-    class Stop(Event):
-        name = "stop"
 
-        def after_step(self, run) -> None:
-            if run.state.step == 4:
-                run.stop("told to")
-
-    def go(folder, *events):
-        free(layout.device)
-        settings = TrainSettings(
-            batch_size=2 * layout.world, micro_batch=2, steps=8, precision=precision,
-            deterministic=True, save_every=100,
-        )  # fmt: skip
-        run = prepare(
-            Tokens(chosen.shape, 64), Decoder(chosen.shape), settings,
-            layout=layout, folder=Path(folder), events=events,
-        )  # fmt: skip
-        train(run)
-        return [
-            getattr(value, "_local_tensor", value).detach().clone()
-            for value in run.model.parameters()
-        ]
-
-    base = layout.gather(tempfile.mkdtemp() if layout.leads else "")[0]
-    whole = go(f"{base}/whole")
-    go(f"{base}/cut", Stop())
-    again = go(f"{base}/cut")
-    same = all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
-    torch.use_deterministic_algorithms(False)
-    return all(layout.gather(same))
+def advice(chosen, layout):
+    """Learning-rate and batch-size advice, and whether the run was left as it was."""
+    free(layout.device)
+    settings = TrainSettings(
+        batch_size=8 * layout.world,
+        micro_batch=8,
+        steps=100,
+        precision="bf16",
+        optimizer=OptimizerSettings(lr=1e-4),
+    )
+    task = Tokens(chosen.shape, 256)
+    run = prepare(task, Decoder(chosen.shape), settings, layout=layout)
+    before = [value.detach().clone() for value in run.model.parameters()]
+    random = torch.cuda.get_rng_state() if layout.device.type == "cuda" else torch.get_rng_state()
+    began = time.perf_counter()
+    rate = find_lr(run, low=1e-6, high=1.0, steps=60)
+    batch = find_batch(run, steps=8, parts=4)
+    after = torch.cuda.get_rng_state() if layout.device.type == "cuda" else torch.get_rng_state()
+    same = all(torch.equal(*pair) for pair in zip(before, run.model.parameters(), strict=True))
+    return {
+        "learning_rate": rate.suggested,
+        "limit": rate.limit,
+        "rates_tried": len(rate.rates),
+        "noise_scale_rows": batch.rows,
+        "batch_size": batch.suggested,
+        "weights_untouched": same,
+        "random_numbers_untouched": torch.equal(random, after),
+        "seconds": time.perf_counter() - began,
+    }
 
 
 def cases(chosen, layout):
@@ -263,9 +289,8 @@ def cases(chosen, layout):
             engine_case(chosen, layout, "bf16", compiled=compiled, recompute=True),
         )
         extra["synchronisations"] = synchronisations(chosen, layout)
-        extra["resume_bit_equal"] = {
-            name: resume_is_exact(chosen, layout, name) for name in ("fp32", "bf16")
-        }
+        extra["too_large"] = [too_large(chosen, layout)]
+        extra["advice"] = advice(chosen, layout)
     else:
         shards = Layout("fsdp", layout.rank, layout.world, layout.device, layout.watch)
         for precision in ("bf16", "fp16"):
@@ -273,12 +298,14 @@ def cases(chosen, layout):
                 f"engine {precision} fsdp",
                 engine_case(chosen, shards, precision, compiled=compiled),
             )
-        small = TrainSettings(batch_size=2 * layout.world + 1, micro_batch=1, steps=3)
-        lines = parity(Tokens(chosen.shape, 64), lambda: Decoder(chosen.shape), small, layout)
-        extra["parity_fp32"] = [line.__dict__ for line in lines]
-        extra["resume_bit_equal"] = {
-            place.kind: resume_is_exact(chosen, place, "bf16") for place in (layout, shards)
-        }
+        extra["too_large"] = [too_large(chosen, place) for place in (layout, shards)]
+        extra["parity"] = []
+        for precision in ("fp32", "bf16"):
+            small = TrainSettings(
+                batch_size=2 * layout.world + 1, micro_batch=1, steps=3, precision=precision
+            )
+            lines = parity(Tokens(chosen.shape, 64), lambda: Decoder(chosen.shape), small, layout)
+            extra["parity"] += [line.__dict__ for line in lines]
     return {"cases": found, **extra}
 
 
@@ -290,7 +317,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--block", type=int, default=5, help="steps between clock readings")
     parser.add_argument("--turns", type=int, default=3, help="of bare loop and engine")
-    parser.add_argument("--formats", default="tf32,fp16,bf16_pure")
+    parser.add_argument("--formats", default="fp32,tf32,fp16,bf16_pure")
+    parser.add_argument("--too-large", type=int, default=1024, help="rows of a device, to be cut")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", default="")

@@ -130,6 +130,75 @@ def test_half_of_the_numbers_equal_to_the_target_is_told():
     assert ("said",) in [each.columns for each in found if each.severity in ("leak", "warning")]
 
 
+def test_a_copy_of_a_grade_with_wrong_cells_is_a_leak():
+    """A target of seven values: agreement beyond chance tells a copy with 4 in 100 cells wrong."""
+    rng = np.random.default_rng(7)
+    values = noise()
+    grade = np.clip(np.round(5 + values["n0"] + rng.normal(size=N)), 2, 8)
+    wrong = rng.random(N) < 0.04
+    said = np.where(wrong, rng.permutation(grade), grade)
+    found = audited({**values, "said": said}, grade, task="regression")
+    assert ("noisy_copy", "leak", ("said",)) in told(found)
+
+
+def test_another_judges_grade_is_no_copy():
+    """Two judges who agree on half of the grades: nothing is stopped."""
+    rng = np.random.default_rng(7)
+    values = noise()
+    grade = np.clip(np.round(5 + values["n0"] + rng.normal(size=N)), 2, 8)
+    other = np.clip(np.round(grade + 0.8 * rng.normal(size=N)), 2, 8)
+    assert 0.4 < (other == grade).mean() < 0.7
+    assert told(audited({**values, "other": other}, grade, task="regression"), "leak") == []
+
+
+def test_a_number_that_follows_the_target_closely_is_a_warning():
+    """Three in a hundred of a spread away from it: told, and not taken for the target."""
+    rng = np.random.default_rng(7)
+    y = rng.gamma(2.0, 10.0, N)
+    said = y + 0.03 * y.std() * rng.normal(size=N)
+    found = audited({**noise(), "said": said}, y)
+    assert told(found) == [("deciding_column", "warning", ("said",))]
+
+
+def half_of_a_score(share=0.6, seed=8):
+    """A score of parts that no other column measures, and one part of it."""
+    rng = np.random.default_rng(seed)
+    part, rest = rng.gamma(4.0, 5.0, N), rng.gamma(4.0, 5.0 * (1 - share), N)
+    return part, part + rest
+
+
+def test_a_part_of_the_score_that_stands_quite_alone_is_told():
+    """Half of the score, read at the same visit: a warning with its price, not a stop."""
+    part, score = half_of_a_score()
+    found = audited({**noise(), "part": part}, score)
+    (finding,) = [each for each in found if each.columns == ("part",)]
+    assert (finding.check, finding.severity) == ("strong_column", "warning")
+    assert "same instrument read twice" in finding.sentence
+    assert finding.worth.matters
+
+
+def test_a_part_of_the_score_in_company_is_left_in_peace():
+    """The same strength beside another column that measures the same thing: an honest feature."""
+    part, score = half_of_a_score()
+    rng = np.random.default_rng(7)
+    company = part + 4.0 * rng.normal(size=N)
+    assert told(audited({**noise(), "part": part, "company": company}, score)) == []
+
+
+def test_a_price_goes_forward_where_the_split_does():
+    """In a series whose label wanders, the score without a leak is that of the later rows."""
+    rng = np.random.default_rng(0)
+    state = np.cumsum(rng.normal(size=1_500)) / 5.0
+    y = state + 0.2 * rng.normal(size=1_500)
+    columns = {"drift": state + 0.5 * rng.normal(size=1_500), "x": rng.normal(size=1_500)}
+    said = y + 0.001 * rng.normal(size=1_500)
+    forward = audited({**columns, "said": said}, y, order=np.arange(1_500))
+    dealt = audited({**columns, "said": said}, y)
+    (first,), (second,) = ([each for each in found if each.columns == ("said",)]
+                           for found in (forward, dealt))  # fmt: skip
+    assert first.worth.repaired.value > 1.5 * second.worth.repaired.value
+
+
 def test_a_column_filled_in_for_one_class_only_is_told():
     """A date of death: one in five of the dead have one, nobody else."""
     y = labels()

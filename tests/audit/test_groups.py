@@ -169,6 +169,56 @@ def test_traits_that_identify_a_source_are_found_without_an_id():
     assert "role: group" in finding.remedy.sentence
 
 
+def test_a_plan_and_its_price_do_not_hide_an_id():
+    """A plan that fixes other columns of its row makes no finer source of the one that is named."""
+    rng = np.random.default_rng(4)
+    plan = rng.integers(0, 3, 720)
+    frame = sources().rename({"who": "k"}).with_columns(
+        plan=pl.Series([f"plan {each}" for each in plan]),
+        price=pl.Series(10.0 * plan + rng.normal(size=720)),
+        extras=pl.Series(4.0 * plan + rng.normal(size=720)),
+    )  # fmt: skip
+    order = rng.permutation(720)
+    (finding,) = [each for each in found_in(frame[order]) if each.severity != "note"]
+    assert (finding.severity, finding.columns) == ("repairable", ("k",))
+
+
+def test_two_traits_that_say_little_alone_are_found_together():
+    """Neither education nor hours names anybody; both together stand for a source."""
+    rng = np.random.default_rng(3)
+    frame = sources(36, 20, spread=0.3).drop("who")
+    who = np.repeat(np.arange(36), 20)
+    pairs = rng.permutation(144)[:36]
+    frame = frame.with_columns(
+        school=pl.Series(pairs[who] % 12), hours=pl.Series(30 + pairs[who] // 12)
+    )
+    (finding,) = [each for each in found_in(frame) if each.severity == "warning"]
+    assert finding.columns == ("hours", "school")
+    assert finding.worth.repaired.low < 0.6
+
+
+def few_sites(seed, *, own):
+    """Seven sites of 60 rows; with `own` each has its own calibration and its own labels."""
+    rng = np.random.default_rng(seed)
+    site = np.repeat(np.arange(7), 60)
+    y = rng.random(420) < (np.array([0.1, 0.9, 0.2, 0.8, 0.15, 0.6, 0.4])[site] if own else 0.5)
+    moved = rng.normal(size=(7, 4))[site] if own else 0.0
+    values = rng.normal(size=(420, 4)) + moved + 0.5 * y[:, None]
+    frame = pl.DataFrame({f"x{i}": values[:, i] for i in range(4)})
+    return frame.with_columns(
+        site=pl.Series([f"site {each}" for each in site]), y=pl.Series(y.astype(int))
+    )
+
+
+def test_few_sites_that_differ_are_told_and_few_that_do_not_are_not():
+    """With seven sites a gap is hard to tell from chance; that they differ is said all the same."""
+    (finding,) = found_in(few_sites(0, own=True), site={"role": "feature"})
+    assert finding.severity in ("warning", "repairable")
+    assert finding.columns == ("site",)
+    alike = [found_in(few_sites(seed, own=False), site={"role": "feature"}) for seed in range(3)]
+    assert [each.severity for found in alike for each in found if each.severity != "note"] == []
+
+
 def test_honest_categories_and_repeating_numbers_are_no_groups():
     """Ages, codes and regions repeat, and rows of one value resemble each other no more."""
     rng = np.random.default_rng(0)

@@ -160,6 +160,29 @@ def test_overlapping_classes_are_not_called_noise() -> None:
     assert review.joint.off_diagonal > 0.05  # the plain joint counts hard rows as wrong labels
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.2])
+def test_a_rate_is_told_though_noise_itself_leaves_much_open(rate: float) -> None:
+    """With one label in five wrong no model settles three quarters; what can be settled counts."""
+    view, _ = _classes(3, rate=rate)
+    review = review_labels(_fitted(view))
+    (finding,) = label_findings(review, view)
+    assert review.sharp
+    assert finding.severity == "warning"
+    assert "an estimated" in finding.sentence
+
+
+def test_columns_that_fail_are_not_called_noise() -> None:
+    """Weak columns whose surest rows are wrong as often as the others: no rate is told."""
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 2, 3_000)
+    y = np.where(rng.random(3_000) < 0.64, x, 1 - x)
+    schema = Schema((Column("x", "number"), Column("y", "category", "target")), "binary", (0, 1))
+    view = view_of(pl.DataFrame({"x": x, "y": y}), schema)
+    review = review_labels(_fitted(view))
+    assert not review.sharp
+    assert all(each.severity == "note" for each in label_findings(review, view))
+
+
 def test_ceiling_is_what_noise_leaves() -> None:
     """The best accuracy is one minus the noise rate, end for end."""
     view, _ = _classes(3)

@@ -18,7 +18,7 @@ from loopline.errors import DataError, LeakError
 from loopline.line.project import open_project
 from loopline.models.base import FitContext
 from loopline.models.families import FAMILY_NAMES, family
-from loopline.splits.spec import TEST, SplitSettings
+from loopline.splits.spec import EXCLUDED, TEST, TRAIN, SplitSettings
 from loopline.splits.split import Split, make_split
 from loopline.splits.views import TrainView, open_train_view
 
@@ -236,6 +236,67 @@ def test_nothing_is_decided_by_test_labels(tmp_path: Path) -> None:
     first, second = one.predict(frame), two.predict(frame)
     assert first.equals(second)
     assert one.summary["test"]["auc"]["value"] > 0.7 > two.summary["test"]["auc"]["value"]
+
+
+def test_nothing_is_learned_from_test_features(tmp_path: Path) -> None:
+    """With all features of the test rows drawn anew, scores, choice and model are the same.
+
+    A scaler, an imputer, an encoder or neighbours that looked across the split would move.
+    """
+    frame = with_signal()
+    rng = np.random.default_rng(4)
+    is_test = pl.col("part") == "test"
+    other = frame.with_columns(
+        pl.when(is_test)
+        .then(pl.Series(7.0 + 3.0 * rng.normal(size=300)))
+        .otherwise(name)
+        .alias(name)
+        for name in ("x", "z")
+    )
+    models = ["linear", "lightgbm"]
+    one = fitted(frame, tmp_path / "a", models=models, settings=DECIDED)
+    two = fitted(other, tmp_path / "b", models=models, settings=DECIDED)
+    for fact in ("out_of_fold", "threshold", "chosen", "why"):
+        assert one.summary[fact] == two.summary[fact], fact
+    assert one.predict(frame).equals(two.predict(frame))
+
+
+def test_a_label_that_was_not_known_yet_trains_nothing() -> None:
+    """Rows whose label window reaches into the test rows are left out of the training."""
+    start = np.datetime64("2024-01-01") + np.arange(300)
+    frame = coin_flips(300).with_columns(day=pl.Series(start), known=pl.Series(start + 20))
+    columns = (*SCHEMA.columns, Column("day", "date", "time"), Column("known", "date", "ignore"))
+    schema = Schema(columns, "binary", ("no", "yes"))
+    settings = SplitSettings("time", time=("day",), label_end="known", duplicates="rows")
+    split = make_split(frame, schema, row_digests(frame), settings)
+    first = frame["day"].filter(pl.Series(split.side == TEST)).min()
+    known = frame["known"].filter(pl.Series(split.side == TRAIN)).max()
+    assert known < first
+    assert int((split.side == EXCLUDED).sum()) == 20
+
+
+def test_edges_keep_their_ends_on_one_side() -> None:
+    """Rows that are edges of a graph: whatever hangs together shares a side."""
+    rng = np.random.default_rng(0)
+    ends = rng.integers(0, 8, (2, 400)) + 8 * rng.integers(0, 50, 400)
+    frame = coin_flips(400).with_columns(a=pl.Series(ends[0]), b=pl.Series(ends[1]))
+    columns = (*SCHEMA.columns, Column("a", "number", "group"), Column("b", "number", "group"))
+    schema = Schema(columns, "binary", ("no", "yes"))
+    settings = SplitSettings("group_stratified", group=("a", "b"))
+    split = make_split(frame, schema, row_digests(frame), settings)
+    test, train = pl.Series(split.side == TEST), pl.Series(split.side == TRAIN)
+    for name in ("a", "b"):
+        assert not set(frame[name].filter(test)) & set(frame[name].filter(train))
+
+
+def test_what_trains_is_what_serves(tmp_path: Path) -> None:
+    """One row at a time, as a service is asked, the same prediction to the last bit."""
+    frame = with_signal()
+    result = fitted(frame, tmp_path, models=["lightgbm"], settings=DECIDED)
+    whole = result.predict(frame)
+    rows = [result.release.predict_one(row) for row in frame.drop("y").head(40).to_dicts()]
+    said = [row["probability"]["yes"] for row in rows]
+    assert said == whole["probability_yes"].head(40).to_list()
 
 
 def test_the_vault_is_opened_once_and_after_every_decision(tmp_path: Path) -> None:

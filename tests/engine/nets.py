@@ -89,6 +89,12 @@ def net(seed: int = 0, dropout: float = 0.0) -> Net:
     return Net(dropout=dropout)
 
 
+def normed() -> nn.Module:
+    """A net with a batch norm, whose running means differ from rank to rank."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, 3))
+
+
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of all weights, whole, by name."""
     return {

@@ -172,6 +172,17 @@ def test_saving_a_name_again_replaces_it(tmp_path: Path) -> None:
     assert _files(tmp_path) == ["latest", "step-000000001"]
 
 
+def test_a_run_that_went_back_keeps_what_it_writes(tmp_path: Path) -> None:
+    """Saved at 10 behind a damaged 12, with one to keep: 10 stays, 8 and 12 go."""
+    _saved(tmp_path, 8, 12)
+    (tmp_path / "step-000000012" / "rank-00000.safetensors").write_bytes(b"damaged")
+    store = _saved(tmp_path, 10, keep=1)
+    assert _files(tmp_path) == ["latest", "step-000000010"]
+    found, refused = store.newest()
+    assert found is not None
+    assert (found.facts, refused) == ({"value": 10}, [])
+
+
 @contextmanager
 def _disk_of(size: int) -> Iterator[None]:
     """Writing more than `size` bytes into a file fails, as on a full disk."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,40 @@ def test_without_noise_one_row_is_enough() -> None:
     advice = find_batch(prepare(Quadratic(noise=0.0), Shift(), settings), steps=2)
     assert advice.rows == pytest.approx(0.0, abs=1e-5)
     assert advice.suggested == 1
+
+
+def test_advice_says_why() -> None:
+    """One sentence with the numbers that it rests on; batches of at most the rows there are."""
+    run = prepare(Points(), net(), TrainSettings(batch_size=8, steps=5, micro_batch=2))
+    rate, batch = find_lr(run, low=1e-4, high=1.0, steps=12), find_batch(run, steps=2, parts=4)
+    assert rate.to_dict()["reason"] == (
+        f"Of {len(rate.rates)} rates from 0.0001 to {rate.rates[-1]:.2g} the loss fell fastest at "
+        f"{rate.suggested:.2g}; above {rate.limit:.2g} it rose."
+    )
+    assert "8 rows over 2 steps" in batch.reason or "2 steps of 8 rows" in batch.reason
+    assert batch.suggested <= 16
+    nothing = replace(batch, rows=math.inf)
+    assert "no common direction was seen" in nothing.to_dict()["reason"]
+
+
+class Limited(Points):
+    """Runs out of memory where a micro-batch has more than two rows."""
+
+    limited = True
+
+    def loss(self, model: Any, batch: Any) -> tuple[Any, Any]:
+        if len(batch["rows"]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().loss(model, batch)
+
+
+def test_advice_cuts_a_batch_that_memory_does_not_hold() -> None:
+    """It is cut as training would, gives what a run with room gives, and is whole again after."""
+    settings = TrainSettings(batch_size=8, steps=5)
+    run, roomy = (prepare(task, net(), settings) for task in (Limited(), Points()))
+    assert find_lr(run, steps=12).losses == pytest.approx(find_lr(roomy, steps=12).losses, rel=1e-5)
+    assert find_batch(run, steps=1, parts=2).small == 2
+    assert (run.micro, run.tight) == (8, False)
 
 
 def test_wrong_questions_are_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.engine.nets import Net, Points, gap, net, weights
 
 from loopline.engine.events import Average, EarlyStop, Event, SpikeStop
@@ -17,6 +18,7 @@ from loopline.engine.loop import rows_of, train
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.weights import save_weights
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError, SettingsError
 from loopline.progress import SilentReporter
 
@@ -354,6 +356,21 @@ def test_the_micro_batch_is_halved_until_it_fits() -> None:
     assert gap(weights(run.model), weights(plain.model)) < 1e-6
 
 
+def test_where_memory_is_tight_evaluation_takes_no_more_rows() -> None:
+    """After halving to four rows no evaluation batch is larger, and the scores are the same."""
+    seen: list[int] = []
+
+    class Counting(Limited):
+        def predict(self, model: Any, batch: Any) -> Any:
+            seen.append(len(batch["rows"]))
+            return super().predict(model, batch)
+
+    run = train(prepare(Counting(5), net(), _settings(batch_size=16)))
+    plain = train(prepare(Points(), net(), _settings(batch_size=16)))
+    assert set(seen) == {4, 1}
+    assert run.history[-1]["loss"] == pytest.approx(plain.history[-1]["loss"], rel=1e-5)
+
+
 def test_when_not_one_row_fits_it_is_told_what_was_tried() -> None:
     """The message lists the sizes tried and the ways out."""
     with pytest.raises(
@@ -377,6 +394,114 @@ def test_recomputing_blocks_changes_no_number() -> None:
     assert gap(weights(plain.model), weights(again.model)) == 0.0
 
 
+def test_stochastic_depth_skips_rows_as_often_as_told() -> None:
+    """Of three layers the last is skipped for 60 % of the rows, the first for 20 %.
+
+    What a layer adds to a row that it is not skipped for is divided by the share that is kept.
+    """
+    torch.manual_seed(0)
+    rows = torch.randn(4_000, 4)
+    model = net()
+    ears = [Watched(layer) for layer in model.layers]
+    run = prepare(Points(), model, _settings(stochastic_depth=0.6, steps=1))
+    run.model.train()
+    run.model(rows)
+    kept = [(ear.before.detach(), ear.after.detach()) for ear in ears]
+    run.model.eval()
+    assert torch.equal(run.model(rows), net()(rows))
+    for layer, (before, after), share in zip(model.layers, kept, (0.8, 0.6, 0.4), strict=True):
+        moved = (after - before).abs().sum(1) > 0
+        assert float(moved.float().mean()) == pytest.approx(share, abs=0.03)
+        adds = layer(before[moved]).detach() - before[moved]
+        assert torch.allclose((after - before)[moved], adds / share, atol=1e-5)
+
+
+class Watched:
+    """Remembers what goes into a layer and what comes out."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        layer.register_forward_hook(self)
+
+    def __call__(self, layer: Any, given: Any, result: Any) -> None:
+        self.before, self.after = given[0], result
+
+
+def test_dropout_is_set_from_outside_and_resumes_bit_equal(tmp_path: Path) -> None:
+    """Both settings reach the model, change what is learned, and resume exactly."""
+    settings = _settings(dropout=0.3, stochastic_depth=0.5)
+    whole = train(prepare(Points(), net(), settings, folder=tmp_path / "whole"))
+    assert {part.p for part in whole.model.modules() if isinstance(part, torch.nn.Dropout)} == {0.3}
+    train(prepare(Points(), net(), settings, folder=tmp_path / "cut", events=[StopAt(7)]))
+    again = train(prepare(Points(), net(), settings, folder=tmp_path / "cut"))
+    assert gap(weights(whole.model), weights(again.model)) == 0.0
+    assert (
+        gap(weights(whole.model), weights(train(prepare(Points(), net(), _settings())).model)) > 0
+    )
+
+
+def test_settings_without_effect_are_refused() -> None:
+    """Dropout without such layers; stochastic depth without repeated ones or with other shapes."""
+    plain = torch.nn.Linear(4, 3)
+    with pytest.raises(SettingsError, match="this model has no dropout layer"):
+        prepare(Points(), plain, _settings(dropout=0.1))
+    with pytest.raises(SettingsError, match="`stochastic_depth` works on repeated layers"):
+        prepare(Points(), plain, _settings(stochastic_depth=0.1))
+    shrinking = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+    run = prepare(Points(), torch.nn.Sequential(shrinking), _settings(stochastic_depth=0.1))
+    with pytest.raises(SettingsError, match=r"keep their input's shape; Linear makes \(6, 8\) of"):
+        train(run)
+
+
+def test_weights_that_two_layers_share_are_written_under_both_names(tmp_path: Path) -> None:
+    """The file fills the same model again."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
+    model[1].weight = model[0].weight
+    run = train(prepare(Points(), model, _settings(steps=2)))
+    save_weights(run, tmp_path / "weights.safetensors")
+    found = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(found["0.weight"], found["1.weight"])
+    assert found.keys() == model.state_dict().keys()
+
+
+def test_running_means_are_averaged_too() -> None:
+    """With a decay of a half a batch norm's running mean is averaged like a weight."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    average = Average(0.5)
+    trail: list[torch.Tensor] = []
+
+    class Trail(Event):
+        name = "trail"
+
+        def before_step(self, run: Run) -> None:
+            trail.append(run.model[1].running_mean.clone())
+
+    run = train(prepare(Points(valid=0), model, _settings(steps=2), events=[Trail(), average]))
+    last = run.model[1].running_mean
+    wanted = trail[0] / 4 + trail[1] / 4 + last / 2
+    assert torch.allclose(average.tensors()["1.running_mean"], wanted, atol=1e-7)
+    assert not torch.allclose(last, wanted, atol=1e-3)
+
+
+def test_an_average_after_early_stopping_is_refused() -> None:
+    """The best checkpoint would hold the two exchanged."""
+    with pytest.raises(SettingsError, match="`Average` before `EarlyStop`"):
+        train(prepare(Points(), net(), _settings(), events=[EarlyStop(), Average()]))
+
+
+def test_a_step_is_saved_once(tmp_path: Path) -> None:
+    """The last step is one to save at as well: one checkpoint is written, not two."""
+    saved: list[int] = []
+
+    class Ear(Event):
+        name = "ear"
+
+        def saved(self, run: Run) -> None:
+            saved.append(run.state.step)
+
+    train(prepare(Points(), net(), _settings(), folder=tmp_path, events=[StopAt(8), Ear()]))
+    assert saved == [4, 8]
+
+
 def test_recomputing_without_blocks_is_refused() -> None:
     """A setting that would do nothing is an error."""
     with pytest.raises(SettingsError, match="`recompute` works on repeated layers"):
@@ -398,3 +523,5 @@ def test_settings_that_make_no_sense_are_told_together() -> None:
     """Each wrong setting has its sentence."""
     with pytest.raises(SettingsError, match="4 problems"):
         TrainSettings(epochs=1.0, steps=3, batch_size=0, micro_batch=0, keep=0)
+    with pytest.raises(SettingsError, match="4 problems"):
+        TrainSettings(steps=3, save_every=-1, save_seconds=-1.0, dropout=1.0, stochastic_depth=-0.1)

@@ -1,20 +1,14 @@
-"""Rates, model FLOPs, and a log that a restart does not double."""
+"""Rates, and model FLOPs by hand."""
 
 from __future__ import annotations
-
-import importlib.util
-import json
-from pathlib import Path
 
 import pytest
 from tests.engine.nets import Points, net
 
-from loopline.engine.events import Event
 from loopline.engine.loop import train
-from loopline.engine.meter import Flops, Log, Meter
-from loopline.engine.run import Run, prepare
+from loopline.engine.meter import Flops, Meter, Reading
+from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
-from loopline.errors import EnvironmentProblem
 
 SETTINGS = TrainSettings(batch_size=6, steps=20, save_every=4, evaluate_every=10)
 
@@ -48,55 +42,16 @@ def test_without_a_card_there_is_no_mfu() -> None:
     assert meter.readings[0].mfu_full is None
 
 
-class StopAt(Event):
-    """Ends a run as a kill would, without a last checkpoint."""
-
-    name = "stop_at"
-
-    def after_step(self, run: Run) -> None:
-        if run.state.step == 7:
-            raise KeyboardInterrupt
-
-
-def test_a_log_goes_on_after_a_restart_without_doubles(tmp_path: Path) -> None:
-    """Lines behind the checkpoint are taken back; losses are those of an uninterrupted run."""
-
-    def go(folder: Path, *more: Event) -> list[dict[str, float]]:
-        meter = Meter(every=1)
-        log = Log(folder / "log.jsonl", meter)
-        run = prepare(Points(), net(), SETTINGS, folder=folder, events=[meter, log, *more])
-        train(run)
-        return [json.loads(line) for line in log.file.read_text().splitlines()]
-
-    whole = go(tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        go(tmp_path / "cut", StopAt())
-    cut = go(tmp_path / "cut")
-    steps = [line["step"] for line in cut if line["kind"] == "train"]
-    assert steps == sorted(set(steps))
-    told = {(line["kind"], line["step"]): line["loss"] for line in whole}
-    assert all(line["loss"] == told[line["kind"], line["step"]] for line in cut)
-    assert [line["step"] for line in cut if line["kind"] == "evaluation"] == [10, 20]
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed"
-)
-def test_tensorboard_without_its_package_is_told(tmp_path: Path) -> None:
-    """The message says what to install and that the other log is written anyway."""
-    log = Log(tmp_path / "log.jsonl", Meter(), tensorboard=tmp_path / "board")
-    with pytest.raises(EnvironmentProblem, match="pip install tensorboard"):
-        train(prepare(Points(), net(), SETTINGS, events=[log]))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="needs tensorboard")
-def test_tensorboard_reads_the_log(tmp_path: Path) -> None:
-    """TensorBoard's own reader finds the losses."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    meter = Meter(every=5)
-    log = Log(tmp_path / "log.jsonl", meter, tensorboard=tmp_path / "board")
-    train(prepare(Points(), net(), SETTINGS, events=[meter, log]))
-    reader = EventAccumulator(str(tmp_path / "board"))
-    reader.Reload()
-    assert [entry.step for entry in reader.Scalars("train/loss")] == [5, 10, 15, 20]
+def test_the_progress_line_says_what_a_person_wants_to_know() -> None:
+    """Rate, tokens, waiting, memory, time left; utilisation in both conventions on a card."""
+    reading = Reading(
+        step=10, loss=0.5, norm=1.0, lr=2e-5, samples_per_second=1234.0, weight_per_second=98765.0,
+        mfu_full=0.45, mfu_causal=0.42, wait_share=0.02, peak_bytes=3_100_000_000,
+        seconds_left=130.4,
+    )  # fmt: skip
+    assert reading.sentence() == (
+        "learning rate 2e-05, 1,234 rows/s, 98,765 tokens/s, MFU 45% (42% causal), waits 2%, "
+        "3.1 GB, 2:10 left"
+    )
+    run = train(prepare(Points(), net(), SETTINGS, events=[Meter(every=5)]))
+    assert run.told.endswith("0:00 left")

@@ -29,6 +29,15 @@ def test_only_matrices_decay() -> None:
         assert decay == (0.1 if name.endswith("weight") and "norm" not in name else 0.0), name
 
 
+def test_embeddings_of_position_and_single_tokens_do_not_decay() -> None:
+    """They are matrices by their shape, and none by their role."""
+    model = torch.nn.Module()
+    for name in ("position_embeddings", "pos_embed", "cls_token", "word_embeddings"):
+        model.register_parameter(name, torch.nn.Parameter(torch.ones(1, 3, 2)))
+    groups = make_optimizer(model, OptimizerSettings(weight_decay=0.1)).parts[0].param_groups
+    assert {len(group["params"]): group["weight_decay"] for group in groups} == {3: 0.0, 1: 0.1}
+
+
 def test_layers_nearer_to_the_input_learn_more_slowly() -> None:
     """With a decay of 0.5 over three layers: 1, 0.5, 0.25, and 0.125 for what lies before them."""
     found = _by_name(OptimizerSettings(lr=1.0, layer_decay=0.5, head_lr=10.0))
@@ -44,6 +53,23 @@ def test_muon_takes_the_matrices_inside_layers_and_adamw_the_rest() -> None:
     assert muon == {f"layers.{number}.inner.weight" for number in range(3)}
     assert {kind for name, (kind, _, _) in found.items() if name not in muon} == {"AdamW"}
     assert len(found) == len(list(net().parameters()))
+
+
+def test_muon_moves_a_matrix_about_as_far_as_adamw() -> None:
+    """One learning rate suits both: root mean square of the first step 0.2 and 1 times the rate."""
+    moved = {}
+    for name in ("adamw", "muon"):
+        model = net()
+        optimizer = make_optimizer(model, OptimizerSettings(name, lr=1e-2, weight_decay=0.0))
+        draw = torch.Generator().manual_seed(0)
+        for value in model.parameters():
+            value.grad = torch.randn(value.shape, generator=draw)
+        before = model.layers[0].inner.weight.detach().clone()
+        optimizer.step(YES)
+        after = model.layers[0].inner.weight.detach()
+        moved[name] = float((after - before).square().mean().sqrt())
+    assert moved["adamw"] == pytest.approx(1e-2, rel=0.01)
+    assert moved["muon"] == pytest.approx(2e-3, rel=0.35)
 
 
 def test_muon_without_inner_matrices_is_refused() -> None:

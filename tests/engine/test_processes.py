@@ -179,6 +179,29 @@ def test_fp16_overflow_on_one_rank_is_left_out_on_both(go: Go) -> None:
 
 
 @pytest.mark.slow
+def test_running_means_are_the_leading_ranks_under_every_layout(go: Go) -> None:
+    """With batch norm: evaluations (in `best`), weights and averages are bit-equal after a kill."""
+    wanted = {"batch_norm": True, "settings": {"micro_batch": 3}}
+    for kind in ("ddp", "fsdp"):
+        whole = go(kind, 2, f"{kind}-whole", **wanted)
+        with pytest.raises(EnvironmentProblem, match="SIGKILL"):
+            go(kind, 2, f"{kind}-cut", **wanted, script={"rank": 1, "step": 8, "what": "kill"})
+        found = go(kind, 2, f"{kind}-cut", **wanted)
+        assert found["state"] == whole["state"]
+        assert gap(found["weights"], whole["weights"]) == 0.0
+        assert gap(found["average"], whole["average"]) == 0.0
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_named_where_another_one_waits_for_a_device(go: Go) -> None:
+    """Rank 0 stands in a call that hears no signal in Python: it ends at once, rank 1 is named."""
+    began = time.monotonic()
+    with pytest.raises(EnvironmentProblem, match="Process 1 of 2 was killed by SIGKILL"):
+        go("ddp", 2, script={"rank": 1, "step": 4, "what": "kill"}, deaf=True)
+    assert time.monotonic() - began < 40
+
+
+@pytest.mark.slow
 def test_advice_is_the_same_on_any_layout(go: Go) -> None:
     """Losses of the range test and the noise scale agree with one process, and no weight moves."""
     settings = {"batch_size": 6, "micro_batch": None}
@@ -327,7 +350,47 @@ def test_the_verdict_is_patient_with_slow_runs() -> None:
     slow = [Beat(said=1, moves=5, heard=99.0, moved=10.0, longest=20.0) for _ in range(2)]
     assert verdict(slow, now=100.0, seconds=30.0) == ""
     assert verdict(slow, now=300.0, seconds=300.0) == ""
-    both = [Beat(1, 5, "the update", 2, "", 99.0, 10.0) for _ in range(2)]
-    assert verdict(both, 100.0, 30.0) == (
+    both = [Beat(1, 5, "the update", 2, "", 99.0, 10.0, warm=True) for _ in range(2)]
+    assert verdict(both, 100.0, 30.0) == ""
+    assert verdict(both, 100.0, 30.0, patience=60.0) == (
         "All 2 processes have stood still for 90 s in the update of step 2."
     )
+
+
+@pytest.mark.parametrize(
+    ("phase", "warm", "named"),
+    [
+        ("the forward pass", True, True),
+        ("the forward pass", False, False),  # kernels are being compiled
+        ("the evaluation", True, False),
+        ("the checkpoint", True, False),
+    ],
+)
+def test_who_may_take_long(phase: str, warm: bool, named: bool) -> None:
+    """A process that others wait for is named after 30 s, unless there may be a good reason."""
+
+    def told(now: float) -> str:
+        quick = Beat(1, 8, "the update", 9, "", now, 60.0, warm=True)
+        return verdict([quick, Beat(1, 5, phase, 9, "", now, 60.0, warm=warm)], now, 30.0)
+
+    assert bool(told(100.0)) is named
+    assert told(700.0).startswith("Process 1 of 2 has stood still for 640 s")
+
+
+def test_only_pauses_of_warm_steps_count() -> None:
+    """A minute of compilation and a minute of saving do not make the watch patient ever after."""
+    beat = Beat()
+    message = {"said": 0, "moves": 1, "phase": "the forward pass", "step": 0, "where": "",
+               "warm": False, "over": False}  # fmt: skip
+    for now, changes in [
+        (0.0, {}),
+        (60.0, {"said": 1, "moves": 2, "phase": "the backward pass"}),
+        (61.0, {"said": 2, "moves": 30, "phase": "the checkpoint", "warm": True}),
+        (121.0, {"said": 3, "moves": 31, "phase": "the forward pass"}),
+        (123.0, {"said": 4, "moves": 32, "phase": "the update"}),
+    ]:
+        message |= changes
+        beat.hear(message, now)
+    assert beat.longest == 2.0
+    beat.hear(message | {"said": 5, "moves": -1, "over": True}, 124.0)
+    assert verdict([beat, beat], 1e6, 30.0) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.engine.nets import Points, net
+from tests.engine.nets import Points, net, normed
 
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.find import find_batch, find_lr
@@ -39,12 +40,24 @@ class Script(Event):
         rank, step = self.wanted.get("rank"), self.wanted.get("step")
         if rank == run.layout.rank and step == run.state.step:
             act(self.wanted["what"])
+        elif self.wanted.get("deaf") and step == run.state.step:
+            wait_deaf()
 
     def after_backward(self, run: Run) -> None:
         loss = float(run.totals[0] / run.totals[1])
         note = {"step": run.state.step, "rows": rows_of(run, run.state.step), "loss": loss}
         with self.log.open("a") as file:
             file.write(json.dumps(note) + "\n")
+
+
+def wait_deaf() -> None:
+    """Wait as a call into a driver does: no signal reaches Python meanwhile."""
+    code = ctypes.CDLL(None)
+    began = time.monotonic()
+    signals = (ctypes.c_ulong * 16)(*[2**64 - 1] * 16)
+    code.pthread_sigmask(0, signals, None)  # other threads still hear them
+    while time.monotonic() - began < 120:
+        code.usleep(900_000)
 
 
 def act(what: str) -> None:
@@ -122,13 +135,15 @@ def main() -> None:
         layout.close()
         return
     average = Average(0.9)
-    script = Script(wanted.get("script", {}), out / f"log-{layout.rank}.jsonl")
+    script = Script(
+        wanted.get("script", {}) | {"deaf": wanted.get("deaf")}, out / f"log-{layout.rank}.jsonl"
+    )
     task = OneInf() if wanted.get("inf") else Points()
     if wanted.get("limited"):
         task = Limited(wanted["limited"][layout.rank])
     run = prepare(
         task,
-        net(dropout=wanted.get("dropout", 0.0)),
+        normed() if wanted.get("batch_norm") else net(dropout=wanted.get("dropout", 0.0)),
         settings,
         layout=layout,
         folder=Path(wanted["folder"]),

@@ -14,7 +14,11 @@ OWN_PROCESS = kit.check_load_runs_no_code
 QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
 
 
-@pytest.fixture(params=FAMILY_NAMES)
+OWN_COLUMNS = {"text"}
+"""Families that read one type of column, which have tests of their own."""
+
+
+@pytest.fixture(params=[name for name in FAMILY_NAMES if name not in OWN_COLUMNS])
 def name(request: pytest.FixtureRequest) -> str:
     """The name of each family; an extra that is not installed is skipped."""
     if request.param in ("xgboost", "catboost"):

@@ -55,6 +55,42 @@ def test_an_equal_column_is_found_despite_a_few_errors():
     assert len(found[0].examples) == 5
 
 
+def test_a_copy_on_some_rows_is_found():
+    """Filled in on one row in five, equal to the target there: a leak, and the share is told."""
+    rng = np.random.default_rng(1)
+    target = rng.gamma(2.0, 10.0, 2000)
+    some = pl.Series(rng.random(2000) < 0.2)
+    copy = pl.select(pl.when(some).then(pl.Series(target))).to_series()
+    found = audit({"noise": rng.normal(size=2000), "copy": copy}, target)
+    assert kinds(found) == [("leak", "equal", ("copy",))]
+    assert "where it is filled in (" in found[0].sentence
+    words = pl.select(pl.when(pl.Series(rng.random(N) < 0.5)).then(pl.Series(LABEL))).to_series()
+    codes = (LABEL == "yes").astype(int)
+    found = audit({**NOISE, "said": words}, codes, (0, 1))
+    assert kinds(found) == [("leak", "one_to_one", ("said",))]
+
+
+def test_an_honest_column_on_some_rows_is_no_leak():
+    """A second reading on a fifth of the rows, and a word that goes with either class."""
+    rng = np.random.default_rng(1)
+    target = rng.gamma(2.0, 10.0, 2000)
+    some = pl.Series(rng.random(2000) < 0.2)
+    reading = pl.select(
+        pl.when(some).then(pl.Series(target + 5 * rng.normal(size=2000)))
+    ).to_series()
+    assert kinds(audit({"noise": rng.normal(size=2000), "reading": reading}, target)) == []
+    codes = (LABEL == "yes").astype(int)
+    word = pl.Series(rng.choice(["a", "b"], N)).scatter(list(range(0, N, 2)), None)
+    assert kinds(audit({**NOISE, "word": word}, codes, (0, 1))) == []
+
+
+def test_a_number_written_as_text_is_compared_as_a_number():
+    """The target as words of digits equals it; words that are no numbers are left alone."""
+    text = pl.Series([f"{value:.6f}" for value in Y])
+    found = audit({**NOISE, "text": text, "word": pl.Series(["red", "blue"] * (N // 2))}, Y)
+    assert kinds(found) == [("leak", "equal", ("text",))]
+
+
 def test_a_rescaled_column_is_found():
     """Fahrenheit for Celsius: the line is told."""
     found = audit({**NOISE, "f": Y * 1.8 + 32.0}, Y)

@@ -40,16 +40,23 @@ STEEP = 3.0
 """The same for a copy with errors."""
 SLOPE = 2.0
 """The same for a strong column that is a warning."""
+NEARLY = 0.75
+"""Skill of one column that is told when it stands quite alone."""
+ALONE = 4.0
+"""The others' error in the column's, from which such a column stands quite alone."""
 COPY = 0.93
 """Agreement in the worst class, or share of equal numbers, from which a copy can be a leak."""
 WARN = 0.9
 """Agreement from which a copy is a warning, whatever the others reach."""
 LEFT_OPEN = 0.02
 """A problem that the others solve better than this has no cliff."""
+LITTLE = 0.5
+"""Skill of all other columns together up to which one column is called an almost-copy."""
 MIN_ROWS = 40
 MIN_EXACT_ROWS = 200
 MAX_PRICED = 8
 MAX_SUSPECTS = 12
+MAX_ALONE = 3
 _AFTER = re.compile(
     r"status|closed|close_|paid|payment|recover|reason|outcome|result|settle|discharge|death|died|"
     r"refund|cancel|charged?_?off|churn|default|resolution|final|alive|survived|won|lost|label|"
@@ -168,10 +175,32 @@ class _Search:
         suspects.sort(key=lambda name: (-self.alone[name].value, name))
         exact = {name for name in suspects if self.alone[name].value >= EXACT}
         out = self.taken | set(copies) | exact
-        return [
+        found = [
             self._judged(name, copies.get(name), name in exact, out, hinted.get(name))
             for name in suspects[:MAX_SUSPECTS]
         ]
+        return found + self._standing_alone(out | set(suspects))
+
+    def _standing_alone(self, out: Collection[str]) -> list[Finding]:
+        """Columns that tell most of the label where all others tell next to nothing.
+
+        No measurement of the same thing keeps them company, so they are measured with the label: a
+        second reading of the same instrument at the same visit, a part of the same score.
+        """
+        nearly = [name for name in self.alone if self.alone[name].value >= NEARLY]
+        nearly = [name for name in nearly if name not in out]
+        nearly.sort(key=lambda name: (-self.alone[name].value, name))
+        found = []
+        for name in nearly[:MAX_ALONE]:
+            error = self.alone[name].error
+            rest = [self.alone[each].error for each in self.alone if each not in (name, *out)]
+            if min(rest, default=1.0) < ALONE * error:
+                continue
+            finding = self._judged(name, None, False, out, None)
+            cliff = finding.facts["cliff"]
+            if cliff is not None and cliff >= ALONE:
+                found.append(finding)
+        return found
 
     def _judged(
         self,
@@ -197,8 +226,8 @@ class _Search:
         elif exact:
             check = "deciding_column"
             sure = (
-                steep and cliff is not None and cliff >= CLIFF and self._enough()
-                and self.view.schema.task != "regression"
+                steep and cliff is not None and cliff >= CLIFF
+                and self.view.schema.task != "regression" and self._enough()
             )  # fmt: skip
             severity = "leak" if sure else "warning" if steep else "note"
         elif cliff is not None and cliff >= SLOPE:
@@ -248,6 +277,9 @@ class _Search:
             return f"{text} Others nearly make up for it, so it looks honestly strong."
         if _AFTER.search(name) and severity in ("leak", "warning"):
             text += " Its name sounds like something known only afterwards."
+        lonely = others is not None and others.value <= min(LITTLE, 1.0 - ALONE * alone.error)
+        if lonely and copy is None and severity == "warning":
+            text += " An almost-copy, such as the same instrument read twice at one visit, is so."
         if severity in ("warning", "note"):
             return f"{text} Make sure that it is known when predicting."
         return text

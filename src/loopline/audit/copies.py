@@ -21,6 +21,10 @@ COPY = 0.85
 """Rows of every class on which a renamed label must agree to be looked at."""
 EQUAL = 0.5
 """Part of the rows, away from the most frequent value, on which a number equals the label."""
+FEW_VALUES = 20
+"""Numbers with fewer distinct values agree by chance, which is taken off."""
+FILLED = 0.1
+"""Part of the rows on which a copy must be filled in."""
 COVERED = 0.95
 PAIR_COLUMNS = 30
 PAIR_ROWS = 2_000
@@ -68,7 +72,10 @@ def noisy_copy(series: pl.Series, view: TrainView) -> Copy | None:
 def _renamed(series: pl.Series, codes: Ints) -> Copy | None:
     if series.dtype.is_nested() or series.dtype == pl.Object():
         return None
-    values = value_codes(series)
+    filled = series.is_not_null().to_numpy()
+    if filled.mean() < FILLED:
+        return None
+    values, codes = value_codes(series.filter(pl.Series(filled))), codes[filled]
     counts = np.bincount(values)
     present = np.bincount(codes)
     classes = np.flatnonzero(present)
@@ -98,16 +105,32 @@ def _equal_number(series: pl.Series, y: Floats) -> Copy | None:
         return None
     values = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
     usual, counts = np.unique(y, return_counts=True)
-    varied = np.isfinite(values) & (y != usual[np.argmax(counts)])
-    if varied.sum() < MIN_ROWS or np.unique(y).size < MIN_ROWS:
+    filled = np.isfinite(values)
+    varied = filled & (y != usual[np.argmax(counts)])
+    if varied.sum() < MIN_ROWS or filled.mean() < FILLED:
         return None
     same = np.abs(values - y) <= 1e-6 * np.abs(y)
     share = float(same[varied].mean())
-    # Numbers with few distinct values agree by chance.
-    chance = float(counts.max()) / y.size
-    if share < max(EQUAL, 3.0 * chance):
-        return None
-    return Copy((series.name,), round(share, 6), f"{series.name!r}")
+    if usual.size < FEW_VALUES:
+        beyond = _beyond_chance(values[filled], y[filled], same[filled])
+        told = beyond >= EQUAL and share >= COPY
+    else:
+        # Numbers that are often the same agree by chance.
+        told = share >= max(EQUAL, 3.0 * float(counts.max()) / y.size)
+    return Copy((series.name,), round(share, 6), f"{series.name!r}") if told else None
+
+
+def _beyond_chance(values: Floats, y: Floats, same: NDArray[np.bool_]) -> float:
+    """Cohen's kappa of a number and the label: agreement with what chance gives taken off.
+
+    >>> y = np.array([1.0, 1.0, 2.0, 2.0])
+    >>> _beyond_chance(y, y, y == y), _beyond_chance(y[::-1], y, y[::-1] == y)
+    (1.0, -1.0)
+    """
+    kinds, counts = np.unique(y, return_counts=True)
+    mine = np.array([float((values == kind).mean()) for kind in kinds])
+    chance = float(mine @ (counts / y.size))
+    return (float(same.mean()) - chance) / (1.0 - chance) if chance < 1.0 else 0.0
 
 
 def deciding_pairs(skills: Skills, names: Sequence[str], alone: dict[str, Skill]) -> list[Copy]:

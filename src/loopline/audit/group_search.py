@@ -39,8 +39,10 @@ LIKE_NUMBER = 0.35
 JUMP = 0.7
 """Where neighbouring values are merged by three, at most this part of the likeness may remain."""
 STEADY = 0.95
+START = 0.1
+"""Likeness from which a column may grow into a combination, which needs `LIKE` in the end."""
 GAIN = 0.05
-"""A further column joins a combination when it adds so much likeness."""
+"""A further column joins a combination when it adds so much likeness beyond what it says alone."""
 MAX_COMBINED = 3
 COARSE = 0.55
 """Of all combinations with so much of the best one's likeness the coarsest is taken."""
@@ -261,6 +263,20 @@ def _mean(likeness: dict[str, float]) -> float:
     return float(np.mean([max(0.0, value) for value in likeness.values()])) if likeness else 0.0
 
 
+def _beyond(
+    after: dict[str, float], before: dict[str, float], alone: dict[str, float]
+) -> dict[str, float]:
+    """What a combination says of each column beyond the sum of what its two parts say.
+
+    >>> _beyond({"a": 0.9, "b": 0.7}, {"a": 0.5, "b": 0.3}, {"a": 0.1, "b": 0.6})
+    {'a': 0.3, 'b': 0.0}
+    """
+    return {
+        name: round(max(0.0, value - max(0.0, before[name]) - max(0.0, alone[name])), 12)
+        for name, value in after.items()
+    }
+
+
 class _Search:
     """Columns of the distinct rows of a sample, ready to be compared."""
 
@@ -329,7 +345,7 @@ class _Search:
             if codes is None:
                 continue
             like, score = self._likeness((column.name,), codes)
-            if score < LIKE or not self._jumps(column.name, score):
+            if score < START or not self._jumps(column.name, score):
                 continue
             names, like, score = self._grow(column.name, codes, like, score)
             least = LIKE_NUMBER if any(self._fraction(name) for name in names) else LIKE
@@ -353,6 +369,7 @@ class _Search:
     ) -> tuple[tuple[str, ...], Ints, dict[str, float], float] | None:
         best = None
         limit = int(codes.max()) + 1
+        here = self._alike(names, codes)
         for column in self.possible:
             if column.name in names or column.role != "feature":
                 continue
@@ -365,9 +382,13 @@ class _Search:
                 continue
             chosen = (*names, column.name)
             # The same columns must be compared before and after, or the mean moves by itself.
-            before, _ = self._likeness(chosen, codes)
+            before = {name: value for name, value in here.items() if name != column.name}
             after, found = self._likeness(chosen, joint)
             if _mean(after) - _mean(before) < GAIN:
+                continue
+            # A plan and its price are alike on every row: that is no mark of a source.
+            alone = self._alike(chosen, values)
+            if _mean(_beyond(after, before, alone)) < GAIN:
                 continue
             if best is None or found > best[3] + 1e-9:
                 best = (chosen, joint, after, found)
@@ -383,6 +404,12 @@ class _Search:
         if num_values < least or not _has_company(codes):
             return None
         return codes
+
+    def _alike(self, names: tuple[str, ...], codes: Ints) -> dict[str, float]:
+        """Likeness of the columns that are not among the names."""
+        rows = self._sample(codes)
+        found = alikeness(codes[rows], self.comparable.only(rows))
+        return {name: value for name, value in found.items() if name not in names}
 
     def _likeness(self, names: tuple[str, ...], codes: Ints) -> tuple[dict[str, float], float]:
         """Likeness of the other columns, and its mean with what chance gives taken off."""

@@ -36,6 +36,10 @@ SAME = 0.9
 """Likeness of labels from which an opaque column is held together without asking."""
 SHARED = 0.5
 """Likeness of labels from which an opaque column is suspect."""
+FEW_GROUPS = 20
+"""With fewer groups an interval is too wide to tell most gaps from chance."""
+TOLD = 0.2
+"""Likeness of labels from which few groups are a warning though their gap may be chance."""
 
 
 def measure_groups(
@@ -146,6 +150,16 @@ class _Race:
         alike = f"rows of one {name} {likened} ({who}"
         steady = ", ".join(repr(each) for each in candidate.steady[:3])
         alike += f"; constant within one: {steady})" if steady else ")"
+        if worth is not None and not worth.matters and self._unresolved(candidate, sizes, worth):
+            text = (
+                f"{alike[0].upper()}{alike[1:]}, and labels differ between them, but with so few "
+                f"groups no gap can be told from chance: a random split claims {worth.metric} "
+                f"{figure(worth.claimed.value)}, whole groups give "
+                f"{figure(worth.repaired.value)} ({figure(worth.repaired.low)} to "
+                f"{figure(worth.repaired.high)}). If the model is meant for other groups than "
+                "these, keep them whole."
+            )
+            return self._finding(candidate, "warning", text, worth, sizes)
         if worth is None or not worth.matters:
             text = f"{alike[0].upper()}{alike[1:]}, but "
             text += (
@@ -166,6 +180,15 @@ class _Race:
         )
         severity: Literal["repairable", "warning"] = "repairable" if repairable else "warning"
         return self._finding(candidate, severity, text, worth, sizes)
+
+    def _unresolved(self, candidate: GroupCandidate, sizes: Ints, worth: Worth) -> bool:
+        """Whether few groups with their own labels lose by being kept whole, surely or not."""
+        return (
+            candidate.kind == "id"
+            and sizes.size < FEW_GROUPS
+            and worth.difference.value > 0.0
+            and shared_labels(self.view, candidate) >= TOLD
+        )
 
     def _price(self, before: Ints, after: Ints) -> Worth | None:
         if not self.can_price or np.unique(after).size < 4:

@@ -38,11 +38,13 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 FEWEST_ROWS = 20
+"""Rows below which nothing can be said of labels."""
 SHARP = 0.75
 """Share of what a constant leaves open from which an odd label is likelier wrong than hard."""
+MOST_NOISE = 1 / 3
+"""Where more labels than this could be wrong, the columns fail, not the labels."""
 FEWEST_VALUES = 20
 """Grades with fewer values than this are off by whole steps without being wrong."""
-"""Rows below which nothing can be said of labels."""
 SHOWN_CELLS = 6
 TOLD_RATE = 0.005
 """Noise that is surely above this is a warning, below it a note."""
@@ -66,7 +68,8 @@ class LabelReview:
         ceiling_metric: `accuracy`, or `r2` for values.
         rows: where the rows stand in the table.
         model: whose predictions these are.
-        skill: share of what a constant leaves open that the predictions settle, at most 1.
+        skill: share of what a constant leaves open, and wrong labels leave within reach, that the
+            predictions settle, at most 1.
     """
 
     score: Floats
@@ -86,6 +89,12 @@ class LabelReview:
     def num_suspected(self) -> int:
         """Number of suspected rows."""
         return int(self.suspected.sum())
+
+    @property
+    def sharp(self) -> bool:
+        """Whether the columns settle so much that an odd label is likelier wrong than hard."""
+        told = self.joint is None or self.noise_rate.high <= MOST_NOISE
+        return self.skill >= SHARP and told
 
 
 def review_labels(out: OutOfFold, *, seed: int = 0) -> LabelReview:
@@ -167,7 +176,7 @@ def _review_classes(out: OutOfFold, known: Ints, seed: int) -> LabelReview:
         ceiling_metric="accuracy",
         rows=view.positions,
         model=out.model,
-        skill=(right - base) / (1.0 - base),
+        skill=(right - base) / (max(right, 1.0 - noise.value) - base) if right > base else 0.0,
     )
 
 
@@ -258,7 +267,7 @@ def label_findings(review: LabelReview, view: TrainView) -> list[Finding]:
         return []
     top = review.order[:NUM_EXAMPLES] if number else np.flatnonzero(disagreeing)[:NUM_EXAMPLES]
     reviewed = int(review.order.size)
-    warn = bool(number) and review.noise_rate.low > TOLD_RATE and review.skill >= SHARP
+    warn = bool(number) and review.noise_rate.low > TOLD_RATE and review.sharp
     rate = review.noise_rate
     return [
         Finding(
@@ -298,7 +307,7 @@ def _sentence(review: LabelReview, reviewed: int, disagreeing: int, clusters: in
     if number:
         verb = "looks" if number == 1 else "look"
         head = f"{counted(number, 'label')} of {reviewed:,} {verb} wrong"
-        if review.skill < SHARP:
+        if not review.sharp:
             head = (
                 f"{counted(number, 'label')} of {reviewed:,} disagree most with what the other "
                 "rows suggest; where the columns do not settle the label many of them are right, "
@@ -310,14 +319,14 @@ def _sentence(review: LabelReview, reviewed: int, disagreeing: int, clusters: in
                 f"from the columns ({_percent(rate.low)} to {_percent(rate.high)})"
             )
         best = review.ceiling
-        if np.isfinite(best.low) and review.skill >= SHARP:
+        if np.isfinite(best.low) and review.sharp:
             kind = "an accuracy" if review.ceiling_metric == "accuracy" else "an R2"
             head += (
                 f", so even a perfect model would score about {kind} of {figure(best.value)} "
                 f"({figure(best.low)} to {figure(best.high)}) against them"
             )
         parts.append(head + ".")
-        if review.joint is not None and np.isfinite(rate.low) and review.skill >= SHARP:
+        if review.joint is not None and np.isfinite(rate.low) and review.sharp:
             parts.append(
                 "The estimate takes mistakes to be as frequent on easy rows as on hard ones; where "
                 "people err on hard rows, more labels are wrong than it says."

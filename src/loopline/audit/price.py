@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from loopline.audit.crossfit import OutOfFold, assign_folds, cross_fit
 from loopline.audit.finding import Worth
 from loopline.evaluate.intervals import Estimate, estimate_rows
-from loopline.evaluate.metrics import default_metric, metric
+from loopline.evaluate.metrics import Metric, default_metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.select.compare import compare_rows
 from loopline.splits.deal import dense
@@ -151,7 +151,8 @@ def worth_of(
     (on 1,200 independent rows the standard deviation of such a difference was 0.0097 AUC beside a
     standard error of 0.0066), so a single pair would find a price where there is none in 8 to 17 of
     100 tables. The mean over two dealings, with the spread between them added to the error,
-    found none in 62 tables.
+    found none in 62 tables. The two scores carry the same spread, because they are meant as
+    those of the small model on such rows, not of the models of one dealing.
     """
     known = np.logical_and.reduce([each.known for each in (*claimed, *repaired)])
     chosen = metric(pricing.metric_for(view))
@@ -165,27 +166,32 @@ def worth_of(
     first, second = ([rows(each) for each in side] for side in (claimed, repaired))
     return Worth(
         metric=chosen.name,
-        claimed=_mean([estimate_rows(chosen, each, together) for each in first]),
-        repaired=_mean([estimate_rows(chosen, each, together) for each in second]),
+        claimed=_within(chosen, _mean([estimate_rows(chosen, each, together) for each in first])),
+        repaired=_within(chosen, _mean([estimate_rows(chosen, each, together) for each in second])),
         difference=_mean(
             [
                 compare_rows(chosen, one, two, together)
                 for one, two in zip(first, second, strict=True)
-            ],
-            spread=True,
+            ]
         ),
         model=claimed[0].model,
     )
 
 
-def _mean(parts: Sequence[Estimate], *, spread: bool = False) -> Estimate:
-    """The mean of estimates of one thing, with their mean reach and, if asked, their spread."""
+def _within(chosen: Metric, found: Estimate) -> Estimate:
+    """An interval that does not leave the values that the metric can take."""
+    low, high = chosen.bounds
+    return replace(found, low=max(found.low, low), high=min(found.high, high))
+
+
+def _mean(parts: Sequence[Estimate]) -> Estimate:
+    """The mean of estimates of one thing, with their mean reach and their spread."""
     values = np.array([part.value for part in parts])
     value = float(values.mean())
     reach = [(part.value - part.low, part.high - part.value) for part in parts]
     below, above = (float(np.mean(side)) for side in zip(*reach, strict=True))
-    if spread and len(parts) > 1:
+    if len(parts) > 1:
         error = 1.96 * float(values.std(ddof=1)) / len(parts) ** 0.5
         below, above = (float(np.hypot(side, error)) for side in (below, above))
-    method = parts[0].method + (", two dealings" if spread else "")
+    method = parts[0].method + ", two dealings"
     return replace(parts[0], value=value, low=value - below, high=value + above, method=method)

@@ -32,9 +32,8 @@ from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Role, Schema
 from loopline.errors import DataError, SettingsError, SplitError
 from loopline.progress import Reporter, SilentReporter
-from loopline.splits.propose import propose_split
+from loopline.splits.feasible import make_feasible_split
 from loopline.splits.rows import connected, digest_codes, feature_digests_of
-from loopline.splits.split import make_split
 from loopline.splits.views import TrainView
 
 Ints = NDArray[np.int64]
@@ -134,7 +133,8 @@ def find_structure(
         findings += _groups(trial, pricing)
         findings += _times(trial, pricing)
     settled: list[Finding] = []
-    for finding in findings:
+    # Groups before times, so that where both together are impossible the groups stay whole.
+    for finding in sorted(findings, key=lambda each: each.check == "time"):
         wanted = _role_of(finding)
         open_columns = all(
             schema.named(name).role == "feature" and name not in decided for name in finding.columns
@@ -142,8 +142,12 @@ def find_structure(
         if wanted is None or not (free and open_columns):
             settled.append(finding)
             continue
-        for name in finding.columns:
-            roles[name] = (wanted, _reason(finding))
+        more = {name: (wanted, _reason(finding)) for name in finding.columns}
+        hindrance = trial.hindrance({**roles, **more})
+        if hindrance:
+            settled.append(_without_split(finding, hindrance))
+            continue
+        roles |= more
         remedy = finding.remedy or Remedy("")
         settled.append(replace(finding, remedy=replace(remedy, applied=True)))
     return Structure(alike, roles, tuple(settled))
@@ -157,6 +161,13 @@ def _role_of(finding: Finding) -> Role | None:
     if role == "group" and len(finding.columns) == 1:
         return "group"
     return "time" if role == "time" else None
+
+
+def _without_split(finding: Finding, hindrance: str) -> Finding:
+    """A finding that matters and that no split of this table can repair."""
+    text = f"{finding.sentence} No split can be made by it as the table is: {hindrance}"
+    facts = {**finding.facts, "role": ""}
+    return replace(finding, severity="warning", sentence=text, facts=facts)
 
 
 def _reason(finding: Finding) -> str:
@@ -229,14 +240,17 @@ def twin_findings(
     """One finding for each way in which rows are doubles, priced together where it can matter."""
     findings = []
     near = [kind for kind in found.kinds if kind.name not in ("exact", "label")]
+    # Copies of one kind repaired beside those of another would still leak: all have one price.
+    whole: Worth | None = None
+    told = [kind for kind in found.kinds if kind.rows >= max(1, RARE_TWINS * frame.height)]
+    if view is not None and told and _priceable(view):
+        codes = together if near else exact
+        whole = price_structure(view, codes[view.positions], pricing)
     for kind in found.kinds:
         if not kind.rows:
             continue
         share = kind.rows / frame.height
-        worth: Worth | None = None
-        codes = exact if kind.name in ("exact", "label") else together
-        if view is not None and share >= RARE_TWINS and _priceable(view):
-            worth = price_structure(view, codes[view.positions], pricing)
+        worth = whole if kind in told else None
         matters = worth is not None and worth.matters
         findings.append(
             Finding(
@@ -297,6 +311,26 @@ class _Trial:
             alike=None if self.alike is None else self.alike[rows],
         )
 
+    def hindrance(self, roles: Mapping[str, tuple[Role, str]]) -> str:
+        """Why no split can be made with these roles; empty when one can."""
+        schema = self.schema
+        for name, (role, reason) in roles.items():
+            schema = schema.changed(name, role=role, reason=reason)
+        try:
+            make_feasible_split(
+                self.frame,
+                schema,
+                self.digests,
+                self.given,
+                seed=self.seed,
+                feature_digests=lambda: self.own,
+                copies=self.features,
+                alike=self.alike,
+            )
+        except (SplitError, SettingsError, DataError) as error:
+            return str(error)
+        return ""
+
     def view(self, groups: Sequence[Ints] = (), times: Sequence[str] = ()) -> TrainView | None:
         """The training side of a split that keeps the structure whole; None where there is none.
 
@@ -321,15 +355,14 @@ class _Trial:
             if np.bincount(alike).max() > GIANT * self.frame.height:
                 return None
         try:
-            settings, _ = propose_split(
-                trial, self.frame, given, seed=self.seed, feature_digests=lambda: self.own
-            )
-            split = make_split(
+            split, _ = make_feasible_split(
                 self.frame,
                 trial,
                 self.digests,
-                settings,
-                feature_digests=self.features,
+                given,
+                seed=self.seed,
+                feature_digests=lambda: self.own,
+                copies=self.features,
                 alike=alike,
             )
         except (SplitError, SettingsError, DataError):

@@ -39,7 +39,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 MAX_CLASSES = 30
 """With more classes nothing is priced: one small model would cost minutes."""
-MIN_BLOCKS = 20
+MIN_BLOCKS = 10
 """An interval counts at least so many stretches of time as observations."""
 FADED = 0.1
 """Correlation of labels below which two rows count as separate observations."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,23 @@ from numpy.typing import NDArray
 
 from loopline.audit.columns import column_findings
 from loopline.audit.crossfit import OutOfFold, assign_folds
-from loopline.audit.finding import Finding, ranked
+from loopline.audit.finding import Finding, Remedy, ranked
 from loopline.audit.labels import FEWEST_ROWS as FEWEST_LABELS
 from loopline.audit.labels import label_findings, review_labels
 from loopline.audit.price import Pricing
 from loopline.audit.quality import quality_findings
+from loopline.audit.quality_images import is_image_column
 from loopline.audit.shift import FEWEST_ROWS, shift_findings
 from loopline.audit.structure import Structure, find_structure, twin_findings
 from loopline.audit.wide import narrowed
 from loopline.data.duplicates.find import find_duplicates
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
+from loopline.errors import SplitError
 from loopline.progress import Reporter, SilentReporter
-from loopline.splits.propose import propose_split
+from loopline.splits.feasible import make_feasible_split
 from loopline.splits.rows import digest_codes
-from loopline.splits.split import Split, make_split
+from loopline.splits.split import Split
 from loopline.splits.views import TestView, TrainView
 
 
@@ -90,12 +93,14 @@ def audit_frame(
         reporter=reporter,
     )
     schema = structure.applied(schema)
-    value, reason = _divided(frame, schema, known, structure, split, feature_digests, pricing)
+    value, reason, hindrance = _divided(
+        frame, schema, known, structure, split, feature_digests, pricing
+    )
     train = value.train_view(frame, schema, known)
     test = value.test_view(frame, schema, known)
-    findings = list(structure.findings)
+    findings = [*structure.findings, *([hindrance] if hindrance else [])]
     findings += leak_findings(train, test, frame, pricing=pricing, reporter=reporter)
-    findings += _row_findings(train, findings, pricing, reporter)
+    findings += _row_findings(train, frame, findings, pricing, reporter)
     return Audited(tuple(ranked(findings)), value, reason)
 
 
@@ -107,17 +112,48 @@ def _divided(
     split: Mapping[str, Any] | None,
     feature_digests: NDArray[np.uint64] | None,
     pricing: Pricing,
-) -> tuple[Split, str]:
-    settings, reason = propose_split(schema, frame, dict(split or {}), seed=pricing.seed)
-    made = make_split(
-        frame,
-        schema,
-        digests,
-        settings,
-        feature_digests=feature_digests,
-        alike=structure.alike,
+) -> tuple[Split, str, Finding | None]:
+    """The split, why it is cut so, and what is in the way of an honest one.
+
+    The audit tells what a line would refuse; so that the columns are looked at all the same, the
+    rows are then dealt at random.
+    """
+
+    def made(given: Mapping[str, Any] | None) -> tuple[Split, str]:
+        return make_feasible_split(
+            frame,
+            schema,
+            digests,
+            given,
+            seed=pricing.seed,
+            copies=feature_digests,
+            alike=structure.alike,
+        )
+
+    try:
+        return (*made(split), None)
+    except SplitError as error:
+        declared = schema.with_role("time") + schema.with_role("group")
+        if not declared or (split or {}).get("method", "auto") != "auto":
+            raise
+        method = "random" if schema.task == "regression" else "stratified"
+        loose = {**(split or {}), "method": method, "ignore_structure": True}
+        return (*made(loose), _no_split(declared, error))
+
+
+def _no_split(columns: tuple[str, ...], error: SplitError) -> Finding:
+    told = " and ".join(repr(name) for name in columns)
+    return Finding(
+        check="no_split",
+        severity="warning",
+        sentence=f"The table cannot be divided by {told}, so no score of it would be honest. "
+        f"{error}",
+        columns=columns,
+        confidence=1.0,
+        remedy=Remedy(
+            "Use a finer column, more rows, other shares, or give the column another role."
+        ),
     )
-    return made, reason
 
 
 def leak_findings(
@@ -152,8 +188,26 @@ def leak_findings(
     return findings
 
 
+def _pictures(frame: pl.DataFrame, schema: Schema) -> list[str]:
+    """Columns of images that are no features, as paths seldom are; some of them can be found."""
+    return [
+        column.name
+        for column in schema.columns
+        if column.role in ("id", "ignore")
+        and is_image_column(frame[column.name])
+        and (
+            frame[column.name].dtype == pl.Binary()
+            or any(Path(path).is_file() for path in frame[column.name].drop_nulls().head(20))
+        )
+    ]
+
+
 def _row_findings(
-    train: TrainView, findings: list[Finding], pricing: Pricing, reporter: Reporter
+    train: TrainView,
+    frame: pl.DataFrame,
+    findings: list[Finding],
+    pricing: Pricing,
+    reporter: Reporter,
 ) -> list[Finding]:
     """Poor rows and wrong labels, seen without the columns that give the answer away."""
     gone = {name for finding in findings if finding.severity == "leak" for name in finding.columns}
@@ -162,9 +216,13 @@ def _row_findings(
     if not view.schema.features:
         return []
     with reporter.step("look for wrong labels and poor rows"):
+        pictures = _pictures(frame, view.schema)
+        rows: pl.DataFrame | TrainView = view
+        if pictures:
+            rows = view.frame().with_columns(frame[name][view.positions] for name in pictures)
         poor = quality_findings(
-            view,
-            {name: types[name] for name in view.schema.features},
+            rows,
+            {name: types[name] for name in view.schema.features} | dict.fromkeys(pictures, "image"),
             view=view,
             pricing=pricing,
         )

@@ -15,6 +15,7 @@ from loopline.cli import (
     gc,
     init,
     lineage,
+    parity,
     predict,
     releases,
     report,
@@ -22,6 +23,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    train,
     verify,
 )
 
@@ -58,6 +60,7 @@ def _root(
 
 app.command("init")(init.init)
 app.command("run")(run.run)
+app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
@@ -67,6 +70,7 @@ app.command("releases")(releases.releases)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)
+app.command("parity")(parity.parity)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("gc")(gc.gc)

@@ -19,6 +19,7 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
     from loopline.cli import show
     from loopline.cores import num_cores
     from loopline.errors import EnvironmentProblem, LooplineError, NotFoundError
+    from loopline.models.pretrained import missing_for_text
     from loopline.release.environment import environment
     from loopline.words import counted, size
 
@@ -47,6 +48,13 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
         present = find_spec(module) is not None
         text = "installed" if present else f"not installed; it is the extra {extra!r}"
         add(extra, "ok" if present else "absent", text)
+    neural = [name for name in ("torch", "transformers", "tokenizers", "peft") if name in versions]
+    text = ", ".join(f"{name} {versions[name]}" for name in neural) or "not installed"
+    text += "" if len(neural) == 4 else "; all of it is the extra 'neural'"
+    add("neural", "ok" if len(neural) == 4 else "absent", text)
+    wanted = missing_for_text()
+    text = f"not ready; {wanted}" if wanted else "the default text encoder is installed"
+    add("text", "absent" if wanted else "ok", text)
     try:
         with project(store, ledger) as opened:
             num_artifacts = len(opened.store.ids())

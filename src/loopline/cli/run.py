@@ -31,6 +31,11 @@ def run(
     """Run the line, or go on with it; what was computed before is found, not computed again."""
     import time
 
+    from loopline.models.together import dismiss, follow, leads, num_started
+
+    if not leads():
+        follow()
+        return
     from loopline.cli import show
     from loopline.errors import SettingsError
     from loopline.line.face import project_of
@@ -45,7 +50,13 @@ def run(
     began = time.monotonic()
     line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
-        outcome = run_line(project, line.spec, line.folder, reporter(), open_vault=open_vault or "")
+        try:
+            outcome = run_line(
+                project, line.spec, line.folder, reporter(), open_vault=open_vault or ""
+            )
+        finally:
+            if num_started() > 1:
+                dismiss()
         report = write_report(project, outcome.run, None, again=not outcome.found)
     summary = {**outcome.summary, "found": outcome.found, "report": str(report)}
     if as_json:

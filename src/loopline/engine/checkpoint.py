@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,10 @@ class Checkpoints:
                     "The last good one is untouched; make room and run again."
                 ) from problem
 
+    def wait(self) -> None:
+        """Wait for this rank's writer and commit nothing; what it wrote is swept later."""
+        wait([future for _, _, future, _ in self._waiting])
+
     def poll(self) -> None:
         """Commit what has been written meanwhile; never waits."""
         if self._waiting:
@@ -166,7 +170,7 @@ class Checkpoints:
         _sync(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         self._point_to(name)
-        self._forget()
+        self._forget(name)
 
     def _point_to(self, name: str) -> None:
         if name.startswith(BEST):
@@ -177,10 +181,12 @@ class Checkpoints:
         scratch.rename(self.folder / LATEST)
         _sync(self.folder)
 
-    def _forget(self) -> None:
-        best = [name for name in self.names() if name.startswith(BEST)]
-        others = [name for name in self.names() if not name.startswith(BEST)]
-        for name in best[:-1] + others[: -self.keep]:
+    def _forget(self, newest: str) -> None:
+        """Remove what is old, and what lies behind the newest: damaged, or of an earlier try."""
+        best = newest.startswith(BEST)
+        names = [name for name in self.names() if name.startswith(BEST) == best]
+        kept = [name for name in names if name <= newest][-(1 if best else self.keep) :]
+        for name in set(names) - set(kept):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def best(self) -> Saved | None:

@@ -85,6 +85,12 @@ class EarlyStop(Event):
                 ]
             )
 
+    def started(self, run: Run) -> None:
+        """Refuse an order in which the best checkpoint would hold average and weights exchanged."""
+        later = list(run.events)[list(run.events).index(self) :]
+        if any(isinstance(event, Average) for event in later):
+            raise SettingsError(["Give the event `Average` before `EarlyStop`."])
+
     def evaluated(self, run: Run, loss: float, others: dict[str, float]) -> None:
         """Count evaluations since the best one."""
         del others
@@ -102,8 +108,9 @@ class EarlyStop(Event):
 class Average(Event):
     """Exponential moving average of the weights, kept shard by shard in 32 bits.
 
-    Evaluations are made with the average, and a checkpoint holds it beside the weights. Give it
-    before `EarlyStop`. Source: Polyak & Juditsky 1992, with exponential forgetting.
+    Buffers of real numbers (running means and variances) are averaged as well. Evaluations are made
+    with the average, and a checkpoint holds it beside the weights. Give it before `EarlyStop`.
+    Source: Polyak & Juditsky 1992, with exponential forgetting.
 
     Args:
         decay: share of the old average that is kept at each step, in (0, 1).
@@ -203,10 +210,12 @@ class SpikeStop(Event):
 
 
 def _weights(run: Run) -> dict[str, torch.Tensor]:
-    return {
-        name: value
-        for name, value in unwrapped(run.model).named_parameters()
-        if value.requires_grad
+    model = unwrapped(run.model)
+    found: dict[str, torch.Tensor] = {
+        name: value for name, value in model.named_parameters() if value.requires_grad
+    }
+    return found | {
+        name: value for name, value in model.named_buffers() if value.is_floating_point()
     }
 
 

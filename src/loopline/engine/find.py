@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ import torch
 from torch import nn
 
 from loopline.engine.feeder import Feeder, StepBatch
+from loopline.engine.memory import fit_micro_batch, untouched
 from loopline.errors import DataError, SettingsError
 from loopline.seeds import child_seed
 
@@ -44,9 +43,17 @@ class RateAdvice:
     suggested: float
     limit: float
 
+    @property
+    def reason(self) -> str:
+        """One sentence that says why."""
+        return (
+            f"Of {len(self.rates)} rates from {self.rates[0]:.2g} to {self.rates[-1]:.2g} the loss "
+            f"fell fastest at {self.suggested:.2g}; above {self.limit:.2g} it rose."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a plot or a report."""
-        return asdict(self)
+        return {**asdict(self), "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class BatchAdvice:
         noise: estimate of the trace of one row's gradient covariance.
         rows: noise / signal, the simple noise scale in rows; inf where no signal was seen. Batches
             well below it lose little by doubling, batches well above it waste rows.
-        suggested: the power of two next to `rows`.
+        suggested: the power of two next to `rows`, of at most the training rows.
         small: rows of the smaller batches compared.
         big: rows of the larger ones.
         steps: steps averaged over.
@@ -74,9 +81,22 @@ class BatchAdvice:
     steps: int
     scales: list[float]
 
+    @property
+    def reason(self) -> str:
+        """One sentence that says why."""
+        if math.isinf(self.rows):
+            return (
+                f"Over {self.steps} steps of {self.big} rows no common direction was seen beside "
+                "the noise: the largest batch is the best, or there is nothing to learn."
+            )
+        return (
+            f"Gradients of {self.small} and {self.big} rows over {self.steps} steps give a noise "
+            f"scale of {self.rows:.3g} rows; larger batches bring little more a step."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a plot or a report."""
-        return asdict(self)
+        return {**asdict(self), "reason": self.reason}
 
 
 def find_lr(run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100) -> RateAdvice:
@@ -104,6 +124,7 @@ def find_lr(run: Run, *, low: float = 1e-7, high: float = 1.0, steps: int = 100)
     rates: list[float] = []
     losses: list[float] = []
     with untouched(run):
+        fit_micro_batch(run)
         for number, (step, batches, count) in enumerate(_steps(run, steps)):
             rate = low * (high / low) ** (number / (steps - 1))
             run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
@@ -163,7 +184,7 @@ def find_batch(run: Run, *, steps: int = 20, parts: int = 8) -> BatchAdvice:
     big = float(run.settings.batch_size)
     signals, noises, scales = [], [], []
     with untouched(run):
-        run.micro = -(-mine // parts)
+        run.micro = min(fit_micro_batch(run), -(-mine // parts))
         for step, batches, count in _steps(run, steps):
             run.optimizer.set_factor(run.settings.schedule.factor(step, run.num_steps))
             run.layout.seed(child_seed(run.settings.seed, "step", step, run.layout.rank))
@@ -173,7 +194,7 @@ def find_batch(run: Run, *, steps: int = 20, parts: int = 8) -> BatchAdvice:
             noises.append((small_norm - big_norm) / (1.0 / small - 1.0 / big))
             scales.append(_ratio(sum(noises), sum(signals)))
     rows = scales[-1]
-    suggested = 2 ** round(math.log2(min(max(rows, 1.0), 2.0**30)))
+    suggested = 2 ** int(math.log2(max(1.0, min(rows * math.sqrt(2.0), run.order.num_rows))))
     signal, noise = sum(signals) / steps, sum(noises) / steps
     return BatchAdvice(signal, noise, rows, suggested, round(small), round(big), steps, scales)
 
@@ -221,53 +242,3 @@ def _steps(run: Run, steps: int) -> Iterator[tuple[int, Iterator[StepBatch], int
             yield rows.step, batches, len(rows.parts)
     finally:
         feeder.close()
-
-
-@contextmanager
-def untouched(run: Run, *, weights: bool = True) -> Iterator[None]:
-    """Put a run back as it was, bit for bit, whatever is done inside.
-
-    Args:
-        run: prepared.
-        weights: whether weights and optimizer are changed inside; buffers and random numbers are
-            put back in any case.
-    """
-    device = run.layout.device
-    random = torch.get_rng_state()
-    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    model = run.model
-    held = [*model.buffers(), *(model.parameters() if weights else ())]
-    copies = [value.detach().clone() for value in held]
-    states = [
-        {key: {name: _copy(value) for name, value in state.items()} for key, state in known.items()}
-        for known in [part.state for part in run.optimizer.parts if weights]
-    ]
-    rates = [[group["lr"] for group in part.param_groups] for part in run.optimizer.parts]
-    scale = None if run.scale is None else run.scale.state_dict()
-    kept = (run.micro, deepcopy(run.state), run.allowed, model.training)
-    model.train()
-    try:
-        yield
-    finally:
-        run.optimizer.zero_grad()
-        with torch.no_grad():
-            for value, copy in zip(held, copies, strict=True):
-                value.copy_(copy)
-        for part, state in zip(run.optimizer.parts, states, strict=False):
-            part.state.clear()
-            part.state.update(state)
-        for part, before in zip(run.optimizer.parts, rates, strict=True):
-            for group, rate in zip(part.param_groups, before, strict=True):
-                group["lr"] = rate
-        if run.scale is not None and scale is not None:
-            run.scale.load_state_dict(scale)
-        micro, run.state, run.allowed, training = kept
-        run.micro = micro
-        model.train(training)
-        torch.set_rng_state(random)
-        if random_there is not None:
-            torch.cuda.set_rng_state(random_there, device)
-
-
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value

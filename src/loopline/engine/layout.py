@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from loopline.engine.blocks import blocks_of
 from loopline.engine.precision import Precision
 from loopline.engine.watch import Watch, report_errors
 from loopline.errors import EnvironmentProblem, SettingsError
@@ -71,7 +72,7 @@ class Layout:
         watch = None
         if chosen != "single" and world > 1:
             report_errors()
-            watch = Watch.join(rank, world, patient=place.type == "cuda")
+            watch = Watch.join(rank, world)
         return Layout(chosen, rank, world, place, watch)
 
     @property
@@ -153,6 +154,12 @@ class Layout:
                 if isinstance(part, FSDPModule):
                     part.reshard()
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank the leading one's buffers (running means, say), as DDP does by itself."""
+        if self.kind == "fsdp" and self.world > 1:
+            for value in model.buffers():
+                dist.broadcast(value, 0)
+
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, in place, without waiting on the host."""
         if self.world > 1:
@@ -208,27 +215,6 @@ class Layout:
             self.watch.close()
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
-    """The repeated layers of a model: children of its longest module lists, outermost first.
-
-    >>> net = nn.Sequential(nn.Embedding(4, 2), nn.ModuleList([nn.Linear(2, 2) for _ in range(3)]))
-    >>> len(list(blocks_of(net)))
-    3
-    """
-    lists = [
-        child
-        for child in model.modules()
-        if child is not model
-        and isinstance(child, nn.ModuleList | nn.Sequential)
-        and len(child) > 1
-    ]
-    inner = {id(part) for child in lists for part in child.modules() if part is not child}
-    for child in lists:
-        if id(child) in inner or len({type(part) for part in child}) != 1:
-            continue
-        yield from child
 
 
 def unwrapped(model: Any) -> nn.Module:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,7 +47,8 @@ def train(run: Run) -> Run:
                 progress.advance()
                 run.waited = feeder.waited
                 if run.packet is not None:
-                    progress.describe(f"loss {run.packet.loss:.4g}")
+                    told = f", {run.told}" if run.told else ""
+                    progress.describe(f"loss {run.packet.loss:.4g}{told}")
                 if run.stopped:
                     break
             _receive(run)
@@ -57,6 +58,8 @@ def train(run: Run) -> Run:
             raise
         finally:
             feeder.close()
+            if run.checkpoints is not None:
+                run.checkpoints.wait()
         if run.checkpoints is not None and run.state.step and left:
             run.save()
     if run.checkpoints is not None:
@@ -164,8 +167,10 @@ def _told_to_stop(run: Run) -> Iterator[None]:
         run.wish_stop = True
 
     before = signal.signal(signal.SIGTERM, wish)
+    watch = run.layout.watch
     try:
-        yield
+        with nullcontext() if watch is None else watch.signals():
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,4 +1,4 @@
-"""How fast a run is, and how well it uses the card: numbers for people, logs and plots.
+"""How fast a run is, and how well it uses the card.
 
 The meter reads the clock when the host hears of a step, so it makes nobody wait. Model FLOPs are
 told in both conventions that are in use, with their formula, because they differ by a tenth and
@@ -8,19 +8,15 @@ lets through. Recomputation is counted in neither.
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
 from loopline.engine.events import Event
 from loopline.engine.run import Run
-from loopline.errors import EnvironmentProblem
 
 PEAKS = {
     "A100": 312e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12,
@@ -94,6 +90,22 @@ class Reading:
     peak_bytes: int
     seconds_left: float
 
+    def sentence(self) -> str:
+        """The reading in a line, for a person who watches."""
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        parts = [
+            f"learning rate {self.lr:.2g}",
+            f"{self.samples_per_second:,.0f} rows/s",
+            f"waits {self.wait_share:.0%}",
+            f"{self.peak_bytes / 1e9:.1f} GB",
+            f"{minutes}:{seconds:02d} left",
+        ]
+        if self.weight_per_second > 1.01 * self.samples_per_second:
+            parts.insert(2, f"{self.weight_per_second:,.0f} tokens/s")
+        if self.mfu_full is not None and self.mfu_causal is not None:
+            parts.insert(-3, f"MFU {self.mfu_full:.0%} ({self.mfu_causal:.0%} causal)")
+        return ", ".join(parts)
+
 
 @dataclass
 class Meter(Event):
@@ -129,6 +141,7 @@ class Meter(Event):
             self._mark = now
         elif state.step % self.every == 0:
             self.readings.append(self._reading(run, self._mark, now))
+            run.told = self.readings[-1].sentence()
             self._mark = now
 
     def _reading(
@@ -168,79 +181,3 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@dataclass
-class Log(Event):
-    """Writes readings and evaluations as lines of JSON, and for TensorBoard if asked.
-
-    A run that goes on after a restart first takes back the lines behind its checkpoint.
-
-    Args:
-        file: where the lines go.
-        meter: whose readings; give it to the run before this.
-        tensorboard: a folder for TensorBoard's own format; needs the package of that name.
-
-    Raises:
-        EnvironmentProblem: TensorBoard's format was asked for without the package.
-    """
-
-    file: Path
-    meter: Meter
-    tensorboard: Path | None = None
-    name: str = "log"
-    _told: int = 0
-    _writer: Any = None
-    _ready: bool = False
-
-    def started(self, run: Run) -> None:
-        """Make the folder, and TensorBoard's writer on the leading process."""
-        if run.layout.leads:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = None if self.tensorboard is None else _board(self.tensorboard)
-
-    def before_step(self, run: Run) -> None:
-        """Take back, once, what was written behind the step that the run goes on from."""
-        if self._ready or not run.layout.leads:
-            return
-        self._ready = True
-        if self.file.exists():
-            lines = self.file.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= run.state.step]
-            self.file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def after_step(self, run: Run) -> None:
-        """Write new readings."""
-        for reading in self.meter.readings[self._told :]:
-            self._write(run, "train", asdict(reading))
-        self._told = len(self.meter.readings)
-
-    def evaluated(self, run: Run, loss: float, others: dict[str, float]) -> None:
-        """Write the evaluation."""
-        self._write(run, "evaluation", {"step": run.state.step, "loss": loss, **others})
-
-    def finished(self, run: Run) -> None:
-        """Close TensorBoard's file."""
-        del run
-        if self._writer is not None:
-            self._writer.close()
-
-    def _write(self, run: Run, kind: str, entry: dict[str, Any]) -> None:
-        if not run.layout.leads:
-            return
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **entry}) + "\n")
-        for name, value in entry.items():
-            if self._writer is not None and name != "step" and value is not None:
-                self._writer.add_scalar(f"{kind}/{name}", value, entry["step"])
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as problem:
-        raise EnvironmentProblem(
-            "TensorBoard's format needs the package tensorboard: pip install tensorboard. The log "
-            "in JSON is written without it."
-        ) from problem
-    return SummaryWriter(str(folder))

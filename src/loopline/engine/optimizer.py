@@ -1,8 +1,9 @@
 """Optimizers: parameters sorted by role, with learning rate and weight decay for each.
 
-Norms, biases and embeddings of position are not decayed. Layers nearer to the input may learn more
-slowly (`layer_decay`), which helps when a pretrained model is fine-tuned. Muon takes the matrices
-inside the network and leaves the rest to AdamW.
+Norms, biases, embeddings of position, single tokens and parameters whose attribute `decays` is
+False are not decayed. Layers nearer to the input may learn more slowly (`layer_decay`), which helps
+when a pretrained model is fine-tuned. Muon takes the matrices inside the network and leaves the
+rest to AdamW.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 from loopline.errors import SettingsError
 
 NAMES = ("adamw", "sgd", "muon")
+_PLACES = re.compile(r"position|pos_embed|(cls|mask|class|distillation|register)_token", re.I)
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h|stages?)\.(\d+)\.")
 
 
@@ -138,7 +140,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, value in named:
         matrix = value.ndim >= 2
-        decay = settings.weight_decay if matrix else 0.0
+        decays = matrix and getattr(value, "decays", True) and not _PLACES.search(name)
+        decay = settings.weight_decay if decays else 0.0
         inner = matrix and value.ndim == 2 and layer_of(name) is not None and not is_head(name)
         key = (_rate(name, settings, depth), decay, settings.name == "muon" and inner)
         groups.setdefault(key, []).append(value)
@@ -148,7 +151,10 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
         raise SettingsError(["`optimizer: muon` needs matrices inside layers; use adamw here."])
     parts: list[torch.optim.Optimizer] = []
     if muon:
-        parts.append(torch.optim.Muon(muon, momentum=settings.momentum))
+        # steps as long as AdamW's, so that one learning rate suits both
+        parts.append(
+            torch.optim.Muon(muon, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw")
+        )
     fused = all(value.device.type in ("cuda", "cpu") for _, value in named)
     if plain and settings.name == "sgd":
         part = torch.optim.SGD(plain, momentum=settings.momentum, fused=fused)

@@ -8,6 +8,7 @@ keep, and the counters in `TrainState`.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from loopline.digest import value_digest
+from loopline.engine.blocks import set_dropout, set_stochastic_depth
 from loopline.engine.checkpoint import Checkpoints
 from loopline.engine.events import Event
 from loopline.engine.feeder import StepBatch, to_device
@@ -42,10 +44,12 @@ class Run:
     Attributes:
         learning: the parameters that learn, as they lie on this process.
         packet: what the host knows of the last step it has heard of.
+        tight: whether memory holds fewer rows than were asked for; evaluation then takes no more.
         totals: loss sum and weight of the step under way, over all ranks, on the device.
         allowed: a flag on the device; where an event makes it false before the update, alike on
             every rank, no update is made any more, and the run stops and names the rows.
         history: the evaluations so far.
+        told: what else the progress line says, set by an event.
         stopped: why the run was asked to end; empty while it goes on.
     """
 
@@ -71,7 +75,10 @@ class Run:
     allowed: torch.Tensor = field(default_factory=lambda: torch.ones((), dtype=torch.bool))
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
+    told: str = ""
+    tight: bool = False
     waited: float = 0.0
+    saved: str = ""
     wish_stop: bool = False
     wish_save: bool = False
     last_save: float = field(default_factory=time.monotonic)
@@ -110,10 +117,13 @@ class Run:
 
     def save(self, kind: str = "step") -> None:
         """Write a checkpoint while training goes on; `kind` is "step" or "best"."""
-        if self.checkpoints is None:
-            return
         name = f"{kind}-{self.state.step:09d}"
+        if self.checkpoints is None or name == self.saved:
+            return
+        self.saved = name
+        self.layout.beat("the checkpoint", self.state.step)
         self.checkpoints.save(name, run_tensors(self), self.facts())
+        self.layout.beat("the checkpoint", self.state.step)
         self.last_save = time.monotonic()
         self.tell("saved")
 
@@ -215,8 +225,10 @@ class Run:
         world, rank = self.layout.world, self.layout.rank
         mine = rank_slice(np.arange(num_rows), rank, world)
         size = self.settings.evaluate_batch
+        size = min(size, self.micro) if self.tight else size
         rounds = math.ceil(math.ceil(num_rows / world) / size)
         self.model.eval()
+        self.layout.share_buffers(self.model)
         said = []
         for number in range(rounds):
             self.layout.beat("the evaluation", self.state.step)
@@ -274,7 +286,8 @@ def prepare(
     precision = Precision(settings.precision, place.device.type)
     precision.apply()
     if settings.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+        torch.use_deterministic_algorithms(True)
     if settings.batch_size < place.world:
         raise SettingsError(
             [
@@ -285,6 +298,10 @@ def prepare(
     order = DataOrder(
         task.num_rows, settings.batch_size, settings.seed, settings.shuffle, task.lengths
     )
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout)
+    if settings.stochastic_depth:
+        set_stochastic_depth(model, settings.stochastic_depth)
     laid = place.place(
         model, precision, compile_blocks=settings.compile, recompute=settings.recompute
     )

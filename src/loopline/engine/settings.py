@@ -25,6 +25,9 @@ class TrainSettings:
         precision: "fp32", "tf32", "bf16", "fp16" or "bf16_pure".
         optimizer: which one, how fast.
         schedule: the learning rate over the steps.
+        dropout: share that the model's dropout layers drop, in [0, 1); None for what they have.
+        stochastic_depth: probability that the last repeated layer is skipped for a row in training,
+            in [0, 1); those below it linearly less.
         evaluate_every: steps between evaluations; 0 for the end of each epoch.
         evaluate_batch: rows of an evaluation batch.
         save_every: steps between checkpoints; 0 for the end of each epoch.
@@ -33,7 +36,8 @@ class TrainSettings:
         compile: whether to compile the model's blocks.
         recompute: whether blocks forget what they computed and compute it again on the way back,
             which costs a third more time and leaves one block's activations in memory.
-        deterministic: whether to use only kernels that give equal bits each time.
+        deterministic: whether to use only kernels that give equal bits each time; torch refuses an
+            operation that has none.
         threads: threads that make batches.
         max_skipped: steps in a row whose gradients are not finite before the run stops (only FP16
             may have any).
@@ -48,6 +52,8 @@ class TrainSettings:
     precision: str = "fp32"
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: Schedule = field(default_factory=Schedule)
+    dropout: float | None = None
+    stochastic_depth: float = 0.0
     evaluate_every: int = 0
     evaluate_batch: int = 64
     save_every: int = 0
@@ -65,10 +71,19 @@ class TrainSettings:
             problems.append("Give either `epochs` or `steps`, and not both.")
         if self.epochs is not None and not self.epochs > 0:
             problems.append(f"`epochs` must be above 0, got {self.epochs}.")
-        for name in ("batch_size", "steps", "micro_batch", "evaluate_batch", "keep", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                problems.append(f"`{name}` must be at least 1, got {value}.")
+        shares = {"dropout": self.dropout or 0.0, "stochastic_depth": self.stochastic_depth}
+        problems += [
+            f"`{name}` is a share in [0, 1), got {share}."
+            for name, share in shares.items()
+            if not 0.0 <= share < 1.0
+        ]
+        ones = ("batch_size", "steps", "micro_batch", "evaluate_batch", "keep", "threads")
+        zeros = ("evaluate_every", "save_every", "save_seconds", "max_skipped")
+        for least, names in ((1, ones), (0, zeros)):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    problems.append(f"`{name}` must be at least {least}, got {value}.")
         if problems:
             raise SettingsError(problems)
 

@@ -72,9 +72,12 @@ def _fill_optimizer(part: torch.optim.Optimizer) -> None:
 
 
 def save_weights(run: Run, path: Path) -> None:
-    """Write the model's whole weights as safetensors, on the leading rank."""
+    """Write the model's whole weights as safetensors, on the leading rank.
+
+    Weights that two layers share are written under both names.
+    """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights: dict[str, Any] = get_model_state_dict(run.model, options=options)
     if run.layout.leads:
-        save_file({name: value.contiguous() for name, value in weights.items()}, path)
+        save_file({name: value.clone().contiguous() for name, value in weights.items()}, path)
     run.layout.barrier()

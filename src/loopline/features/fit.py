@@ -37,8 +37,8 @@ from loopline.splits.views import TrainView
 Matrix = NDArray[np.float64]
 Encoder = Callable[[], Floats]
 
-MAX_LEVELS = {"trees": 128, "linear": 64}
-TEXT_SIZE = {"trees": 32, "linear": 256}
+MAX_LEVELS = {"trees": 128, "linear": 64, "neural": 2_000}
+TEXT_SIZE = {"trees": 32, "linear": 256, "neural": 128}
 
 
 def fit_features(
@@ -50,7 +50,8 @@ def fit_features(
         view: the training rows; nothing else is ever looked at.
         recipe: ``trees`` passes numbers with NaN for missing, gives categories codes, and encodes
             those of many values by the target; ``linear`` fills, marks what was missing,
-            standardises, makes one-hot columns with a rare bucket and weighs text terms.
+            standardises, makes one-hot columns with a rare bucket and weighs text terms;
+            ``neural`` does the same but gives categories codes.
         seed: of the folds of cross-fitted target encoding.
         settings: what to do otherwise.
 
@@ -116,7 +117,8 @@ class _Fitter:
 
     @property
     def linear(self) -> bool:
-        return self.recipe == "linear"
+        """Whether missing cells are filled and numbers scaled, as all but trees need."""
+        return self.recipe != "trees"
 
     def learn(self, column: Column) -> tuple[Step, Encoder | None]:
         """The step of one column and, if it differs from the step, what encodes training rows."""
@@ -163,7 +165,7 @@ class _Fitter:
     ) -> tuple[Step, Encoder | None]:
         levels = count_levels(values)
         most = part.max_levels or self.settings.max_levels or MAX_LEVELS[self.recipe]
-        usual = "onehot" if self.linear else "ordinal"
+        usual = "onehot" if self.recipe == "linear" else "ordinal"
         many = len(levels.values) > most
         encoding = part.encoding or self.settings.encoding or ("target" if many else usual)
         missing = "keep" if column.missing == "auto" else column.missing

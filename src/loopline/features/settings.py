@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from loopline.errors import SettingsError
 from loopline.features.numbers import Scaling
 
-Recipe = Literal["trees", "linear"]
+Recipe = Literal["trees", "linear", "neural"]
 Encoding = Literal["ordinal", "onehot", "target"]
 
 RECIPES: tuple[str, ...] = get_args(Recipe)

@@ -33,7 +33,8 @@ class Figure:
         return {"name": self.name, "data": list(self.data), "layout": dict(self.layout)}
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """A plotly axis with a title."""
     return {"title": {"text": title}, **more}
 
 
@@ -68,7 +69,7 @@ def candidates_chart(summary: Mapping[str, Any]) -> Figure:
             }
         ],
         {
-            "xaxis": _axis(f"out-of-fold {name}"),
+            "xaxis": axis(f"out-of-fold {name}"),
             "yaxis": {"type": "category"},
             "height": 120 + 44 * len(entries),
             "showlegend": False,
@@ -107,7 +108,7 @@ def importance_chart(importance: Mapping[str, Mapping[str, Any]], metric: str) -
             }
         ],
         {
-            "xaxis": _axis(f"loss of {metric}"),
+            "xaxis": axis(f"loss of {metric}"),
             "yaxis": {"type": "category"},
             "height": 100 + 26 * len(entries),
             "margin": {"l": 160, "r": 12, "t": 12, "b": 44},
@@ -134,7 +135,7 @@ def contributions_chart(contributions: Mapping[str, float]) -> Figure | None:
             }
         ],
         {
-            "xaxis": _axis("mean |contribution|"),
+            "xaxis": axis("mean |contribution|"),
             "yaxis": {"type": "category"},
             "height": 100 + 26 * len(entries),
             "margin": {"l": 160, "r": 12, "t": 12, "b": 44},
@@ -175,8 +176,8 @@ def confusion_chart(confusion: Mapping[str, Any] | None) -> Figure | None:
             }
         ],
         {
-            "xaxis": _axis("predicted", type="category"),
-            "yaxis": _axis("true", type="category", autorange="reversed"),
+            "xaxis": axis("predicted", type="category"),
+            "yaxis": axis("true", type="category", autorange="reversed"),
         },
     )
 
@@ -235,8 +236,8 @@ def _roc(roc: Any, task: str) -> Figure | None:
         + ("." if task == "binary" else ", each class against the rest."),
         [_diagonal(), *traces],
         {
-            "xaxis": _axis("false-positive rate", **_SHARE),
-            "yaxis": _axis("recall", **_SHARE),
+            "xaxis": axis("false-positive rate", **_SHARE),
+            "yaxis": axis("recall", **_SHARE),
             "showlegend": task != "binary",
         },
     )
@@ -260,8 +261,8 @@ def _pr(pr: Any) -> Figure | None:
             ),
         ],
         {
-            "xaxis": _axis("recall", **_SHARE),
-            "yaxis": _axis("precision", **_SHARE),
+            "xaxis": axis("recall", **_SHARE),
+            "yaxis": axis("precision", **_SHARE),
             "showlegend": False,
         },
     )
@@ -293,8 +294,8 @@ def _reliability(bins: Sequence[Mapping[str, Any]]) -> Figure | None:
             },
         ],
         {
-            "xaxis": _axis("predicted probability", **_SHARE),
-            "yaxis": _axis("share that came true", **_SHARE),
+            "xaxis": axis("predicted probability", **_SHARE),
+            "yaxis": axis("share that came true", **_SHARE),
             "showlegend": False,
         },
     )
@@ -319,8 +320,8 @@ def _histogram(histogram: Mapping[str, Any]) -> Figure:
         ],
         {
             "barmode": "overlay",
-            "xaxis": _axis("predicted probability"),
-            "yaxis": _axis("share of the class"),
+            "xaxis": axis("predicted probability"),
+            "yaxis": axis("share of the class"),
         },
     )
 
@@ -346,7 +347,7 @@ def _predicted(bins: Mapping[str, Sequence[float]]) -> Figure:
             _line(x, bins["mean"], "mean truth"),
             _line([low, high], [low, high], "perfect", GREY, line={"dash": "dot"}),
         ],
-        {"xaxis": _axis("predicted"), "yaxis": _axis("truth")},
+        {"xaxis": axis("predicted"), "yaxis": axis("truth")},
     )
 
 
@@ -363,5 +364,5 @@ def _residuals(histogram: Mapping[str, Any]) -> Figure:
                 "marker": {"color": ACCENT},
             }
         ],
-        {"xaxis": _axis("truth less prediction"), "yaxis": _axis("share of rows"), "bargap": 0.04},
+        {"xaxis": axis("truth less prediction"), "yaxis": axis("share of rows"), "bargap": 0.04},
     )

@@ -19,9 +19,9 @@ from loopline.line.official import PART, whole_rows
 from loopline.line.prepare import Plan
 from loopline.line.structure import Structured
 from loopline.splits.certificate import WINDOW, Certificate
-from loopline.splits.propose import propose_split
+from loopline.splits.feasible import make_feasible_split
 from loopline.splits.rows import feature_digests_of
-from loopline.splits.split import Split, make_split
+from loopline.splits.split import Split
 from loopline.splits.views import TestView, TrainView
 from loopline.store.artifacts import Artifact
 
@@ -127,23 +127,22 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
             def of_features() -> NDArray[np.uint64]:
                 return feature_digests_of(frame, schema, np.asarray(snapshot.rows()))
 
-            chosen, reason = propose_split(
-                schema, frame, given, seed=spec.seed, feature_digests=of_features
-            )
-            copies = None
-            if PART in frame.columns:
-                copies = whole_rows(frame, np.asarray(snapshot.rows()))
-                reason = "The official test file gives the test rows."
-            elif chosen.duplicates == "features":
-                copies = of_features()
-            value = make_split(
+            value, reason = make_feasible_split(
                 frame,
                 schema,
                 snapshot.rows(),
-                chosen,
-                feature_digests=copies,
+                given,
+                seed=spec.seed,
+                feature_digests=of_features,
+                copies=(
+                    whole_rows(frame, np.asarray(snapshot.rows()))
+                    if PART in frame.columns
+                    else None
+                ),
                 alike=structured.alike(snapshot.rows()),
             )
+            if PART in frame.columns:
+                reason = "The official test file gives the test rows."
 
         context.let_go(snapshot)
 
@@ -163,7 +162,7 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
 
     artifact = context.stage(
         "split",
-        3,
+        4,
         settings=settings,
         inputs=inputs,
         make=make,

@@ -32,6 +32,7 @@ from loopline.line.race import (
     observed,
     resolve_params,
 )
+from loopline.line.training import log_names, write_log
 from loopline.models.base import FittedModel, Floats
 from loopline.models.families import family
 from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
@@ -41,11 +42,12 @@ from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
-IMPORTANCE_ROWS = 5_000
 IMPORTANCE_REPEATS = 3
 CONTRIBUTION_ROWS = 1_000
 LATENCY_ROWS = 50
 LATENCY_CALLS = 400
+LATENCY_SECONDS = 10.0
+"""A slow model is called less often, but 40 times at least."""
 
 
 def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:
@@ -78,10 +80,12 @@ def final_fit(
             (folder / "contract.json").write_text(
                 json.dumps(contract.to_dict(), ensure_ascii=False), encoding="utf-8"
             )
+            write_log(model, folder)
 
         return context.store.put(
             "model",
             write,
+            unhashed=log_names(model),
             meta={"family": winner.spec.family, "params": model.params},
             inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         )
@@ -229,12 +233,13 @@ def _importance(
         return {}
     seed = child_seed(context.spec.seed, "importance")
     folds = [name for name in winner.artifact.inputs if name.startswith("fold")]
+    num_rows = family(winner.spec.family).importance_rows
     models: list[FittedModel] = []
     views: list[TrainView] = []
     for number in range(len(folds)):
         fold = context.store.get(winner.artifact.inputs[f"fold{number}"])
         models.append(load_model(fold))
-        views.append(prepared.fold(number)[1].sample(IMPORTANCE_ROWS // len(folds), seed))
+        views.append(prepared.fold(number)[1].sample(num_rows // len(folds), seed))
     ends = np.cumsum([view.num_rows for view in views])
 
     def predict(frame: pl.DataFrame) -> Floats:
@@ -384,13 +389,15 @@ def _measure(prepared: Prepared, model: Artifact) -> dict[str, Any]:
     """Latency of one row through preprocessing and model, in microseconds, and the size on disk."""
     fitted = load_model(model)
     rows = prepared.train.sample(LATENCY_ROWS, 0).frame().to_dicts()
-    times = []
+    times: list[float] = []
     for number in range(LATENCY_CALLS):
+        if sum(times) > LATENCY_SECONDS and number >= 40:
+            break
         row = rows[number % len(rows)]
         before = time.perf_counter()
         fitted.predict_row(row)
         times.append(time.perf_counter() - before)
-    p50, p99 = np.quantile(np.array(times[LATENCY_CALLS // 4 :]) * 1e6, [0.5, 0.99])
+    p50, p99 = np.quantile(np.array(times[len(times) // 4 :]) * 1e6, [0.5, 0.99])
     return {
         "predict_one_p50_microseconds": round(float(p50), 1),
         "predict_one_p99_microseconds": round(float(p99), 1),

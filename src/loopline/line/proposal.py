@@ -29,6 +29,7 @@ from loopline.data.sources import Table
 from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import label_map, read_pair
+from loopline.models.pretrained import missing_for_text
 from loopline.progress import Reporter
 from loopline.seeds import child_seed
 from loopline.splits.propose import propose_split
@@ -255,12 +256,35 @@ def _text(
         "split:",
         "  method: auto" + (f"  # {_one_line(reason)}" if reason else ""),
         "",
-        "models: [baseline, linear, lightgbm]  # the simplest that is not measurably worse wins",
+        *_model_lines(schema),
         "objective:",
         f"  metric: {default_metric(schema.task).name}  # ranks the candidates",
         "seed: 0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(schema: Schema) -> list[str]:
+    """The candidates; with texts also a pretrained encoder, where one is installed."""
+    texts = [name for name in schema.features if schema.named(name).type == "text"]
+    if not texts:
+        return [
+            "models: [baseline, linear, lightgbm]  # the simplest that is not measurably worse wins"
+        ]
+    others = len(texts) < len(schema.features)
+    lines = [
+        "models:  # the simplest that is not measurably worse wins",
+        "  - baseline",
+        "  - linear  # weighted terms of the texts: the simple rival",
+    ]
+    if others:
+        lines.append("  - lightgbm  # for the columns that are no texts, and the texts' terms")
+    missing = missing_for_text()
+    if missing:
+        lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)
+        return lines
+    reads = "a pretrained encoder reads the texts, only a linear head learns"
+    return [*lines, "  - text:", f"      tune: head  # {reads}; `full` learns more, and slowly"]
 
 
 def _column_line(column: Column) -> str:

@@ -8,9 +8,10 @@ on from the last fold.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopline.errors import LooplineError
+from loopline.data.schema import Schema
+from loopline.digest import value_digest
+from loopline.errors import LooplineError, SettingsError
 from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import Estimate
@@ -28,8 +31,11 @@ from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
+from loopline.line.training import log_names, write_log
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
+from loopline.models.together import num_started
+from loopline.release.environment import code_digest
 from loopline.seeds import child_seed
 from loopline.select.choose import Candidate, choose
 from loopline.splits.vault import TestLabels
@@ -80,6 +86,7 @@ def candidates(context: LineContext) -> list[CandidateSpec]:
 def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[str]]:
     """Fit and score every candidate; gives them and the names that the budget left out."""
     entries = candidates(context)
+    _refuse_unread(entries, prepared.schema)
     folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
     fitted: list[tuple[CandidateSpec, list[Artifact]]] = []
     skipped: list[str] = []
@@ -105,6 +112,19 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
     return raced, skipped
 
 
+def _refuse_unread(entries: Sequence[CandidateSpec], schema: Schema) -> None:
+    """Before anything is fitted, refuse families that would find no column to read."""
+    types = {schema.named(name).type for name in schema.features}
+    problems = [
+        f"`models` names {entry.name}, which reads columns of type {' or '.join(sorted(reads))}; "
+        "this table has no such feature. Give one that type under `columns`, or leave it out."
+        for entry in entries
+        if (reads := family(entry.family).reads) is not None and not reads & types
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
 def metric_name(context: LineContext, prepared: Prepared) -> str:
     """The metric that ranks: the settings' or the task's default."""
     return context.spec.objective.metric or default_metric(prepared.schema.task).name
@@ -123,9 +143,18 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "class_weight": context.spec.class_weight,
         "seed": context.spec.seed,
         "threads": context.spec.num_threads,
+        **({"sources": found} if (found := kind.sources(params)) else {}),
+        **({"parallel": _parallel(context)} if kind.parallel else {}),
         "versions": kind.versions(),
         "left_out": sorted(prepared.left_out),
     }
+
+
+def _parallel(context: LineContext) -> dict[str, Any]:
+    """How many processes train a network, and how it lies on them; one process has no layout."""
+    processes = max(num_started(), context.spec.parallel.processes)
+    layout = context.spec.parallel.layout if processes > 1 else None
+    return {"processes": processes, "layout": layout}
 
 
 def resolve_params(
@@ -139,6 +168,35 @@ def resolve_params(
     return {**params, **entry.params}
 
 
+def fit_context(context: LineContext, entry: CandidateSpec, label: str) -> FitContext:
+    """What a candidate's fit may know besides its rows.
+
+    Args:
+        context: the line.
+        entry: the candidate.
+        label: which of its fits; each has a seed of its own.
+    """
+    spec = context.spec
+    return FitContext(
+        seed=child_seed(spec.seed, "fit", entry.name, label),
+        threads=spec.num_threads,
+        class_weight=spec.class_weight,
+        features=FeatureSettings(**spec.features.model_dump(exclude_none=True)),
+        reporter=context.reporter,
+        processes=spec.parallel.processes,
+        layout=spec.parallel.layout,
+        boards=_boards(context),
+    )
+
+
+def _boards(context: LineContext) -> dict[str, str]:
+    """The boards, folders as seen from the settings file."""
+    given = context.spec.boards.given()
+    if "tensorboard" in given:
+        given["tensorboard"] = str((context.folder / given["tensorboard"]).absolute())
+    return given
+
+
 def fit_view(
     context: LineContext,
     prepared: Prepared,
@@ -149,22 +207,29 @@ def fit_view(
     *,
     stop_early: bool,
 ) -> Any:
-    """Fit one family on one view, with rows cut off for early stopping where that is useful."""
+    """Fit one family on one view, with rows cut off for early stopping where that is useful.
+
+    A fit that is killed goes on from what it kept in its folder, which is removed at the end.
+    """
     kind = family(entry.family)
-    seed = child_seed(context.spec.seed, "fit", entry.name, label)
+    digests = {
+        "data": prepared.plan.snapshot_id,
+        "split": prepared.split_artifact.id,
+        "settings": value_digest([fit_settings(context, prepared, entry), dict(params), label]),
+        "code": code_digest(),
+    }
+    folder = context.store.scratch("fits") / value_digest(digests)
+    settings = replace(
+        fit_context(context, entry, label), folder=folder, digests=digests, whole=label == "final"
+    )
     valid = None
     if stop_early and kind.uses_validation:
-        cut = train.holdout(EARLY_STOPPING_SHARE, seed)
+        cut = train.holdout(EARLY_STOPPING_SHARE, settings.seed)
         if cut is not None:
             train, valid = cut
-    settings = FitContext(
-        seed=seed,
-        threads=context.spec.num_threads,
-        class_weight=context.spec.class_weight,
-        features=FeatureSettings(**context.spec.features.model_dump(exclude_none=True)),
-        reporter=context.reporter,
-    )
-    return kind.fit(train, valid, params, settings)
+    model = kind.fit(train, valid, params, settings)
+    shutil.rmtree(folder, ignore_errors=True)
+    return model
 
 
 def _fit_fold(
@@ -192,6 +257,7 @@ def _fit_fold(
                 folder / "prediction.safetensors",
             )
             (folder / "times.json").write_text(json.dumps({"fit_seconds": round(fitted, 4)}))
+            write_log(model, folder)
 
         return context.store.put(
             "foldfit",
@@ -203,7 +269,7 @@ def _fit_fold(
                 "params": model.params,
             },
             inputs={"split": prepared.split_artifact.id},
-            unhashed=("times.json",),
+            unhashed=("times.json", *log_names(model)),
         )
 
     return context.stage(
@@ -243,12 +309,8 @@ def _candidate(
             seed=child_seed(context.spec.seed, "evaluate"),
             metrics=(metric_name(context, prepared),),
         )
-        size = sum(
-            entry.size
-            for part in parts
-            for name, entry in part.files.items()
-            if name.startswith("model/")
-        ) // len(parts)
+        models = [family(entry.family).load(part.path("model")) for part in parts]
+        size = sum(model.size_bytes for model in models) // len(models)
 
         def write(folder: Path) -> None:
             save_file(

@@ -29,6 +29,7 @@ from loopline.line.charts import (
 )
 from loopline.line.page import block, bullets, chart_place, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
+from loopline.line.training import Entries, read_logs, training_chart, training_sentence
 from loopline.release.bundle import Release
 from loopline.words import counted, estimate, figure, sentence, size
 
@@ -46,6 +47,7 @@ class Facts:
         plan: findings and repairs.
         choice: the comparison of candidates.
         evaluation: test metrics and curves.
+        logs: what was read while the chosen network was trained; empty for others.
     """
 
     summary: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Facts:
     plan: Mapping[str, Any]
     choice: Mapping[str, Any]
     evaluation: Mapping[str, Any]
+    logs: Mapping[str, Entries]
 
 
 def write_report(
@@ -99,6 +102,7 @@ def _facts(project: Project, summary: Mapping[str, Any]) -> Facts:
         read("plan", "plan.json"),
         read("choice", "choice.json"),
         read("evaluation", "evaluation.json"),
+        read_logs(project, summary),
     )
 
 
@@ -140,6 +144,9 @@ def render(facts: Facts) -> str:
                 "Columns that say the same share the credit.</p>" + importance,
             )
         )
+    trained = chart(training_chart(facts.logs))
+    if trained:
+        body.append(block("The training", trained + bullets([training_sentence(facts.logs)])))
     body += [
         block("The columns", _columns(release)),
         block("What was found in the data", _findings(facts)),

@@ -211,6 +211,31 @@ class FeatureSpec(_Part):
     )
 
 
+class ParallelSpec(_Part):
+    """Several processes of this machine that train each network together."""
+
+    processes: int = Field(
+        1, ge=1, le=1024, description="How many; on a machine with GPUs one for each."
+    )
+    layout: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="`ddp` gives each the whole network, `fsdp` shards of it."
+    )
+
+
+class BoardSpec(_Part):
+    """Where else the readings of networks' training go, beside the report. Changes no result."""
+
+    tensorboard: str | None = Field(
+        None, min_length=1, description="A folder for TensorBoard's event files."
+    )
+    mlflow: str | None = Field(None, min_length=1, description="A tracking URI of MLflow.")
+    wandb: str | None = Field(None, min_length=1, description="A project of Weights & Biases.")
+
+    def given(self) -> dict[str, str]:
+        """The boards that are named, by kind."""
+        return {name: str(place) for name, place in self.model_dump(exclude_none=True).items()}
+
+
 class Candidate(_Part):
     """One entry of the race: a family with its parameters."""
 
@@ -300,6 +325,12 @@ class Spec(_Part):
     threads: int | None = Field(
         None, ge=1, description="Threads for training (default: all cores of this machine)."
     )
+    parallel: ParallelSpec = Field(
+        ParallelSpec(), description="Processes for each network of the race."
+    )
+    boards: BoardSpec = Field(
+        BoardSpec(), description="Where else the readings of networks' training go."
+    )
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
     )
@@ -331,14 +362,14 @@ class Spec(_Part):
 
     def digest(self) -> str:
         """Identity of everything that may change a result (not where results are kept)."""
-        data = self.model_dump(mode="json", exclude={"store", "ledger", "name"})
+        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", "boards"})
         data["data"] = {"format": data["data"]["format"], "test": self.data.test is not None}
         data["threads"] = self.num_threads
         return value_digest(data)
 
     def portable(self) -> dict[str, Any]:
         """The settings as plain data without the places of this machine; for releases."""
-        machine = {"store", "ledger", "threads"}
+        machine = {"store", "ledger", "threads", "boards"}
         data = self.model_dump(mode="json", exclude=machine, exclude_none=True)
         for role in ("source", "test"):
             if role in data["data"]:
@@ -498,7 +529,7 @@ def _window_problems(spec: Spec) -> Sequence[str]:
 
 
 def _model_problems(spec: Spec) -> Sequence[str]:
-    from loopline.models.families import family
+    from loopline.models.families import FAMILY_NAMES, family
 
     problems: list[str] = []
     for candidate in spec.models:
@@ -517,6 +548,17 @@ def _model_problems(spec: Spec) -> Sequence[str]:
                 told = None
                 break
         problems.extend(told or ())
+    kinds = [entry.family for entry in spec.models]
+    networks = any(family(name).parallel for name in kinds if name in FAMILY_NAMES)
+    for key, given in (
+        ("parallel", spec.parallel != ParallelSpec()),
+        ("boards", spec.boards != BoardSpec()),
+    ):
+        if given and not networks:
+            problems.append(
+                f"`{key}` has no effect: it is for networks, and `models` names "
+                f"{', '.join(kinds)}. Add a neural family, or remove it."
+            )
     return problems
 
 

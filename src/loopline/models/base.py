@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Task
+from loopline.data.schema import ColumnType, Task
 from loopline.errors import SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
@@ -48,6 +48,14 @@ class FitContext:
         class_weight: "balanced" to weigh each class by the inverse of its share, else None.
         features: settings of the preprocessing, for families that have one.
         reporter: receives progress.
+        folder: where a fit may keep what lets it go on after a kill; None for nowhere.
+        digests: what the fit belongs to (data, split, settings, code), by name, for checkpoints.
+        processes: how many processes train a network together, at least 1.
+        layout: how a network lies on them: "ddp" (copies) or "fsdp" (shards).
+        boards: where else readings of the training go: "tensorboard" (a folder), "mlflow" (a
+            tracking URI), "wandb" (a project).
+        whole: whether the saved model must hold everything that it needs. A fold's model may name
+            pretrained weights that it did not change by their digest.
     """
 
     seed: int
@@ -55,6 +63,12 @@ class FitContext:
     class_weight: str | None = None
     features: FeatureSettings = field(default_factory=FeatureSettings)
     reporter: Reporter = field(default_factory=SilentReporter)
+    folder: Path | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+    layout: str = "ddp"
+    boards: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = True
 
 
 class FittedModel(ABC):
@@ -64,6 +78,8 @@ class FittedModel(ABC):
     task: Task
     params: dict[str, Any]
     """The parameters as resolved by the fit (rounds used, penalty chosen); plain data."""
+    log: str = ""
+    """What was read during a long fit (loss, speed, memory), one JSON object a line."""
 
     @abstractmethod
     def predict(self, frame: pl.DataFrame) -> Floats:
@@ -158,6 +174,14 @@ class Family(ABC):
     def load(self, folder: Path) -> FittedModel:
         """Read what `FittedModel.save` wrote; runs no code from the folder."""
 
+    reads: frozenset[ColumnType] | None = None
+    """The column types that the family makes use of; None for all that a table may have."""
+    tolerance: float = 1e-12
+    """How far a row's prediction may differ with the rows that are predicted beside it."""
+    importance_rows: int = 5_000
+    """Rows on which permutation importance is measured; fewer where a prediction is dear."""
+    parallel: bool = False
+    """Whether several processes can fit one model together."""
     uses_validation: bool = False
     """Whether `fit` makes use of a validation view."""
 
@@ -183,6 +207,11 @@ class Family(ABC):
             fitted: `FittedModel.params` of each fold, at least one.
         """
         return dict(fitted[0])
+
+    def sources(self, params: Params) -> dict[str, str]:
+        """Digests of what a fit reads from outside the table, by parameter (default: nothing)."""
+        del params
+        return {}
 
     def versions(self) -> dict[str, str]:
         """Names and versions of the libraries whose change may change a fit."""

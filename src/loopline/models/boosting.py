@@ -93,12 +93,17 @@ class Target:
                     f'the smallest is {float(target.min()):g}. Use objective "auto".'
                 )
             return Target()
-        offset = float(np.average(target, weights=train.weight))
+        return Target.fitted(target, train.weight)
+
+    @staticmethod
+    def fitted(target: Floats, weight: Floats | None) -> Target:
+        """Weighted mean and standard deviation of values, shape (rows,)."""
+        offset = float(np.average(target, weights=weight))
         centred = target - offset
         largest = float(np.abs(centred).max())
         if largest == 0:
             return Target(offset, 1.0)
-        mean_square = float(np.average((centred / largest) ** 2, weights=train.weight))
+        mean_square = float(np.average((centred / largest) ** 2, weights=weight))
         return Target(offset, largest * (math.sqrt(mean_square) or 1.0))
 
     def scaled(self, target: Floats) -> Floats:

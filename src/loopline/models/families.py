@@ -17,6 +17,8 @@ _PLACES = {
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
+    "mlp": ("loopline.models.mlp", "MLP"),
+    "text": ("loopline.models.text", "Text"),
 }
 
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)

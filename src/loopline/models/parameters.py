@@ -20,14 +20,14 @@ class Rule:
     """The values that one parameter may take.
 
     Args:
-        kind: "integer", "number" or "choice".
+        kind: "integer", "number", "choice", "flag" (true or false) or "name" (any text).
         low: the smallest value, itself allowed unless `above_low`.
         high: the largest value, itself allowed.
         above_low: True where the value must be larger than `low`.
         words: the words that are allowed (for a choice), or allowed besides a number ("auto").
     """
 
-    kind: Literal["integer", "number", "choice"]
+    kind: Literal["integer", "number", "choice", "flag", "name"]
     low: float = -math.inf
     high: float = math.inf
     above_low: bool = False
@@ -41,7 +41,11 @@ class Rule:
         >>> Rule("integer", low=1).problem(3) is None
         True
         """
-        if isinstance(value, str):
+        if self.kind == "flag":
+            allowed = isinstance(value, bool)
+        elif self.kind == "name":
+            allowed = isinstance(value, str) and bool(value)
+        elif isinstance(value, str):
             allowed = value in self.words
         elif self.kind == "choice" or isinstance(value, bool):
             allowed = False
@@ -57,6 +61,10 @@ class Rule:
 
     def _text(self) -> str:
         words = " or ".join(f'"{word}"' for word in self.words)
+        if self.kind == "flag":
+            return "true or false"
+        if self.kind == "name":
+            return "a name"
         if self.kind == "choice":
             return words
         article = "an integer" if self.kind == "integer" else "a number"

@@ -201,7 +201,7 @@ class TableModel(FittedModel):
             "params": self.params,
         }
         (folder / "model.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
-        self._size_bytes = _folder_bytes(folder)
+        self._size_bytes = folder_bytes(folder)
 
     def _blocks(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         rows = max(1024, _BLOCK_CELLS // max(1, len(self.graph.outputs)))
@@ -301,7 +301,7 @@ class TableFamily(Family):
             params=facts["params"],
             graph=FeatureGraph.load(folder / "features"),
             estimator=estimator,
-            size_bytes=_folder_bytes(folder),
+            size_bytes=folder_bytes(folder),
         )
 
 
@@ -386,5 +386,6 @@ def row_weights(
     return scaled
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -34,7 +34,9 @@ MIN_ROWS = 20
 FEW_ROWS = 5
 """With at least so many rows of the rarest class a perfect column is told as strong."""
 MIN_KNOWN = 0.5
-"""A column must be filled in on this part of the rows."""
+"""Columns that are combined must be filled in on this part of the rows."""
+MIN_PART = 0.1
+"""One column that says the target itself must be filled in on this part of the rows."""
 ROWS_PER_VALUE = 20
 """A category that determines the class needs so many rows a value on average."""
 STRONG = 0.99
@@ -44,6 +46,9 @@ COPY = 0.99999
 """A number that follows the target this closely is the target, rounded; noise of 0.4 % of the
 target's spread is enough to stay below."""
 SCREEN_ROWS = 64
+LOOK_ROWS = 200
+MANY = 0.1
+"""Part of empty cells from which a sentence speaks of them."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,10 @@ class _Search:
         self.sample_values: dict[str, Floats] = {}
         features = {column.name: column.type for column in view.schema.columns}
         for name in view.schema.features:
-            if features[name] == "text":
-                continue
             series = self.sample.column(name)
-            if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+            if features[name] == "text" and not _says_numbers(series):
+                continue
+            if series.dtype.is_numeric() or series.dtype == pl.Boolean or _says_numbers(series):
                 self.sample_values[name] = _floats(series)
 
     @property
@@ -165,9 +170,13 @@ class _Search:
         def equal(x: Floats) -> Floats:
             return x
 
-        if self._agree(values, sample_y) is not None:
+        if self._agree(values, sample_y, known=MIN_PART) is not None:
             return self._confirmed(
-                "equal", (name,), equal, f"{name!r} equals the target {self.target!r}"
+                "equal",
+                (name,),
+                equal,
+                f"{name!r} equals the target {self.target!r}{self._where_filled(name)}",
+                known=MIN_PART,
             )
         slope, shift = _line(values, sample_y)
         if slope == 0.0 or not np.isfinite(slope):
@@ -192,7 +201,8 @@ class _Search:
         whole = self.view.column(name)
         if self.sample is not self.view and _revealing(whole, self.codes) != kind:
             return None
-        share = _purity(_value_codes(whole, kind), self.codes, FEW_ROWS)
+        cells, codes = (whole, self.codes) if kind == "missing" else _filled(whole, self.codes)
+        share = _purity(_value_codes(cells, kind), codes, FEW_ROWS)
         if kind == "pure":
             return self._finding(
                 "strong",
@@ -203,12 +213,24 @@ class _Search:
                 "predicting, or give it `role: ignore`.",
             )
         text = {
-            "one_to_one": f"{name!r} is the target {self.target!r} under other names",
+            "one_to_one": f"{name!r} is the target {self.target!r} under other names"
+            f"{self._where_filled(name)}",
             "determines": f"Every value of {name!r} belongs to one class of {self.target!r}",
             "missing": f"Whether {name!r} is empty tells the class of {self.target!r}",
         }[kind]
-        sentence = f"{text}, on {share:.1%} of {whole.len():,} rows."
+        partly = kind != "missing" and self._where_filled(name)
+        rows = whole.len() - whole.null_count() if partly else whole.len()
+        sentence = f"{text}, on {share:.1%} of {rows:,} rows."
         return self._finding(kind, (name,), share, sentence)
+
+    def _where_filled(self, name: str) -> str:
+        """For a sentence, where a column is empty on many rows."""
+        series = self.view.column(name)
+        if series.null_count() <= MANY * series.len():
+            return ""
+        return (
+            f" where it is filled in ({1.0 - series.null_count() / series.len():.0%} of the rows)"
+        )
 
     def _strong_number(self, name: str, values: Floats) -> LeakFinding | None:
         if self.sample_codes is not None:
@@ -283,26 +305,31 @@ class _Search:
         formula: Callable[..., Floats],
         text: str,
         slack: float = 0.0,
+        known: float = MIN_KNOWN,
     ) -> LeakFinding | None:
         assert self.y is not None
         values = formula(*(_floats(self.view.column(name)) for name in columns))
-        share = self._agree(values, self.y, slack)
+        share = self._agree(values, self.y, slack, known=known)
         if share is None:
             return None
         if slack and self._agree(values, self.y) is None:
             text += ", rounded,"
-        sentence = f"{text} on {share:.1%} of {self.view.num_rows:,} rows."
+        whole = not self._where_filled(columns[0]) or len(columns) > 1
+        rows = self.view.num_rows if whole else int(np.isfinite(values).sum())
+        sentence = f"{text} on {share:.1%} of {rows:,} rows."
         return self._finding(kind, columns, share, sentence)
 
-    def _agree(self, values: Floats, y: Floats, slack: float = 0.0) -> float | None:
-        """Share of rows that agree (within `slack`), or None when that is no evidence."""
-        known = np.isfinite(values)
-        if known.mean() < MIN_KNOWN:
+    def _agree(
+        self, values: Floats, y: Floats, slack: float = 0.0, known: float = MIN_KNOWN
+    ) -> float | None:
+        """Share of filled rows that agree (within `slack`), or None when that is no evidence."""
+        filled = np.isfinite(values)
+        if filled.mean() < known:
             return None
         scale = 1e-9 * max(float(np.abs(y).max()), 1e-300)
         with np.errstate(invalid="ignore"):
             same = np.abs(values - y) <= np.maximum(1e-6 * np.abs(y) + scale, slack)
-        same, y = same[known], y[known]
+        same, y = same[filled], y[filled]
         usual = y == _most_frequent(y)
         for part in (usual, ~usual) if usual.mean() > 0.5 else (~usual,):
             if part.sum() < MIN_ROWS or same[part].mean() < SHARE:
@@ -346,7 +373,24 @@ def _numeric_target(view: TrainView) -> Floats | None:
 
 
 def _floats(series: pl.Series) -> Floats:
-    return series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    """The cells as numbers; empty ones, and words that are no numbers, as not-a-number."""
+    return series.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+
+
+def _says_numbers(series: pl.Series) -> bool:
+    """Whether words are numbers, written out.
+
+    >>> _says_numbers(pl.Series(["1.5", None, "-3"])), _says_numbers(pl.Series(["1.5", "red"]))
+    (True, False)
+    """
+    if series.dtype != pl.String():
+        return False
+    words = series.drop_nulls()
+    if not words.len() or words.head(LOOK_ROWS).cast(pl.Float64, strict=False).null_count() > (
+        1.0 - SHARE
+    ) * min(words.len(), LOOK_ROWS):
+        return False
+    return words.cast(pl.Float64, strict=False).null_count() <= (1.0 - SHARE) * words.len()
 
 
 def _some(values: Floats) -> Floats:
@@ -389,6 +433,9 @@ def _revealing(series: pl.Series, codes: NDArray[np.int64]) -> str | None:
         return None
     if series.null_count() and _purity(_value_codes(series, "missing"), codes) >= SHARE:
         return "missing"
+    series, codes = _filled(series, codes)
+    if not series.len():
+        return None
     values = _value_codes(series, "value")
     counts = np.bincount(values)
     repeated = float((counts[values] > 1).mean())
@@ -405,6 +452,14 @@ def _revealing(series: pl.Series, codes: NDArray[np.int64]) -> str | None:
     if is_name and counts.sum() / counts.size >= ROWS_PER_VALUE:
         return "determines"
     return "pure"
+
+
+def _filled(series: pl.Series, codes: NDArray[np.int64]) -> tuple[pl.Series, NDArray[np.int64]]:
+    """The rows that are filled in, where they are enough: an empty cell is no name for a class."""
+    filled = series.is_not_null()
+    if filled.all() or filled.mean() < MIN_PART:  # type: ignore[operator]
+        return series, codes
+    return series.filter(filled), codes[filled.to_numpy()]
 
 
 def _purity(values: NDArray[np.int64], codes: NDArray[np.int64], min_rows: int = MIN_ROWS) -> float:

@@ -218,7 +218,7 @@ def _repeats(
             break
     else:
         if not schema.features:
-            return {}, ""
+            return {"duplicates": "ignore"}, ""
         return {"duplicates": "ignore"}, (
             f"Equal rows count as separate observations, because the features can only take "
             f"{possible:,} different values together and there are {frame.height:,} rows."

@@ -13,6 +13,7 @@ starts a Python process of its own; the rest takes milliseconds a family.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Column, Schema, Task
+from loopline.data.schema import Column, ColumnType, Schema, Task
 from loopline.models.base import Family, FitContext, FittedModel, Floats
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
@@ -35,16 +36,22 @@ CLASSES: dict[Task, tuple[str, ...]] = {
     "regression": (),
 }
 
-_TYPES = {"size": "number", "noise": "number", "flag": "boolean", "kind": "category"}
+_TYPES = {
+    "size": "number", "noise": "number", "flag": "boolean", "kind": "category", "note": "text",
+}  # fmt: skip
+_ROW = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
+_TEXT_ONLY: frozenset[ColumnType] = frozenset({"text"})
+_TEXT_ROW = {"note": "a large amber thing"}
 _LOAD = """
+import json
 import sys
 from pathlib import Path
 import polars as pl
 import importlib
 
-module, name, folder = sys.argv[1:]
+module, name, folder, row = sys.argv[1:]
 family = getattr(importlib.import_module(module), name)()
-row = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
+row = json.loads(row)
 family.load(Path(folder)).predict_row(row)
 seen = []
 WATCHED = {"exec", "compile", "import", "marshal.loads", "pickle.find_class", "os.system",
@@ -87,6 +94,29 @@ def make_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     return frame.with_columns(pl.Series("target", _labels(task, score)))
 
 
+def make_text_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """A small table with one text column, `note`, whose words make the target.
+
+    One text in twenty is missing.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.array(["tiny", "small", "plain", "large", "huge"])
+    things = np.array(["thing", "stone", "cup", "leaf"])
+    code, thing = rng.integers(0, 5, rows), rng.integers(0, 4, rows)
+    score = 1.5 * (code - 2.0) + 0.2 * rng.normal(size=rows)
+    notes = [
+        None if hidden else f"a {sizes[size]} {things[kind]}"
+        for size, kind, hidden in zip(code, thing, rng.random(rows) < 0.05, strict=True)
+    ]
+    return pl.DataFrame({"note": pl.Series(notes, dtype=pl.String), "target": _labels(task, score)})
+
+
+def table_for(family: Family, task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """The kit's table of the columns that a family reads."""
+    made = make_text_table if family.reads == _TEXT_ONLY else make_table
+    return made(task, rows, seed)
+
+
 def make_view(
     task: Task,
     frame: pl.DataFrame | None = None,
@@ -120,7 +150,10 @@ def make_view(
 
 def quick(family: Family, task: Task) -> dict[str, Any]:
     """Parameters that keep a fit to milliseconds."""
-    return {"rounds": 20} if "rounds" in family.defaults(task, 120) else {}
+    names = family.defaults(task, 120)
+    if "epochs" in names and names.get("tune") != "head":
+        return {"epochs": 12.0}
+    return {"rounds": 20} if "rounds" in names else {}
 
 
 def fit(
@@ -132,7 +165,8 @@ def fit(
 ) -> FittedModel:
     """A quick fit on `view`, by default on the kit's table."""
     given = {**quick(family, task), **params}
-    return family.fit(view or make_view(task), valid, given, FitContext(seed=5))
+    train = view or make_view(task, table_for(family, task))
+    return family.fit(train, valid, given, FitContext(seed=5))
 
 
 def check_shape(family: Family, task: Task, folder: Path) -> None:
@@ -140,7 +174,7 @@ def check_shape(family: Family, task: Task, folder: Path) -> None:
     del folder
     model = fit(family, task)
     for rows in (0, 1, 40):
-        _expect_valid(model.predict(make_table(task, rows, seed=1)), task, rows)
+        _expect_valid(model.predict(table_for(family, task, rows, seed=1)), task, rows)
     assert (model.family, model.task) == (family.name, task), "the model must say what it is"
 
 
@@ -148,15 +182,15 @@ def check_parameters(family: Family, task: Task, folder: Path) -> None:
     """A model knows all its parameters, as plain data that the family accepts again."""
     del folder
     names = set(family.defaults(task, 120))
-    model = fit(family, task, valid=make_view(task, make_table(task, seed=3)))
+    model = fit(family, task, valid=make_view(task, table_for(family, task, seed=3)))
     assert set(model.params) == names, f"expected the parameters {names}, got {set(model.params)}"
     final = family.consolidate([model.params, model.params])
-    _expect_valid(fit(family, task, **final).predict(make_table(task, 9)), task, 9)
+    _expect_valid(fit(family, task, **final).predict(table_for(family, task, 9)), task, 9)
 
 
 def check_determinism(family: Family, task: Task, folder: Path) -> None:
     """Two fits with one seed save the same bytes."""
-    valid = make_view(task, make_table(task, seed=3))
+    valid = make_view(task, table_for(family, task, seed=3))
     saved = []
     for name in ("first", "second"):
         fit(family, task, valid=valid).save(folder / name)
@@ -171,7 +205,7 @@ def check_save_and_load(family: Family, task: Task, folder: Path) -> None:
     model = fit(family, task)
     model.save(folder / "saved")
     loaded = family.load(folder / "saved")
-    table = make_table(task, 50, seed=1)
+    table = table_for(family, task, 50, seed=1)
     np.testing.assert_array_equal(loaded.predict(table), model.predict(table))
     assert loaded.params == model.params, "the parameters changed on the way through the folder"
     assert loaded.size_bytes > 0, "a loaded model must know its size"
@@ -180,28 +214,32 @@ def check_save_and_load(family: Family, task: Task, folder: Path) -> None:
 
 
 def check_one_row(family: Family, task: Task, folder: Path) -> None:
-    """`predict_row` equals `predict` on a table, row by row, to 1e-12."""
+    """`predict_row` equals `predict` on a table, row by row, to the family's tolerance."""
     del folder
     model = fit(family, task)
-    table = make_table(task, 30, seed=1)
+    table = table_for(family, task, 30, seed=1)
     expected = model.predict(table).reshape(30, -1)
     for row, values in zip(table.to_dicts(), expected, strict=True):
-        np.testing.assert_allclose(model.predict_row(row), values, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            model.predict_row(row), values, rtol=family.tolerance, atol=family.tolerance
+        )
 
 
 def check_blocks(family: Family, task: Task, folder: Path) -> None:
-    """A row's prediction does not depend on the rows around it, to 1e-12."""
+    """A row's prediction does not depend on the rows around it, to the family's tolerance."""
     del folder
     model = fit(family, task)
-    table = make_table(task, 50, seed=1)
+    table = table_for(family, task, 50, seed=1)
     parts = [model.predict(table[:17]), model.predict(table[17:])]
-    np.testing.assert_allclose(np.concatenate(parts), model.predict(table), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        np.concatenate(parts), model.predict(table), rtol=family.tolerance, atol=family.tolerance
+    )
 
 
 def check_weights(family: Family, task: Task, folder: Path) -> None:
     """Weights count: heavy rows pull; a common factor changes nothing; weight 2 is a row twice."""
     del folder
-    table = make_table(task)
+    table = table_for(family, task)
     top = table["target"].to_numpy()
     heavy = (top > 1.0) if task == "regression" else (top == CLASSES[task][-1])
     weight = np.where(heavy, 4.0, 1.0)
@@ -220,7 +258,7 @@ def check_weights(family: Family, task: Task, folder: Path) -> None:
 def check_zero_weight(family: Family, task: Task, folder: Path) -> None:
     """Rows of weight 0 may be there, even all the rows of a class."""
     del folder
-    table = make_table(task)
+    table = table_for(family, task)
     weight = np.ones(table.height)
     weight[:10] = 0.0
     _expect_valid(fit(family, task, make_view(task, table, weight=weight)).predict(table), task)
@@ -236,7 +274,7 @@ def check_class_weight(family: Family, task: Task, folder: Path) -> None:
     del folder
     if task == "regression":
         return
-    table = make_table(task, 400)
+    table = table_for(family, task, 400)
     rare = table["target"] == CLASSES[task][-1]
     table = pl.concat([table.filter(~rare), table.filter(rare)[:15]])
     means = []
@@ -252,7 +290,7 @@ def check_class_order(family: Family, task: Task, folder: Path) -> None:
     del folder
     if task == "regression":
         return
-    table = make_table(task, 200)
+    table = table_for(family, task, 200)
     for absent in (None, CLASSES[task][0]):
         part = table if absent is None else table.filter(pl.col("target") != absent)
         predicted = fit(family, task, make_view(task, part)).predict(part)
@@ -267,40 +305,26 @@ def check_unknown_cells(family: Family, task: Task, folder: Path) -> None:
     """Missing cells, infinities and categories never seen are predicted like any row."""
     del folder
     model = fit(family, task)
-    table = make_table(task, 8).with_columns(
-        pl.Series("size", [None, np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, 1e-300]),
-        pl.Series("kind", ["never", None, "", "a", "never seen", "a", None, "b"]),
-        pl.Series("flag", [None, True, None, False, True, None, False, True]),
-    )
+    table = table_for(family, task, 8)
+    odd = _odd_texts() if "note" in table.columns else _odd_cells()
+    table = table.with_columns(odd)
     predicted = model.predict(table)
     if task == "regression":
         assert np.isfinite(predicted).all(), "a prediction is not finite"
     else:
         _expect_valid(predicted, task)
     for row, values in zip(table.to_dicts(), predicted.reshape(8, -1), strict=True):
-        np.testing.assert_allclose(model.predict_row(row), values, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            model.predict_row(row), values, rtol=family.tolerance, atol=family.tolerance
+        )
 
 
 def check_poor_features(family: Family, task: Task, folder: Path) -> None:
     """A constant feature, one feature, features without information, an empty feature."""
     del folder
-    table = make_table(task)
-    rng = np.random.default_rng(9)
-    cases = {
-        "constant": table.with_columns(size=pl.lit(1.0)),
-        "all constant": table.select(
-            pl.lit(3.5).alias("size"), pl.lit("a").alias("kind"), "target"
-        ),
-        "one": table.select("size", "target"),
-        "one category": table.select("kind", "target"),
-        "uninformative": table.select("noise", "flag", "target").with_columns(
-            noise=pl.Series(rng.normal(size=table.height))
-        ),
-        "empty": table.with_columns(noise=pl.lit(None, dtype=pl.Float64)),
-        "huge": table.with_columns(noise=pl.col("noise") * 1e150, size=pl.col("size") + 1e9),
-        "copied": table.with_columns(noise=pl.col("size")),
-    }
-    valid_rows = make_table(task, 40, seed=3)
+    table = table_for(family, task)
+    cases = _poor_texts(table) if "note" in table.columns else _poor_tables(table)
+    valid_rows = table_for(family, task, 40, seed=3)
     for name, frame in cases.items():
         try:
             valid = make_view(task, valid_rows.select(frame.columns))
@@ -313,7 +337,7 @@ def check_poor_features(family: Family, task: Task, folder: Path) -> None:
 def check_few_rows(family: Family, task: Task, folder: Path) -> None:
     """Twenty rows, three rows, and a target that never varies are enough for a model."""
     del folder
-    table = make_table(task, 20)
+    table = table_for(family, task, 20)
     _expect_valid(fit(family, task, make_view(task, table)).predict(table), task)
     _expect_valid(fit(family, task, make_view(task, table[:3])).predict(table), task)
     same = table.with_columns(target=pl.lit(table["target"][0]))
@@ -331,7 +355,7 @@ def check_target_scale(family: Family, task: Task, folder: Path) -> None:
     del folder
     if task != "regression":
         return
-    table = make_table(task)
+    table = table_for(family, task)
     standard = fit(family, task).predict(table)
     spread = float(table["target"].std())  # type: ignore[arg-type]  # a number
     for offset, scale in ((1.7e9, 1.0), (0.0, 1e-20), (0.0, 1e20)):
@@ -345,7 +369,7 @@ def check_contributions(family: Family, task: Task, folder: Path) -> None:
     """Contributions name raw features; with one constant they add up to the raw score."""
     del folder
     model = fit(family, task)
-    table = make_table(task, 30, seed=1)
+    table = table_for(family, task, 30, seed=1)
     parts = model.contributions(table)
     if parts is None:
         return
@@ -378,8 +402,17 @@ def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
     """
     fit(family, task).save(folder / "model")
     kind = type(family)
+    row = json.dumps(_TEXT_ROW if family.reads == _TEXT_ONLY else _ROW)
     result = subprocess.run(
-        [sys.executable, "-c", _LOAD, kind.__module__, kind.__qualname__, str(folder / "model")],
+        [
+            sys.executable,
+            "-c",
+            _LOAD,
+            kind.__module__,
+            kind.__qualname__,
+            str(folder / "model"),
+            row,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -448,3 +481,54 @@ def _raw_scores(predicted: Floats, task: Task) -> Floats:
 def _bytes_of(folder: Path) -> dict[str, bytes]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _odd_cells() -> list[pl.Series]:
+    return [
+        pl.Series("size", [None, np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0, 1e-300]),
+        pl.Series("kind", ["never", None, "", "a", "never seen", "a", None, "b"]),
+        pl.Series("flag", [None, True, None, False, True, None, False, True]),
+    ]
+
+
+def _odd_texts() -> list[pl.Series]:
+    long = "a large stone " * 2_000
+    odd = [
+        None,
+        "",
+        "   \n",
+        "never seen before",
+        "[SEP] [PAD] </s>",
+        "\U0001f600 \u0639",
+        long,
+        "a",
+    ]
+    return [pl.Series("note", odd)]
+
+
+def _poor_tables(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    rng = np.random.default_rng(9)
+    return {
+        "constant": table.with_columns(size=pl.lit(1.0)),
+        "all constant": table.select(
+            pl.lit(3.5).alias("size"), pl.lit("a").alias("kind"), "target"
+        ),
+        "one": table.select("size", "target"),
+        "one category": table.select("kind", "target"),
+        "uninformative": table.select("noise", "flag", "target").with_columns(
+            noise=pl.Series(rng.normal(size=table.height))
+        ),
+        "empty": table.with_columns(noise=pl.lit(None, dtype=pl.Float64)),
+        "huge": table.with_columns(noise=pl.col("noise") * 1e150, size=pl.col("size") + 1e9),
+        "copied": table.with_columns(noise=pl.col("size")),
+    }
+
+
+def _poor_texts(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    return {
+        "constant": table.with_columns(note=pl.lit("a thing")),
+        "mostly empty": table.with_columns(
+            note=pl.Series(["a thing"] + [None] * (table.height - 1), dtype=pl.String)
+        ),
+        "one letter": table.with_columns(note=pl.col("note").str.slice(0, 1)),
+    }

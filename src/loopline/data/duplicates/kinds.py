@@ -34,7 +34,8 @@ class DuplicateSettings:
 
     Args:
         text_similarity: least share of word groups that two texts have in common (Jaccard
-            similarity of their shingles), 0.5 to 1.
+            similarity of their shingles), 0.5 to 1; of texts of 20 words or more that share half
+            of their word groups, least share of words, each counted as often as it stands there.
         text_words: texts of fewer words are never near copies; as part of a row they are compared
             as a whole, without case, punctuation and accents. 2 to 100.
         shingle_words: consecutive words in one word group, 1 to 8. In scripts without blanks

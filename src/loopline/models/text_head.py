@@ -1,0 +1,291 @@
+"""A frozen text encoder with a linear head: every text is embedded once, the rest is linear.
+
+Quick and strong on a processor: no gradient ever goes through the encoder. Its vectors are brought
+to unit size and handed to the linear family's estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from loopline.data.schema import Task
+from loopline.digest import canonical_json
+from loopline.errors import IntegrityError
+from loopline.features.base import Output
+from loopline.features.rows import ArrayRows
+from loopline.models.base import FitContext, FittedModel, Floats, Params
+from loopline.models.encoder import Arrays
+from loopline.models.linear import Linear, LinearEstimator
+from loopline.models.neural import rearranged_rows
+from loopline.models.pretrained import blank_network, find_pretrained, weights_digest
+from loopline.models.table import Matrix, folder_bytes
+from loopline.models.text_encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from loopline.nets.text import Embedder
+
+FORMAT = 1
+_BLOCK_ROWS = 16_384
+_STEADY_ROWS = 256
+"""Tables of so many rows are embedded in full batches, whose vectors are remembered."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head on vectors of unit size.
+
+    Args:
+        center: subtracted from each vector, shape (hidden,).
+        scale: what it is divided by, shape (hidden,).
+        estimator: coefficients and intercepts.
+        num_classes: 0 for regression.
+    """
+
+    center: Floats
+    scale: Floats
+    estimator: LinearEstimator
+    num_classes: int
+
+    def predict(self, vectors: Floats) -> Floats:
+        """Probabilities (rows, classes) or values (rows,)."""
+        return self.estimator.predict((vectors - self.center) / self.scale)
+
+    def folded(self) -> Floats:
+        """The head of a network: its bias, then a row of weights a value of the vector.
+
+        Shape (1 + hidden, outputs); a binary head has two outputs.
+        """
+        inner, intercepts = self.estimator.unscaled()
+        weights = inner / self.scale[:, None]
+        bias = intercepts - self.center @ weights
+        whole: Floats = np.vstack([bias[None, :], weights])
+        return np.hstack([-whole / 2, whole / 2]) if self.num_classes == 2 else whole
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is to be learned of some rows: targets and weights of mean 1."""
+
+    target: NDArray[Any]
+    weight: Floats | None
+
+
+def embedder(name: str) -> Embedder:
+    """The frozen encoder of a name; loaded once a process, so that folds share what they embed."""
+    return _embedder(name, weights_digest(name))
+
+
+@lru_cache(maxsize=2)
+def _embedder(name: str, digest: str) -> Embedder:
+    from loopline.nets.text import Embedder
+
+    del digest
+    return Embedder(find_pretrained(name).load())
+
+
+def embedded(
+    frozen: Embedder, encoder: TextEncoder, arrays: Arrays, *, steady: bool, context: FitContext
+) -> Floats:
+    """The vectors of encoded rows, with progress told."""
+    num_windows = arrays["windows"].size - 1
+    with context.reporter.step("embed the texts", total=num_windows) as step:
+        return frozen.rows(
+            arrays,
+            encoder.settings.padding,
+            pooling=encoder.settings.pooling,
+            steady=steady,
+            tell=step.advance,
+        )
+
+
+def fit_head(
+    vectors: Floats,
+    labels: Labels,
+    valid: tuple[Floats, Labels] | None,
+    *,
+    task: Task,
+    num_classes: int,
+    params: Params,
+    context: FitContext,
+) -> Head:
+    """Fit the linear family's estimator on vectors of shape (rows, hidden)."""
+    weight = labels.weight
+    center = np.average(vectors, axis=0, weights=weight)
+    spread = np.sqrt(np.average((vectors - center) ** 2, axis=0, weights=weight))
+    scale = np.where(spread > 1e-9 * (1.0 + np.abs(center)), spread, 1.0)
+    linear = Linear()
+    outputs = tuple(Output(f"vector.{place}", "text") for place in range(vectors.shape[1]))
+
+    def matrix(values: Floats, known: Labels) -> Matrix:
+        rows = ArrayRows(np.ascontiguousarray((values - center) / scale))
+        units = np.arange(values.shape[0])
+        return Matrix(rows, known.target, known.weight, units, None, outputs)
+
+    estimator = linear.fit_matrix(
+        matrix(vectors, labels),
+        None if valid is None else matrix(*valid),
+        task=task,
+        num_classes=num_classes,
+        params=linear.resolve({"penalty": params["penalty"]}, task, vectors.shape[0]),
+        context=context,
+    )
+    return Head(center, scale, estimator, num_classes)
+
+
+class TextHeadModel(FittedModel):
+    """A frozen encoder with the head that was fitted on its vectors.
+
+    Args:
+        family: the family's name.
+        task: what is predicted.
+        num_classes: 0 for regression.
+        params: all parameters.
+        encoder: makes the tokens.
+        head: fitted on the encoder's vectors.
+        digest: of the encoder's weights file.
+        whole: whether `save` writes the encoder's weights. A fold's model names them by digest.
+        weights: the saved weights; None where the encoder comes from where `params` say.
+        size_bytes: of the saved files with the encoder, 0 while unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        family: str,
+        task: Task,
+        num_classes: int,
+        params: Mapping[str, Any],
+        encoder: TextEncoder,
+        head: Head,
+        digest: str,
+        whole: bool,
+        weights: Path | None = None,
+        size_bytes: int = 0,
+    ) -> None:
+        self.family, self.task, self.params = family, task, dict(params)
+        self.num_classes = num_classes
+        self.encoder, self.head = encoder, head
+        self._digest, self._whole, self._weights = digest, whole, weights
+        self._size_bytes = size_bytes
+
+    @cached_property
+    def frozen(self) -> Embedder:
+        """The encoder, from the saved weights or from where the fit had it.
+
+        Raises:
+            IntegrityError: these are not the weights of the fit.
+        """
+        if self._weights is None:
+            name = str(self.params["model"])
+            if weights_digest(name) != self._digest:
+                raise IntegrityError(
+                    f"This model was fitted on other weights of `model: {name}` (digest "
+                    f"{self._digest[:12]}) than are there now. Fit it again, or restore them."
+                )
+            return embedder(name)
+        from safetensors.torch import load_file as load_tensors
+
+        from loopline.nets.text import Embedder
+
+        network = blank_network(self.encoder.config)
+        try:
+            network.load_state_dict(load_tensors(self._weights))
+        except (RuntimeError, SafetensorError, OSError) as error:
+            raise IntegrityError(
+                f"{self._weights} does not hold the weights of this text encoder: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        return Embedder(network)
+
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """Predict a table, in blocks of rows."""
+        shape = (frame.height, self.num_classes) if self.num_classes else (frame.height,)
+        out = np.empty(shape)
+        steady = frame.height >= _STEADY_ROWS
+        for start in range(0, frame.height, _BLOCK_ROWS):
+            block = frame.slice(start, _BLOCK_ROWS)
+            vectors = self.frozen.rows(
+                self.encoder.encode(block),
+                self.encoder.settings.padding,
+                pooling=self.encoder.settings.pooling,
+                steady=steady,
+            )
+            out[start : start + block.height] = self.head.predict(vectors)
+        return out
+
+    def rearranged(
+        self, frame: pl.DataFrame, start: int, stop: int
+    ) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
+        """See `FittedModel.rearranged`; a text that only changed its row is not embedded again."""
+        plain = super().rearranged(frame, start, stop)
+        return rearranged_rows(
+            self.predict, plain, self.encoder.settings.columns, frame, start, stop
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the saved files, and of the encoder where it lies elsewhere."""
+        return self._size_bytes
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`, `encoder/`, `estimator/`, and `weights.safetensors` where whole."""
+        from safetensors.torch import save_file as save_tensors
+
+        (folder / "encoder").mkdir(parents=True, exist_ok=True)
+        (folder / "estimator").mkdir()
+        self.encoder.save(folder / "encoder")
+        self.head.estimator.save(folder / "estimator")
+        scales = {"center": self.head.center, "scale": self.head.scale}
+        save_file(scales, folder / "scales.safetensors")
+        state = self.frozen.backbone.state_dict()
+        tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+        if self._whole:
+            save_tensors(tensors, folder / "weights.safetensors")
+        elsewhere = 0 if self._whole else sum(map(_num_bytes, tensors.values()))
+        facts = {
+            "format": FORMAT,
+            "family": self.family,
+            "task": self.task,
+            "num_classes": self.num_classes,
+            "params": self.params,
+            "weights": self._digest,
+            "elsewhere_bytes": elsewhere,
+        }
+        (folder / "model.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
+        self._size_bytes = folder_bytes(folder) + elsewhere
+
+
+def load_head(folder: Path, facts: Mapping[str, Any]) -> TextHeadModel:
+    """Read what `TextHeadModel.save` wrote; `facts` are those of its `model.json`."""
+    try:
+        scales = load_file(folder / "scales.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{folder} does not hold a text model: {error}") from error
+    estimator = Linear().load_estimator(folder / "estimator")
+    weights = folder / "weights.safetensors"
+    return TextHeadModel(
+        family=facts["family"],
+        task=facts["task"],
+        num_classes=facts["num_classes"],
+        params=facts["params"],
+        encoder=TextEncoder.load(folder / "encoder"),
+        head=Head(scales["center"], scales["scale"], estimator, facts["num_classes"]),
+        digest=facts["weights"],
+        whole=weights.exists(),
+        weights=weights if weights.exists() else None,
+        size_bytes=folder_bytes(folder) + facts["elsewhere_bytes"],
+    )
+
+
+def _num_bytes(tensor: Any) -> int:
+    return int(tensor.numel() * tensor.element_size())
