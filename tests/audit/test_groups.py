@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopline.audit import structure
 from loopline.audit.alike import Columns, alikeness
 from loopline.audit.group_search import joint_codes
 from loopline.audit.groups import measure_groups, propose_groups
 from loopline.audit.price import Pricing
+from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
+from loopline.data.schema import Column, Schema
 from loopline.testing.splitters import view_of
 
 
@@ -89,6 +92,33 @@ def test_an_opaque_column_that_shares_only_labels_is_held_together():
     (finding,) = found_in(frame)
     assert (finding.severity, finding.columns) == ("repairable", ("k",))
     assert "have the same answer (100% beyond chance)" in finding.sentence
+
+
+@pytest.mark.parametrize("answers", ["shared", "own"])
+def test_an_opaque_column_of_a_large_table_is_looked_at_on_a_part_first(answers, monkeypatch):
+    """Groups of one answer are found as in a small table; without one no split is made for them."""
+    monkeypatch.setattr(structure, "LARGE_ROWS", 1_000)
+    made = []
+    view = structure._Trial.view
+    monkeypatch.setattr(
+        structure._Trial,
+        "view",
+        lambda self, *given, **more: made.append(self.frame.height) or view(self, *given, **more),
+    )
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(150), 20)
+    label = rng.integers(0, 2, 150)[who] if answers == "shared" else rng.integers(0, 2, 3000)
+    frame = pl.DataFrame({f"x{i}": rng.normal(size=3000) for i in range(4)}).with_columns(
+        k=pl.Series(who), y=pl.Series(label)
+    )
+    frame = frame[rng.permutation(3000)]  # sorted, the column would count time
+    features = [Column(name, "number") for name in frame.columns if name != "y"]
+    schema = Schema((*features, Column("y", "category", "target")), "binary", (0, 1))
+    found = structure.find_structure(frame, schema, row_digests(frame)).findings
+    groups = [each.columns for each in found if each.check == "groups"]
+    assert groups == ([("k",)] if answers == "shared" else [])
+    assert (3000 in made) == (answers == "shared")
+    assert any(rows <= 1_020 for rows in made)
 
 
 def test_a_declared_group_is_told_with_what_a_random_split_would_claim():

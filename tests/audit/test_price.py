@@ -11,9 +11,9 @@ from loopline.audit.price import (
     Pricing,
     price_columns,
     price_structure,
-    price_time,
     sample_units,
 )
+from loopline.audit.times import price_forward
 from loopline.data.schema import Column, Schema
 from loopline.errors import LeakError
 from loopline.splits.views import TrainView
@@ -79,7 +79,8 @@ def test_a_drifting_series_scores_worse_forward() -> None:
     time = np.arange(2000)
     y = np.cumsum(np.random.default_rng(3).normal(size=2000))
     view = _view({"t": time, "y": y}, "regression")
-    worth = price_time(view, time, time // 20, Pricing())
+    worth = price_forward(view, time, 20, Pricing())
+    assert worth is not None
     assert worth.matters
 
 

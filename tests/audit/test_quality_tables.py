@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from loopline.audit import quality_tables
 from loopline.audit.price import Pricing
 from loopline.audit.quality import price_rows, quality_findings
 from loopline.audit.quality_rows import judged, robust_z
@@ -38,6 +39,30 @@ def test_sparse_rows_are_found() -> None:
     quality = score_rows(frame, _types(frame))
     assert quality.of(3) == ["almost empty"]
     assert quality.poor.sum() == 1
+
+
+def test_a_view_gives_what_its_table_gives() -> None:
+    """Columns gathered one by one, or a table of them: the same findings of the same rows."""
+    frame = _numbers().with_columns(y=pl.Series(np.arange(300) % 2))
+    for row, name in ((3, "n0"), (3, "n1"), (9, "n2"), (9, "n4")):
+        frame[row, name] = 1e6
+    columns = (*(Column(f"n{i}", "number") for i in range(6)), Column("y", "category", "target"))
+    view = view_of(frame, Schema(columns, "binary", (0, 1))).subset(np.arange(2, 250))
+    types = dict.fromkeys(view.schema.features, "number")
+    ours = quality_findings(view, types, view=view)
+    theirs = quality_findings(view.frame(), types, view=view)
+    assert [each.to_dict() for each in ours] == [each.to_dict() for each in theirs]
+    assert ours[0].rows == (3, 9)
+
+
+@pytest.mark.parametrize("far", [None, 17])
+def test_far_values_of_a_long_column_are_found(far: int | None, monkeypatch) -> None:
+    """Where a part of the rows tells that nothing is far, the whole says the same."""
+    monkeypatch.setattr(quality_tables, "SPREAD_ROWS", 100)
+    values = np.random.default_rng(1).normal(size=5_000)
+    if far is not None:
+        values[far] = -1e3
+    assert np.flatnonzero(far_values(values)).tolist() == ([] if far is None else [far])
 
 
 def test_a_sparse_table_has_no_sparse_rows() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from loopline.audit import shift
 from loopline.audit.price import Pricing
 from loopline.audit.shift import class_shift, shift_findings
 from loopline.audit.shift_columns import holm, moved_columns
@@ -172,6 +173,21 @@ def test_few_rows_are_refused() -> None:
     train, held = _sides({"x": np.arange(6.0)}, {"x": "number"}, np.arange(6) % 2 == 0)
     with pytest.raises(DataError, match="at least 20 rows a side"):
         shift_findings(train, held, pricing=Pricing())
+
+
+def test_a_large_table_is_compared_on_a_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The move is found on whole units of a part of the rows, and the finding tells how many."""
+    monkeypatch.setattr(shift, "COMPARED_ROWS", 600)
+    rng, test = _random(4)
+    train, held = _sides(
+        {"a": rng.normal(size=test.size) + 2.0 * test, "b": rng.normal(size=test.size)},
+        {"a": "number", "b": "number"},
+        test,
+    )
+    (finding,) = shift_findings(train, held, pricing=Pricing())
+    assert finding.facts["moves"][0]["column"] == "a"
+    assert f" of {train.num_rows:,} training rows and " in finding.sentence
+    assert "'a'" in finding.sentence
 
 
 def test_holm_by_hand() -> None:

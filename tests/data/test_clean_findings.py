@@ -18,6 +18,7 @@ from loopline.data.clean import (
     plan_repairs,
     undo,
 )
+from loopline.data.cleaning import tables
 from loopline.data.cleaning.texts import canonical, spelling_key, unscrambled
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
@@ -465,3 +466,21 @@ def test_titanic_alive_is_the_answer(data_dir):
 def test_values_around_zero_have_no_unit():
     """Standardised values spread over many powers of ten near zero; that is no unit change."""
     assert kinds(look(RNG.standard_t(3, 5000))) == []
+
+
+def test_columns_of_distinct_numbers_are_not_compared_in_pairs(monkeypatch) -> None:
+    """Columns with a number of its own in every row all have the same levels in the same rows."""
+    compared = []
+    equal = tables._equal
+    monkeypatch.setattr(
+        tables, "_equal", lambda a, b: compared.append((a.name, b.name)) or equal(a, b)
+    )
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({f"c{i}": rng.normal(size=50) for i in range(60)})
+    frame = frame.with_columns(
+        twin=pl.col("c7"), whole=pl.int_range(50), same=pl.int_range(50) * 1.0
+    )
+    schema = Schema(tuple(Column(name, "number") for name in frame.columns), "regression")
+    found = tables.find_equal_columns(frame, schema)
+    assert {each.columns for each in found} == {("c7", "twin"), ("whole", "same")}
+    assert compared == [("c7", "twin"), ("whole", "same")]

@@ -15,6 +15,8 @@ from loopline.data.duplicates.disagreement import LabelDisagreement, label_disag
 from loopline.data.duplicates.excess import copy_radius
 from loopline.data.duplicates.find import find_duplicates
 from loopline.data.duplicates.kinds import DuplicateSettings, NearDuplicates
+from loopline.data.duplicates.measure import sampled_counts
+from loopline.data.duplicates.rows import row_keys
 from loopline.data.duplicates.shingles import text_keys, words_of
 from loopline.data.duplicates.texts import jaccard
 from loopline.errors import DataError, SettingsError
@@ -143,3 +145,25 @@ def test_findings_survive_as_plain_data():
     found = find_duplicates(pl.DataFrame({"a": [1, 2, 1]}), {"a": "number"})
     again = NearDuplicates.from_dict(found.to_dict())
     assert again.kinds == found.kinds
+
+
+def test_rows_with_other_holes_have_other_words() -> None:
+    """In any of forty number columns a missing or an endless cell makes another key."""
+    frame = pl.DataFrame({f"n{i}": [1.5] * 7 for i in range(40)})
+    frame[1, "n3"], frame[2, "n34"], frame[3, "n3"] = None, None, None
+    frame[4, "n3"], frame[5, "n3"], frame[6, "n3"] = float("nan"), float("inf"), float("-inf")
+    words = row_keys(frame, dict.fromkeys(frame.columns, "number"), {}).words.tolist()
+    assert words[1] == words[3] == words[4]
+    assert len({words[0], words[1], words[2], words[5], words[6]}) == 5
+
+
+def test_sampled_rows_are_counted_within_their_key_only() -> None:
+    """The counts are those of all pairs of one key, found one by one."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 2)).astype(np.float32)
+    keys = rng.integers(0, 3, 300).astype(np.uint64)
+    radii = np.array([0.6, 0.3, 0.1])
+    counted = sampled_counts(points, np.full(300, 2, dtype=np.int32), keys, radii, 0)
+    gaps = np.sqrt(((points[:, None] - points) ** 2).mean(axis=2))
+    gaps[(keys[:, None] != keys) | np.eye(300, dtype=bool)] = np.inf
+    assert counted[1].tolist() == [(gaps <= radius).sum() for radius in radii]

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.data import fingerprint
-from loopline.data.fingerprint import column_digests, logical_type, row_digests, table_digest
+from loopline.data.fingerprint import (
+    column_digests,
+    digests_without,
+    logical_type,
+    row_digests,
+    table_digest,
+)
 from loopline.errors import DataError
 
 BERLIN = pl.Datetime("us", "Europe/Berlin")
@@ -148,6 +154,15 @@ def test_any_one_cell_counts(table: pl.DataFrame, data) -> None:
     differ = (row_digests(changed) != row_digests(table)).any(axis=1)
     assert differ.tolist() == [k == row for k in range(table.height)]
     assert table_digest(changed) != table_digest(table)
+
+
+@settings(max_examples=40, deadline=None)
+@given(mixed_tables(), st.data())
+def test_columns_are_taken_off_a_digest(table: pl.DataFrame, data) -> None:
+    """What is left of row digests without some columns is the digest of the other columns."""
+    gone = data.draw(st.sets(st.sampled_from(table.columns), max_size=table.width - 1))
+    left = digests_without(table, row_digests(table), gone)
+    assert (left == row_digests(table.drop(gone))).all()
 
 
 @settings(max_examples=40, deadline=None)

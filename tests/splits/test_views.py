@@ -62,6 +62,14 @@ def test_a_training_view_holds_the_training_rows(cut):
     assert view.order is None
 
 
+def test_feature_digests_are_those_of_the_gathered_features(cut, monkeypatch):
+    """Made block by block, they equal the digests of the view's own table of features."""
+    monkeypatch.setattr(views, "DIGESTED_ROWS", 37)
+    split, frame = cut
+    view = split.train_view(frame, SCHEMA, split.digests)
+    assert np.array_equal(view.feature_digests(), row_digests(view.frame()))
+
+
 def test_no_test_label_is_anywhere_behind_a_view(cut):
     """Even the array behind the view holds -1 and NaN where test rows stand."""
     split, frame = cut

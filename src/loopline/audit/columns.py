@@ -26,6 +26,7 @@ from loopline.audit.served import mask_findings, served_findings
 from loopline.audit.skill import Skill, Skills
 from loopline.audit.tokens import token_findings
 from loopline.audit.wide import narrowed
+from loopline.data.cleaning.finding import plain
 from loopline.splits.leaks import LeakFinding, find_target_copies
 from loopline.splits.views import TestView, TrainView
 
@@ -372,17 +373,6 @@ def _confidence(alone: Skill, cliff: float | None, named: bool, severity: Severi
     base = {"leak": 0.8, "warning": 0.5}.get(severity, 0.2)
     steep = 0.0 if cliff is None else min(0.1, cliff / 1000.0)
     return round(min(0.99, base + 0.05 * alone.value + steep + 0.05 * named), 3)
-
-
-def plain(value: Any) -> Any:
-    """A cell as JSON can hold it.
-
-    >>> plain(float("nan")), plain(2)
-    (None, 2)
-    """
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def same_columns(view: TrainView) -> list[Finding]:

@@ -19,7 +19,7 @@ from loopline.errors import DataError, LeakError
 from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.seeds import child_seed
-from loopline.splits.deal import deal, row_keys
+from loopline.splits.deal import deal, row_keys, shares_unit
 from loopline.splits.rows import digest_codes, numbered
 from loopline.splits.views import TrainView
 
@@ -88,11 +88,13 @@ class OutOfFold:
             zip(rows, predictions, trained_on, strict=True)
         ):
             here, there = _places(view, mine), _places(view, fitted)
-            both = np.intersect1d(view.units[here], view.units[there])
+            trained = np.zeros(view.num_rows, dtype=bool)
+            trained[there] = True
+            both = view.units[here][shares_unit(view.units, trained)[here]]
             if both.size:
                 raise LeakError(
-                    f"Fold {number} predicts {both.size:,} units that its model was fitted on; "
-                    "such predictions are in-sample and say nothing. Cross-fit by units."
+                    f"Fold {number} predicts {np.unique(both).size:,} units that its model was "
+                    "fitted on; such predictions are in-sample and say nothing. Cross-fit by units."
                 )
             if prediction is None:
                 prediction = np.full((view.num_rows, *said.shape[1:]), np.nan)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from loopline.audit.finding import NUM_EXAMPLES
+from loopline.data.cleaning.finding import plain
 
 MAX_LETTERS = 200
 MAX_COLUMNS = 8
-
-
-def plain(value: Any) -> Any:
-    """A cell as JSON can hold it, long texts cut."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, bytes):
-        return f"{len(value):,} bytes"
-    text = str(value)
-    return text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
 
 
 def pair_examples(
@@ -44,7 +32,10 @@ def pair_examples(
             {
                 "rows": [int(left), int(right)],
                 "similarity": round(float(similarity), 4),
-                **{name: [plain(first[name]), plain(second[name])] for name in shown},
+                **{
+                    name: [plain(row[name], MAX_LETTERS) for row in (first, second)]
+                    for name in shown
+                },
             }
         )
     return tuple(told)

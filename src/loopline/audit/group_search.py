@@ -110,9 +110,9 @@ def propose_groups(frame: pl.DataFrame, schema: Schema) -> list[GroupCandidate]:
     [(('who',), 30)]
     """
     found = [
-        _candidate(frame, (column.name,), "declared", {}, 1.0)
-        for column in schema.columns
-        if column.role == "group" and column.name in frame.columns
+        _candidate(frame, (name,), "declared", {}, 1.0)
+        for name in schema.with_role("group")
+        if name in frame.columns
     ]
     if frame.height < MIN_ROWS:
         return found
@@ -135,21 +135,26 @@ def _searches(frame: pl.DataFrame, schema: Schema) -> Iterator[tuple[_Search, st
     if frame.height <= LARGE_ROWS:
         yield _Search(frame, schema, frame), ""
         return
+    anywhere = np.sort(np.random.default_rng(0).choice(frame.height, LARGE_ROWS, replace=False))
+    of_any: _Search | None = None
     for column in _possible(frame, schema):
-        part = _part(frame, column.name)
-        if _has_company(value_codes(part[column.name])):
-            yield _Search(part, schema, frame), column.name
+        values = _whole_values(frame[column.name])
+        rows = anywhere if values is None else values
+        if not _has_company(value_codes(frame[column.name][rows])):
+            continue
+        if values is not None:
+            yield _Search(frame[rows], schema, frame), column.name
+            continue
+        of_any = of_any or _Search(frame[rows], schema, frame)
+        yield of_any, column.name
 
 
-def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Some rows of a large table: whole values of a column where it has many, any rows if not."""
-    parts = frame.height // LARGE_ROWS + 1
-    series = frame[name]
-    distinct = frame.select(pl.col(name).approx_n_unique()).item()
-    if distinct < 50 * parts:
-        chosen = np.random.default_rng(0).choice(frame.height, LARGE_ROWS, replace=False)
-        return frame[np.sort(chosen)]
-    return frame.filter((series.hash(0) % parts) == 0)
+def _whole_values(series: pl.Series) -> Ints | None:
+    """Rows of a large table that hold all rows of some values; None where it has few values."""
+    parts = series.len() // LARGE_ROWS + 1
+    if series.to_frame().select(pl.all().approx_n_unique()).item() < 50 * parts:
+        return None
+    return np.flatnonzero((series.hash(0) % parts == 0).to_numpy())
 
 
 def _without_parts(
@@ -191,12 +196,13 @@ def _possible(frame: pl.DataFrame, schema: Schema) -> list[Column]:
         columns = [column for column in schema.columns if column.name in names]
     else:
         columns = list(schema.columns)
+    known = set(frame.columns)
     return [
         column
         for column in columns
         if column.role in ("feature", "id", "ignore")
         and column.type in ("number", "category")
-        and column.name in frame.columns
+        and column.name in known
         and not frame[column.name].dtype.is_nested()
         and frame[column.name].dtype != pl.Boolean()
         and not looks_like_dates(frame[column.name].head(LOOK_ROWS))
@@ -276,11 +282,11 @@ class _Search:
 
     def __init__(self, frame: pl.DataFrame, schema: Schema, table: pl.DataFrame) -> None:
         self.table = table
-        columns = {column.name: column for column in schema.columns}
+        known = set(frame.columns)
         features = [
-            name
-            for name, column in columns.items()
-            if column.role == "feature" and column.type != "text" and name in frame.columns
+            column.name
+            for column in schema.columns
+            if column.role == "feature" and column.type != "text" and column.name in known
         ]
         self.possible = _possible(frame, schema)
         if len(features) > WIDE:

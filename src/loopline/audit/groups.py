@@ -20,7 +20,6 @@ from loopline.audit.crossfit import OutOfFold, assign_folds
 from loopline.audit.finding import Finding, Remedy, Worth
 from loopline.audit.group_search import GIANT, JUMP, LIKE, GroupCandidate, propose_groups
 from loopline.audit.price import Pricing, sample_units, worth_of
-from loopline.data.fingerprint import row_digests
 from loopline.splits.rows import connected, digest_codes
 from loopline.splits.views import TrainView
 from loopline.words import figure
@@ -76,8 +75,8 @@ class _Race:
     def __init__(self, view: TrainView, pricing: Pricing) -> None:
         self.view = view
         self.pricing = pricing
-        features = view.frame()
-        twins = digest_codes(row_digests(features)) if features.width else view.units
+        features = view.schema.features
+        twins = digest_codes(view.feature_digests()) if features else view.units
         self.base: Ints = np.asarray(twins, dtype=np.int64)
         self.first = self.base
         self.chosen: list[tuple[GroupCandidate, Ints]] = []
@@ -136,7 +135,7 @@ class _Race:
             )
             return self._finding(candidate, "warning", text, None, sizes)
         resembles = candidate.likeness >= LIKE
-        shared = 0.0 if resembles else self._shared(candidate)
+        shared = 0.0 if resembles else shared_labels(self.view, candidate)
         if candidate.kind == "opaque" and shared < SHARED:
             return None
         if not resembles and shared < NOTHING:
@@ -188,22 +187,8 @@ class _Race:
             candidate.kind == "id"
             and sizes.size < FEW_GROUPS
             and worth.difference.value > 0.0
-            and self._shared(candidate) >= TOLD
+            and shared_labels(self.view, candidate) >= TOLD
         )
-
-    def _shared(self, candidate: GroupCandidate) -> float:
-        """Likeness of the labels within groups, where merging neighbouring values destroys it."""
-        rows = self.view.positions
-        series = pl.Series("label", self.view.target)
-        if self.view.schema.classes:
-            series = series.cast(pl.String)
-        labels = Columns.read(pl.DataFrame({"label": series}), ["label"])
-        found = alikeness(value_codes(pl.Series(candidate.codes[rows])), labels)
-        shared = found.get("label", 0.0)
-        if candidate.merged is None:
-            return shared
-        merged = alikeness(value_codes(pl.Series(candidate.merged[rows])), labels)
-        return shared if merged.get("label", 0.0) <= JUMP * shared else 0.0
 
     def _price(self, before: Ints, after: Ints) -> Worth | None:
         if not self.can_price or np.unique(after).size < 4:
@@ -250,6 +235,27 @@ class _Race:
                 "steady": list(candidate.steady),
             },
         )
+
+
+def shared_labels(view: TrainView, candidate: GroupCandidate, table: Ints | None = None) -> float:
+    """Likeness of the labels within groups, where merging neighbouring values destroys it.
+
+    Args:
+        view: training rows.
+        candidate: the groups.
+        table: the rows of the candidate's table that the view was made from; all by default.
+    """
+    rows = view.positions if table is None else table[view.positions]
+    series = pl.Series("label", view.target)
+    if view.schema.classes:
+        series = series.cast(pl.String)
+    labels = Columns.read(pl.DataFrame({"label": series}), ["label"])
+    found = alikeness(value_codes(pl.Series(candidate.codes[rows])), labels)
+    shared = found.get("label", 0.0)
+    if candidate.merged is None:
+        return shared
+    merged = alikeness(value_codes(pl.Series(candidate.merged[rows])), labels)
+    return shared if merged.get("label", 0.0) <= JUMP * shared else 0.0
 
 
 def _without_covered(found: list[Finding], race: _Race) -> list[Finding]:

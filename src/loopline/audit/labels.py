@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.audit.crossfit import OutOfFold
-from loopline.audit.examples import plain
+from loopline.audit.examples import MAX_LETTERS
 from loopline.audit.finding import NUM_EXAMPLES, Finding, Remedy
 from loopline.audit.labels_joint import (
     NoiseMatrix,
@@ -26,10 +26,11 @@ from loopline.audit.labels_joint import (
 )
 from loopline.audit.labels_noise import class_noise
 from loopline.audit.labels_regression import value_noise
-from loopline.data.fingerprint import row_digests
+from loopline.data.cleaning.finding import plain
 from loopline.data.schema import Label, Schema
 from loopline.errors import DataError, LeakError
 from loopline.evaluate.intervals import Estimate
+from loopline.splits.rows import digest_codes
 from loopline.splits.views import TrainView
 from loopline.words import counted, figure
 
@@ -365,7 +366,7 @@ def _example(review: LabelReview, view: TrainView, row: int) -> Mapping[str, Any
         "given": _label(review.given[row], view.schema),
         "suggested": _label(review.suggested[row], view.schema),
         "score": round(score, 6) if np.isfinite(score) else None,
-        "cells": {name: plain(cells[name][0]) for name in names},
+        "cells": {name: plain(cells[name][0], MAX_LETTERS) for name in names},
     }
 
 
@@ -386,10 +387,10 @@ def _disagreement(view: TrainView) -> tuple[Bools, int]:
     """Rows equal in every feature to a row of another label, and the number of such clusters."""
     if not view.schema.features:
         return _nowhere(view), 0
-    words = row_digests(view.frame()).view([("a", np.uint64), ("b", np.uint64)]).reshape(-1)
-    _, cluster, sizes = np.unique(words, return_inverse=True, return_counts=True)
-    cluster = cluster.reshape(-1)
-    by_label = np.lexsort((view.target, cluster))
+    cluster = digest_codes(view.feature_digests())
+    sizes = np.bincount(cluster)
+    several = np.flatnonzero(sizes[cluster] > 1)
+    by_label = several[np.lexsort((view.target[several], cluster[several]))]
     first, second = by_label[:-1], by_label[1:]
     differ = (cluster[first] == cluster[second]) & (view.target[first] != view.target[second])
     mixed = np.zeros(sizes.size, dtype=bool)

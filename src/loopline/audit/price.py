@@ -1,8 +1,8 @@
 """What a finding is worth: the same small model, scored as claimed and as repaired.
 
-Three kinds of claim are priced: columns (with them and without), structure (rows dealt at random
-against whole groups), and time (rows dealt at random against the later ones predicted from the
-earlier). Everything happens inside the training view; no test label is read.
+Two kinds of claim are priced here: columns (with them and without), and structure (rows dealt at
+random against whole groups); `loopline.audit.times` prices time likewise. Everything happens
+inside the training view; no test label is read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.audit.crossfit import OutOfFold, assign_folds, cross_fit, forward_folds
+from loopline.audit.crossfit import OutOfFold, assign_folds, cross_fit
 from loopline.audit.finding import Worth
 from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import Metric, default_metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.select.compare import compare_rows
+from loopline.splits.deal import dense
 from loopline.splits.views import TestView, TrainView
 
 Ints = NDArray[np.int64]
@@ -87,11 +88,12 @@ def sample_units(
     """Positions of at most about `max_rows` rows, whole units only, in the view's order."""
     if view.num_rows <= max_rows:
         return np.arange(view.num_rows)
-    names, codes, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    drawn = np.random.default_rng(seed).permutation(names.size)
+    codes, number = dense(units)
+    sizes = np.bincount(codes)
+    drawn = np.random.default_rng(seed).permutation(number)
     total = np.cumsum(sizes[drawn])
     kept = drawn[: max(2, int(np.searchsorted(total, max_rows, side="right")))]
-    chosen = np.zeros(names.size, dtype=bool)
+    chosen = np.zeros(number, dtype=bool)
     chosen[kept] = True
     return np.flatnonzero(chosen[codes])
 
@@ -134,25 +136,6 @@ def price_structure(view: TrainView, together: Ints, pricing: Pricing) -> Worth:
         for units in (alone, groups)
     )
     return worth_of(part, claimed, repaired, groups, pricing)
-
-
-def price_time(view: TrainView, order: Ints, blocks: Ints, pricing: Pricing) -> Worth:
-    """The score with rows dealt at random, and with the later predicted from the earlier.
-
-    Both are scored on the same rows: those after the first block of time.
-
-    Args:
-        view: training rows.
-        order: rank of each row in time, shape (rows,).
-        blocks: rows that count as one observation in intervals, shape (rows,).
-        pricing: how to measure.
-    """
-    rows = pricing.rows(view, np.arange(view.num_rows))
-    part, order, blocks = view.subset(rows), order[rows], blocks[rows]
-    alone = np.arange(part.num_rows, dtype=np.int64)
-    claimed = [pricing.fit(part, assign_folds(part, alone, seed=seed)) for seed in pricing.seeds]
-    later = pricing.fit(part, forward_folds(order), forward=True)
-    return worth_of(part, claimed, [later] * len(claimed), blocks, pricing)
 
 
 def worth_of(

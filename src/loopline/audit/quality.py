@@ -18,13 +18,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.audit.crossfit import assign_folds, cross_fit
-from loopline.audit.examples import plain
+from loopline.audit.examples import MAX_LETTERS
 from loopline.audit.finding import NUM_EXAMPLES, Finding, Remedy, Worth
 from loopline.audit.price import Pricing, sample_units
 from loopline.audit.quality_images import is_image_column, score_images
-from loopline.audit.quality_rows import RowQuality
+from loopline.audit.quality_rows import RowQuality, column_of, columns_of
 from loopline.audit.quality_tables import score_rows
 from loopline.audit.quality_texts import score_texts
+from loopline.data.cleaning.finding import plain
 from loopline.errors import DataError
 from loopline.evaluate.intervals import estimate
 from loopline.select.compare import compare
@@ -50,7 +51,7 @@ class _Part:
 
 
 def quality_findings(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | TrainView,
     types: Mapping[str, str],
     view: TrainView | None = None,
     pricing: Pricing | None = None,
@@ -60,7 +61,8 @@ def quality_findings(
     """Poor texts, images and rows, one finding a column of texts or images and one for the table.
 
     Args:
-        frame: the table, or only the view's rows of it.
+        frame: the table, or only the view's rows of it, or the view itself, whose columns are then
+            gathered one by one.
         types: the type of each feature column, as in a schema, or `image`; columns that are not
             named are not looked at, so leave the target out.
         view: training rows, for the price.
@@ -85,7 +87,7 @@ def quality_findings(
             continue
         worth = None
         if view is not None and pricing is not None:
-            mine = poor[view.positions] if frame.height != view.num_rows else poor
+            mine = poor[view.positions] if len(frame) != view.num_rows else poor
             worth = price_rows(view, mine, pricing) if mine.sum() >= FEWEST_PRICED else None
         found.append(_finding(part, frame, places, worth))
     return found
@@ -144,25 +146,31 @@ def price_rows(view: TrainView, bad_rows: Bools, pricing: Pricing) -> Worth | No
     )
 
 
-def _places(frame: pl.DataFrame, view: TrainView | None) -> NDArray[np.int64]:
+def _places(frame: pl.DataFrame | TrainView, view: TrainView | None) -> NDArray[np.int64]:
     """Where each row of the frame stands in the table."""
-    if view is None or frame.height != view.num_rows:
-        if view is not None and view.num_rows and frame.height <= view.positions.max():
+    if view is None or len(frame) != view.num_rows:
+        if view is not None and view.num_rows and len(frame) <= view.positions.max():
             raise DataError(
-                f"The frame has {frame.height:,} rows; it must be the whole table or the "
+                f"The frame has {len(frame):,} rows; it must be the whole table or the "
                 f"{view.num_rows:,} rows of the view."
             )
-        return np.arange(frame.height, dtype=np.int64)
+        return np.arange(len(frame), dtype=np.int64)
     return view.positions
 
 
-def _parts(frame: pl.DataFrame, types: Mapping[str, str], folder: Path | None) -> list[_Part]:
+def _parts(
+    frame: pl.DataFrame | TrainView, types: Mapping[str, str], folder: Path | None
+) -> list[_Part]:
     parts = []
     plain = {}
+    known = set(columns_of(frame))
     for name, kind in types.items():
-        if name not in frame.columns:
+        if name not in known:
             continue
-        values = frame[name]
+        if kind not in ("image", "text", "category", "other"):
+            plain[name] = kind
+            continue
+        values = column_of(frame, name)
         if kind == "image" or (kind in ("text", "category", "other") and is_image_column(values)):
             parts.append(_Part("poor_images", (name,), score_images(values, folder), "image"))
         elif kind == "text":
@@ -175,7 +183,7 @@ def _parts(frame: pl.DataFrame, types: Mapping[str, str], folder: Path | None) -
 
 
 def _finding(
-    part: _Part, frame: pl.DataFrame, places: NDArray[np.int64], worth: Worth | None
+    part: _Part, frame: pl.DataFrame | TrainView, places: NDArray[np.int64], worth: Worth | None
 ) -> Finding:
     quality = part.quality
     number = int(quality.poor.sum())
@@ -187,22 +195,22 @@ def _finding(
     )
     verb = "is" if number == 1 else "are"
     sentence = (
-        f"{number:,} of {counted(frame.height, part.noun)}{where} {verb} poor: {listed}."
+        f"{number:,} of {counted(len(frame), part.noun)}{where} {verb} poor: {listed}."
         + _told(worth)
     )
     useless = float((quality.score <= 0.15).mean())
     helps = worth is not None and worth.difference.high < 0.0
     worst = quality.worst(NUM_EXAMPLES)
-    names = list(part.columns) or frame.columns[:SHOWN_CELLS]
+    names = list(part.columns) or columns_of(frame)[:SHOWN_CELLS]
     return Finding(
         check=part.check,
         severity="warning" if helps or useless >= SERIOUS else "note",
         sentence=sentence,
         columns=part.columns,
         num_rows=number,
-        share=number / frame.height,
+        share=number / len(frame),
         rows=tuple(int(places[row]) for row in worst),
-        examples=tuple(_example(frame, names, quality, places, int(row)) for row in worst),
+        examples=_examples(frame, names, quality, places, worst),
         confidence=round(float(1.0 - quality.score[quality.poor].mean()), 3),
         worth=worth,
         remedy=Remedy("Look at the rows, and mend or leave out those that are of no use."),
@@ -220,12 +228,24 @@ def _told(worth: Worth | None) -> str:
     return " Leaving them out of the training makes no clear difference on the other rows."
 
 
-def _example(
-    frame: pl.DataFrame, names: list[str], quality: RowQuality, places: Any, row: int
-) -> dict[str, Any]:
-    return {
-        "row": int(places[row]),
-        "score": round(float(quality.score[row]), 4),
-        "reasons": quality.of(row),
-        "cells": {name: plain(frame[name][row]) for name in names},
-    }
+def _examples(
+    frame: pl.DataFrame | TrainView,
+    names: list[str],
+    quality: RowQuality,
+    places: NDArray[np.int64],
+    worst: NDArray[np.int64],
+) -> tuple[dict[str, Any], ...]:
+    shown = (
+        frame[worst].select(names)
+        if isinstance(frame, pl.DataFrame)
+        else frame.subset(worst).frame(names)
+    )
+    return tuple(
+        {
+            "row": int(places[row]),
+            "score": round(float(quality.score[row]), 4),
+            "reasons": quality.of(row),
+            "cells": {name: plain(value, MAX_LETTERS) for name, value in cells.items()},
+        }
+        for row, cells in zip(worst.tolist(), shown.to_dicts(), strict=True)
+    )

@@ -6,10 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
+
+from loopline.splits.views import TrainView
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+def column_of(rows: pl.DataFrame | TrainView, name: str) -> pl.Series:
+    """One column of a table, or of a view, which gathers it now.
+
+    >>> column_of(pl.DataFrame({"a": [1, 2]}), "a").to_list()
+    [1, 2]
+    """
+    return rows[name] if isinstance(rows, pl.DataFrame) else rows.column(name)
+
+
+def columns_of(rows: pl.DataFrame | TrainView) -> list[str]:
+    """The columns that can be asked for: those of a table, the features of a view.
+
+    >>> columns_of(pl.DataFrame({"a": [1, 2]}))
+    ['a']
+    """
+    return rows.columns if isinstance(rows, pl.DataFrame) else list(rows.schema.features)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.cores import in_threads
 from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.rows import Units
 from loopline.splits.views import TestView, TrainView
@@ -51,21 +52,27 @@ class Move:
     p: float
 
 
-def moved_columns(train: TrainView, test: TestView) -> list[Move]:
+def moved_columns(
+    train: TrainView, test: TestView, there: NDArray[np.int64] | None = None
+) -> list[Move]:
     """Columns that surely differ by more than a little between the sides, largest effect first.
 
     Args:
         train: training rows.
         test: test rows.
+        there: positions of the test rows to compare with; all by default.
     """
+    rows = np.arange(test.num_rows) if there is None else there
     sides = _Sides(
-        np.r_[np.zeros(train.num_rows, bool), np.ones(test.num_rows, bool)],
-        Units.build(np.r_[train.units, test.units], train.num_rows + test.num_rows),
+        np.r_[np.zeros(train.num_rows, bool), np.ones(rows.size, bool)],
+        Units.build(np.r_[train.units, test.units[rows]], train.num_rows + rows.size),
     )
-    moves = []
-    for name in train.schema.features:
-        values = pl.concat([train.column(name), test.column(name)])
-        moves += _column_moves(name, train.schema.named(name).type, values, sides)
+
+    def look(name: str) -> list[Move]:
+        values = pl.concat([train.column(name), test.column(name)[rows]])
+        return _column_moves(name, train.schema.named(name).type, values, sides)
+
+    moves = [move for found in in_threads(look, train.schema.features) for move in found]
     strongest: dict[str, Move] = {}
     for move in _surely(moves):
         strongest.setdefault(move.column, move)

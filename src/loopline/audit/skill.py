@@ -108,12 +108,12 @@ class Skills:
         if self.task == "multiclass" or not series.dtype.is_numeric():
             return best
         ranks = series.rank("average").fill_null(0.5 * series.len()).to_numpy()
-        said = (
-            (ranks, -ranks)
-            if self.task == "binary"
-            else (self.by_line(ranks), self.by_line(_filled(series)))
-        )
-        for each in said:
+        if self.task == "binary":
+            skill = skill_of(self.task, self.y, ranks, self.view.units)
+            if skill.estimate.value < 0.5:  # falling: as much above a half the other way round
+                skill = skill_of(self.task, self.y, -ranks, self.view.units)
+            return skill if skill.value > best.value else best
+        for each in (self.by_line(ranks), self.by_line(_filled(series))):
             skill = skill_of(self.task, self.y, each, self.view.units)
             best = skill if skill.value > best.value else best
         return best

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from loopline.audit.examples import pair_examples
 from loopline.audit.finding import Finding, Remedy, Worth
-from loopline.audit.groups import measure_groups, propose_groups
+from loopline.audit.groups import (
+    SHARED,
+    GroupCandidate,
+    measure_groups,
+    propose_groups,
+    shared_labels,
+)
 from loopline.audit.price import Pricing, price_structure
 from loopline.audit.times import measure_times, propose_times
 from loopline.data.duplicates.find import Kind, NearDuplicates, find_duplicates
@@ -27,7 +33,7 @@ from loopline.data.schema import Role, Schema
 from loopline.errors import DataError, SettingsError, SplitError
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.feasible import make_feasible_split
-from loopline.splits.rows import connected, digest_codes
+from loopline.splits.rows import connected, digest_codes, feature_digests_of
 from loopline.splits.views import TrainView
 
 Ints = NDArray[np.int64]
@@ -37,6 +43,10 @@ GIANT = 0.5
 """Groups whose largest holds more than this share of the rows cannot be kept whole."""
 MAX_CLASSES = 30
 """With more classes nothing is priced: a small model of each fold would take minutes."""
+LARGE_ROWS = 100_000
+"""Of larger tables a part tells first whether an opaque column is worth a look."""
+FEW_GROUPS = 100
+"""With fewer groups than this in a part of the table, its rows are drawn one by one."""
 RARE_TWINS = 0.002
 """Twins that are a smaller share of the rows are told without a price: no score could move."""
 
@@ -100,20 +110,16 @@ def find_structure(
     pricing = pricing or Pricing()
     given = {name: value for name, value in (split or {}).items() if value is not None}
     found: NearDuplicates | None = None
+    own = feature_digests_of(frame, schema, digests) if schema.features else digests
     if schema.features and twins:
         with reporter.step("look for near duplicates"):
-            found = _twins(frame, schema, pricing.seed)
-    features = feature_digests
-    if features is None:
-        features = row_digests(frame.select(schema.features)) if schema.features else digests
+            found = _twins(frame, schema, own, pricing.seed)
+    features = own if feature_digests is None else feature_digests
     exact = digest_codes(features)
     alike = None
     if near and found is not None:
-        equal = (
-            row_digests(frame.select(schema.features)) if feature_digests is not None else features
-        )
-        alike = _near_only(found.clusters, digest_codes(equal))
-    trial = _Trial(frame, schema, digests, features, alike, given, pricing.seed)
+        alike = _near_only(found.clusters, exact if features is own else digest_codes(own))
+    trial = _Trial(frame, schema, digests, own, features, alike, given, pricing.seed)
     findings: list[Finding] = []
     roles: dict[str, tuple[Role, str]] = {}
     if found is not None:
@@ -177,10 +183,15 @@ def _reason(finding: Finding) -> str:
 # --- twins ---------------------------------------------------------------------------------------
 
 
-def _twins(frame: pl.DataFrame, schema: Schema, seed: int) -> NearDuplicates:
+def _twins(
+    frame: pl.DataFrame, schema: Schema, digests: NDArray[np.uint64], seed: int
+) -> NearDuplicates:
     types = {column.name: column.type for column in schema.columns}
     return find_duplicates(
-        frame.select(schema.features), {name: types[name] for name in schema.features}, seed=seed
+        frame.select(schema.features),
+        {name: types[name] for name in schema.features},
+        seed=seed,
+        digests=digests,
     )
 
 
@@ -189,8 +200,8 @@ def near_duplicates(frame: pl.DataFrame, schema: Schema, *, seed: int) -> Ints |
 
     What `loopline verify` makes again to prove that a split keeps them together.
     """
-    exact = digest_codes(row_digests(frame.select(schema.features)))
-    return _near_only(_twins(frame, schema, seed).clusters, exact)
+    digests = row_digests(frame.select(schema.features))
+    return _near_only(_twins(frame, schema, digests, seed).clusters, digest_codes(digests))
 
 
 def same_clusters(first: Ints, second: Ints) -> bool:
@@ -273,15 +284,32 @@ def _similarity(kind: Kind) -> float:
 
 @dataclass(frozen=True)
 class _Trial:
-    """What a provisional split needs besides its roles."""
+    """What a provisional split needs besides its roles.
+
+    Args:
+        own: digests of the features.
+        features: digests that say which rows count as copies.
+    """
 
     frame: pl.DataFrame
     schema: Schema
     digests: NDArray[np.uint64]
+    own: NDArray[np.uint64]
     features: NDArray[np.uint64]
     alike: Ints | None
     given: Mapping[str, Any]
     seed: int
+
+    def only(self, rows: Ints) -> _Trial:
+        """The same of some of the rows."""
+        return replace(
+            self,
+            frame=self.frame[rows],
+            digests=self.digests[rows],
+            own=self.own[rows],
+            features=self.features[rows],
+            alike=None if self.alike is None else self.alike[rows],
+        )
 
     def hindrance(self, roles: Mapping[str, tuple[Role, str]]) -> str:
         """Why no split can be made with these roles; empty when one can."""
@@ -295,6 +323,7 @@ class _Trial:
                 self.digests,
                 self.given,
                 seed=self.seed,
+                feature_digests=lambda: self.own,
                 copies=self.features,
                 alike=self.alike,
             )
@@ -332,6 +361,7 @@ class _Trial:
                 self.digests,
                 given,
                 seed=self.seed,
+                feature_digests=lambda: self.own,
                 copies=self.features,
                 alike=alike,
             )
@@ -349,7 +379,9 @@ def _groups(trial: _Trial, pricing: Pricing) -> list[Finding]:
     They are measured where all of them are whole; where they hang together so that no split keeps
     them all whole, each is measured where it is whole itself.
     """
-    candidates = propose_groups(trial.frame, trial.schema)
+    candidates = [
+        each for each in propose_groups(trial.frame, trial.schema) if _worth_a_look(trial, each)
+    ]
     if not candidates:
         return []
     view = trial.view([each.codes for each in candidates])
@@ -361,6 +393,29 @@ def _groups(trial: _Trial, pricing: Pricing) -> list[Finding]:
         if view is not None:
             findings += measure_groups(view, [candidate], pricing)
     return findings
+
+
+def _worth_a_look(trial: _Trial, candidate: GroupCandidate) -> bool:
+    """Whether an opaque column of a large table could matter: a part of its rows shared labels.
+
+    All other candidates are measured in any case.
+    """
+    if candidate.kind != "opaque" or trial.frame.height <= LARGE_ROWS:
+        return True
+    rows = _some_groups(candidate.codes, LARGE_ROWS, trial.seed)
+    view = trial.only(rows).view([candidate.codes[rows]])
+    return view is None or shared_labels(view, candidate, rows) >= SHARED / 2
+
+
+def _some_groups(codes: Ints, num_rows: int, seed: int) -> Ints:
+    """About so many rows: whole groups where there are many, else rows of all groups."""
+    sizes = np.bincount(codes)
+    if sizes.max() * FEW_GROUPS > num_rows:
+        return np.sort(np.random.default_rng(seed).choice(codes.size, num_rows, replace=False))
+    drawn = np.random.default_rng(seed).permutation(sizes.size)
+    chosen = np.zeros(sizes.size, dtype=bool)
+    chosen[drawn[: int(np.searchsorted(np.cumsum(sizes[drawn]), num_rows))]] = True
+    return np.flatnonzero(chosen[codes])
 
 
 def _times(trial: _Trial, pricing: Pricing) -> list[Finding]:

@@ -95,10 +95,11 @@ def propose_times(frame: pl.DataFrame, schema: Schema) -> list[TimeCandidate]:
         return [candidate] if candidate is not None else []
     if frame.height < MIN_ROWS:
         return []
+    present = set(frame.columns)
     free = [
         column.name
         for column in schema.columns
-        if column.role in ("feature", "id", "ignore") and column.name in frame.columns
+        if column.role in ("feature", "id", "ignore") and column.name in present
     ]
     dates = [name for name in free if frame[name].dtype.is_temporal()]
     dates = [name for name in dates if isinstance(frame[name].dtype, pl.Date | pl.Datetime)]

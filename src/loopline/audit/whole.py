@@ -217,7 +217,9 @@ def _row_findings(
         return []
     with reporter.step("look for wrong labels and poor rows"):
         pictures = _pictures(frame, view.schema)
-        rows = view.frame().with_columns(frame[name][view.positions] for name in pictures)
+        rows: pl.DataFrame | TrainView = view
+        if pictures:
+            rows = view.frame().with_columns(frame[name][view.positions] for name in pictures)
         poor = quality_findings(
             rows,
             {name: types[name] for name in view.schema.features} | dict.fromkeys(pictures, "image"),

@@ -11,13 +11,13 @@ from loopline.cli.options import Json, LedgerUrl, Store, project
 
 def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None) -> None:
     """Check machine, optional parts and project; exit code 5 when something is wrong."""
-    import os
     import platform
     import shutil
     from importlib.util import find_spec
 
     import loopline
     from loopline.cli import show
+    from loopline.cores import num_cores
     from loopline.errors import EnvironmentProblem, LooplineError, NotFoundError
     from loopline.models.pretrained import missing_for_text
     from loopline.release.environment import environment
@@ -29,7 +29,7 @@ def doctor(as_json: Json = False, store: Store = None, ledger: LedgerUrl = None)
         checks.append({"check": name, "state": state, "text": text})
 
     add("loopline", "ok", f"{loopline.__version__} on Python {platform.python_version()}")
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     add("cores", "ok", f"{cores} usable; training uses them all unless `threads` says otherwise")
     free = shutil.disk_usage(".").free
     enough = free > 1_000_000_000

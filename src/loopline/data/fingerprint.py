@@ -40,9 +40,7 @@ generators" (2014).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +49,7 @@ import polars as pl
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from loopline.cores import in_threads
 from loopline.data.string_views import INLINE_BYTES, StringViews
 from loopline.digest import canonical_json
 from loopline.errors import DataError
@@ -67,6 +66,8 @@ _FULL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _SPREAD = np.uint64(0x9FB2_1C65_1E98_DF25)
 _MIX = np.uint64(0xD6E8_FEB8_6659_FD93)
 _LAST = np.array([0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB], dtype=np.uint64)
+_UNMIX = np.uint64(pow(int(_MIX), -1, 1 << 64))
+_UNLAST = np.array([pow(int(odd), -1, 1 << 64) for odd in _LAST], dtype=np.uint64)
 _STEP = np.array([0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F], dtype=np.uint64)
 _S29, _S32 = np.uint64(29), np.uint64(32)
 
@@ -109,14 +110,56 @@ def row_digests(frame: pl.DataFrame, *, threads: int | None = None) -> Words:
     def work(start: int) -> None:
         _digest_block(frame.slice(start, size), plans, digests[start : start + size])
 
-    workers = min(threads or min(num_cores(), 8), len(starts))
-    if workers <= 1 or frame.height < _PARALLEL_ROWS:
-        for start in starts:
-            work(start)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(work, starts))
+    _in_blocks(work, starts, threads)
     return digests
+
+
+def _in_blocks(work: Callable[[int], None], starts: range, threads: int | None) -> None:
+    short = len(starts) * starts.step < _PARALLEL_ROWS
+    for _ in in_threads(work, starts, 1 if short else threads):
+        pass
+
+
+def digests_without(frame: pl.DataFrame, digests: Words, names: Collection[str]) -> Words:
+    """The row digests of a table without some columns, from those with them.
+
+    A row's digest is a sum of its cells' hashes, mixed once more by a permutation; so the columns
+    that are left out are taken off the sum, and the others are not read again. For the features of
+    a table of 30 columns that is the work of its target alone.
+
+    Args:
+        frame: the table.
+        digests: its `row_digests`, shape (rows, 2).
+        names: columns to leave out; others than the table's have no effect.
+
+    Returns:
+        ``row_digests(frame.drop(names))``, bit for bit.
+
+    Raises:
+        DataError: a column without defined content.
+
+    >>> table = pl.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    >>> left = digests_without(table, row_digests(table), ["y"])
+    >>> bool((left == row_digests(table.select("x"))).all())
+    True
+    """
+    gone = [name for name in frame.columns if name in names]
+    if 2 * len(gone) > frame.width:
+        return row_digests(frame.drop(gone))
+    plans = [_plan(name, [name], frame.schema[name]) for name in gone]
+    columns = frame.select(gone)
+    changed = np.empty_like(digests)
+    size = _block_rows(columns)
+
+    def work(start: int) -> None:
+        block = columns.slice(start, size)
+        sums = _unfinished(digests[start : start + size])
+        for series, plan in zip(block.get_columns(), plans, strict=True):
+            sums -= _cells(series, plan)
+        _finish(sums, changed[start : start + size])
+
+    _in_blocks(work, range(0, frame.height, size), None)
+    return changed
 
 
 def table_digest(frame: pl.DataFrame, digests: Words | None = None) -> str:
@@ -328,6 +371,21 @@ def _finish(sums: Words, out: Words) -> None:
         x *= _MIX
         x ^= x >> _S32
         out[:, lane] = x
+
+
+def _unfinished(digests: Words) -> Words:
+    """The sums that `_finish` mixed, shape (2, rows): each of its steps undone, the last first."""
+    sums = np.empty((2, len(digests)), dtype=np.uint64)
+    for lane in (0, 1):
+        x = sums[lane]
+        x[:] = digests[:, lane]
+        x ^= x >> _S32
+        x *= _UNMIX
+        x ^= (x >> _S29) ^ (x >> np.uint64(58))
+        x *= _UNLAST[lane]
+        x ^= x >> _S32
+        x -= _STEP[lane]
+    return sums
 
 
 def _digest_block(block: pl.DataFrame, plans: Sequence[_Plan], out: Words) -> None:
@@ -549,10 +607,3 @@ def _block_rows(frame: pl.DataFrame) -> int:
         if series.dtype.is_nested() or isinstance(series.dtype, pl.String | pl.Binary):
             longest = max(longest, int(series.estimated_size()) // max(frame.height, 1))
     return max(64, min(_BLOCK_ROWS, _BLOCK_BYTES // longest))
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

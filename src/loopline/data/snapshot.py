@@ -84,9 +84,19 @@ class Snapshot:
             self._cache["frame"] = pl.read_parquet(self._parts(), glob=False)
         return self._cache["frame"]
 
-    def forget(self) -> None:
-        """Let the table go from memory; `frame` reads it again when it is asked for."""
-        self._cache.clear()
+    def forget(self, larger_than: int = 0) -> bool:
+        """Let the table go from memory; `frame` reads it again when it is asked for.
+
+        Args:
+            larger_than: a table of up to so many bytes stays.
+
+        Returns:
+            Whether no table is held any more.
+        """
+        held = self._cache.get("frame")
+        if held is not None and held.estimated_size() > larger_than:
+            self._cache.clear()
+        return not self._cache
 
     def scan(self) -> pl.LazyFrame:
         """The table as a lazy query, for work that needs few columns or few rows."""

@@ -98,8 +98,9 @@ def read_units(frame: pl.DataFrame, units: Mapping[str, str]) -> pl.DataFrame:
     [5.0, None]
     """
     changed = []
+    known = set(frame.columns)
     for name, unit in units.items():
-        if name in frame.columns and frame[name].dtype == pl.String():
+        if name in known and frame[name].dtype == pl.String():
             bare = frame[name].str.strip_chars()
             numbers = plain_numbers(bare, unit).cast(pl.Float64())
             if not (numbers.is_null() & bare.is_not_null()).any():

@@ -133,11 +133,12 @@ def _wanted(
         problems.append(f"`repeats` must be >= 1, got {repeats}.")
     if max_rows is not None and max_rows < 1:
         problems.append(f"`max_rows` must be >= 1 or None, got {max_rows}.")
+    known = set(frame.columns)
     wanted: dict[str, tuple[str, ...]] = {name: (name,) for name in frame.columns}
     if groups is not None:
         wanted = {name: tuple(columns) for name, columns in groups.items()}
     for name, columns in wanted.items():
-        missing = [column for column in columns if column not in frame.columns]
+        missing = [column for column in columns if column not in known]
         if missing:
             problems.append(
                 f"The group {name!r} names the column {missing[0]!r}, which is not there."

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from loopline.cores import in_threads
 from loopline.data.cleaning.texts import MOJIBAKE
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
@@ -180,11 +181,12 @@ class InputContract:
             gather: Callable[[str], pl.Series] = data.get_column
         else:
             schema, gather = schema or data.schema, data.column
-        columns = []
-        for name in schema.features:
-            column = schema.named(name)
-            columns.append(_learn_column(gather(name), column.type, column.missing))
-        return InputContract(tuple(columns), on_bad_value, on_absent)
+        known = {column.name: column for column in schema.columns}
+
+        def learn(name: str) -> InputColumn:
+            return _learn_column(gather(name), known[name].type, known[name].missing)
+
+        return InputContract(tuple(in_threads(learn, schema.features)), on_bad_value, on_absent)
 
     def check(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Remark, ...]]:
         """The table in training types and column order, and remarks on what is allowed but odd.

@@ -29,8 +29,8 @@ from loopline.line.race import Raced
 from loopline.line.structure import Structured, pricing, refuse_strictly
 from loopline.store.artifacts import Artifact
 
-AUDIT_VERSION = 6
-REVIEW_VERSION = 3
+AUDIT_VERSION = 7
+REVIEW_VERSION = 4
 
 
 def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]:
@@ -134,7 +134,7 @@ def review(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
         types = {column.name: column.type for column in prepared.schema.columns}
         with context.reporter.step("look for wrong labels and poor rows"):
             findings = quality_findings(
-                train.frame(),
+                train,
                 {name: types[name] for name in prepared.schema.features},
                 view=train,
                 pricing=pricing(context),

@@ -12,8 +12,8 @@ import polars as pl
 from loopline.audit.finding import Finding
 from loopline.audit.price import Pricing
 from loopline.audit.whole import Audited, audit_features, audit_frame
+from loopline.cores import num_cores
 from loopline.data.clean import CleanPolicy, apply_repairs, find_problems, plan_repairs
-from loopline.data.fingerprint import num_cores
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Task
 from loopline.data.sources import read_table

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from loopline import __version__
+from loopline.data.snapshot import Snapshot, open_snapshot
 from loopline.digest import value_digest
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.line.spec import Spec
@@ -22,6 +23,8 @@ from loopline.progress import Reporter
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Ledger
 
+KEPT_BYTES = 300_000_000
+"""A table of up to so many bytes stays in memory from one stage to the next."""
 WORDED = ("plan", "structure", "split", "audit", "review", "choice")
 """Stages whose artifacts hold sentences for people. Another version of Loopline may word them
 otherwise, so it makes them again; what follows is still found when not a word has changed.
@@ -53,7 +56,18 @@ class LineContext:
     run: str = ""
     started: float = field(default_factory=time.monotonic)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    _opened: Snapshot | None = field(default=None, repr=False)
     _proved: set[str] = field(default_factory=set, repr=False)
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """A snapshot that several stages read, opened once."""
+        if self._opened is None or self._opened.id != snapshot_id:
+            self._opened = open_snapshot(self.store, snapshot_id)
+        return self._opened
+
+    def let_go(self, snapshot: Snapshot) -> bool:
+        """Let the table of a snapshot go from memory, unless it is small; says whether it went."""
+        return snapshot.forget(larger_than=KEPT_BYTES)
 
     def stage(
         self,

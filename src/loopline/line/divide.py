@@ -12,15 +12,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
-from loopline.data.snapshot import Snapshot, open_snapshot
+from loopline.data.snapshot import Snapshot
 from loopline.line.context import LineContext
 from loopline.line.official import PART, whole_rows
 from loopline.line.prepare import Plan
 from loopline.line.structure import Structured
 from loopline.splits.certificate import WINDOW, Certificate
 from loopline.splits.feasible import make_feasible_split
+from loopline.splits.rows import feature_digests_of
 from loopline.splits.split import Split
 from loopline.splits.views import TestView, TrainView
 from loopline.store.artifacts import Artifact
@@ -58,7 +58,7 @@ class Prepared:
     @cached_property
     def snapshot(self) -> Snapshot:
         """The snapshot that the split divides."""
-        return open_snapshot(self._context.store, self.plan.snapshot_id)
+        return self._context.snapshot(self.plan.snapshot_id)
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -84,10 +84,10 @@ class Prepared:
         return self.split.train_view(table, schema, self.snapshot.rows())
 
     def let_go(self) -> None:
-        """Let the table go from memory; whoever asks for features reads it again."""
-        self.snapshot.forget()
-        for name in ("table", "train", "test"):
-            self.__dict__.pop(name, None)
+        """Let a large table go from memory; whoever asks for features reads it again."""
+        if self._context.let_go(self.snapshot):
+            for name in ("table", "train", "test"):
+                self.__dict__.pop(name, None)
 
     def fold(self, number: int) -> tuple[TrainView, TrainView]:
         """Training and validation rows of one fold."""
@@ -117,7 +117,7 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
 
     def make() -> Artifact:
         with context.reporter.step("divide the rows"):
-            snapshot = open_snapshot(context.store, plan.snapshot_id)
+            snapshot = context.snapshot(plan.snapshot_id)
             frame = snapshot.frame()
             given = dict(settings["split"])
             if spec.data.test is not None:
@@ -125,7 +125,7 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
 
             @cache
             def of_features() -> NDArray[np.uint64]:
-                return row_digests(frame.select(schema.features))
+                return feature_digests_of(frame, schema, np.asarray(snapshot.rows()))
 
             value, reason = make_feasible_split(
                 frame,
@@ -134,11 +134,17 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
                 given,
                 seed=spec.seed,
                 feature_digests=of_features,
-                copies=whole_rows(frame) if PART in frame.columns else None,
+                copies=(
+                    whole_rows(frame, np.asarray(snapshot.rows()))
+                    if PART in frame.columns
+                    else None
+                ),
                 alike=structured.alike(snapshot.rows()),
             )
             if PART in frame.columns:
                 reason = "The official test file gives the test rows."
+
+        context.let_go(snapshot)
 
         def write(folder: Path) -> None:
             value.save(folder)

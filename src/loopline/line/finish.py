@@ -42,7 +42,7 @@ from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
-IMPORTANCE_REPEATS = 5
+IMPORTANCE_REPEATS = 3
 CONTRIBUTION_ROWS = 1_000
 LATENCY_ROWS = 50
 LATENCY_CALLS = 400
@@ -148,7 +148,7 @@ def evaluate(
 
     return context.stage(
         "evaluate",
-        2,
+        3,
         settings=settings,
         inputs={"model": model.id, "choice": choice.id},
         make=make,

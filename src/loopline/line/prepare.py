@@ -79,8 +79,10 @@ def check_test_columns(table: Table, test: Table, name: str) -> None:
     Raises:
         DataError: with the columns that differ.
     """
-    lacks = [column for column in table.frame.columns if column not in test.frame.columns]
-    extra = [column for column in test.frame.columns if column not in table.frame.columns]
+    here, there = table.frame.columns, test.frame.columns
+    in_table, in_test = set(here), set(there)
+    lacks = [column for column in here if column not in in_test]
+    extra = [column for column in there if column not in in_table]
     told = [
         f"{verb} {', '.join(map(repr, columns[:10]))}{' …' if len(columns) > 10 else ''}"
         for verb, columns in (("lacks", lacks), ("has besides", extra))
@@ -149,7 +151,7 @@ def plan(context: LineContext, source: Artifact) -> Plan:
     }
     artifact = context.stage(
         "plan",
-        2,
+        3,
         settings=settings,
         inputs={"raw": source.inputs["snapshot"]},
         make=lambda: _make_plan(context, source, columns),

@@ -14,6 +14,7 @@ import yaml
 from loopline.audit.columns import column_findings
 from loopline.audit.price import Pricing
 from loopline.audit.structure import Structure, find_structure
+from loopline.cores import num_cores
 from loopline.data.clean import (
     CleanPolicy,
     Finding,
@@ -21,7 +22,7 @@ from loopline.data.clean import (
     find_problems,
     plan_repairs,
 )
-from loopline.data.fingerprint import num_cores, row_digests
+from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
 from loopline.data.schema import Column, Schema
 from loopline.data.sources import Table

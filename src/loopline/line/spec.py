@@ -8,7 +8,6 @@ and the nearest right name. `json_schema()` is published so that editors complet
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from loopline.cores import num_cores
 from loopline.digest import value_digest
 from loopline.errors import SettingsError
 from loopline.line.problems import sentences
@@ -380,7 +380,7 @@ class Spec(_Part):
     @property
     def num_threads(self) -> int:
         """Threads to train with."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or num_cores()
 
     @property
     def line_name(self) -> str:

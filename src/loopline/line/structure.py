@@ -15,7 +15,6 @@ from loopline.audit.finding import Finding
 from loopline.audit.price import Pricing
 from loopline.audit.structure import Structure, find_structure
 from loopline.data.schema import Schema
-from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError
 from loopline.line.context import LineContext
 from loopline.line.official import PART, whole_rows
@@ -23,7 +22,7 @@ from loopline.line.prepare import Plan
 from loopline.seeds import child_seed
 from loopline.store.artifacts import Artifact
 
-VERSION = 3
+VERSION = 4
 ALIKE_FILE = "alike.parquet"
 
 
@@ -104,21 +103,22 @@ def structure(context: LineContext, plan: Plan) -> Structured:
     inputs = {"snapshot": plan.snapshot_id, "plan": plan.artifact.id}
 
     def make() -> Artifact:
-        snapshot = open_snapshot(context.store, plan.snapshot_id)
-        frame, digests = snapshot.frame(), np.array(snapshot.rows())
+        snapshot = context.snapshot(plan.snapshot_id)
+        frame, digests = snapshot.frame(), np.asarray(snapshot.rows())
         official = {"method": "predefined", "column": PART} if PART in frame.columns else {}
         found = find_structure(
             frame,
             plan.schema,
             digests,
             split={**given, **official},
-            feature_digests=whole_rows(frame) if PART in frame.columns else None,
+            feature_digests=whole_rows(frame, digests) if PART in frame.columns else None,
             decided=decided,
             near=spec.split.duplicates is None and spec.audit != "report",
             choose=spec.audit != "report",
             pricing=pricing(context),
             reporter=context.reporter,
         )
+        context.let_go(snapshot)
         return _put(context, found, digests, inputs)
 
     artifact = context.stage("structure", VERSION, settings=settings, inputs=inputs, make=make)

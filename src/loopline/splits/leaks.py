@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.cleaning.finding import plain
 from loopline.splits.leak_formulas import FORMULAS, rounding, screened
 from loopline.splits.views import TrainView
 
@@ -93,7 +94,8 @@ def find_target_copies(view: TrainView) -> list[LeakFinding]:
         Leaks first, single columns before combinations, in table order; then strong columns.
 
     >>> import numpy as np
-    >>> from loopline.data.schema import Column, Schema
+    >>> from loopline.data.cleaning.finding import plain
+    from loopline.data.schema import Column, Schema
     >>> from loopline.testing.splitters import view_of
     >>> rng = np.random.default_rng(0)
     >>> guests, members = rng.integers(0, 90, 500), rng.integers(0, 90, 500)
@@ -345,7 +347,7 @@ class _Search:
             else rows.target.tolist()
         )
         examples = tuple(
-            {**{name: _plain(value) for name, value in row.items()}, self.target: label}
+            {**{name: plain(value) for name, value in row.items()}, self.target: label}
             for row, label in zip(frame.to_dicts(), labels, strict=True)
         )
         severity: Literal["leak", "strong"] = "strong" if kind == "strong" else "leak"
@@ -512,10 +514,3 @@ def _ranking_skill(x: Floats, codes: NDArray[np.int64]) -> float:
     rank = (last - (counts - 1) / 2)[inverse]
     wins = rank[positive].sum() - num_positive * (num_positive + 1) / 2
     return float(abs(2.0 * wins / (num_positive * num_negative) - 1.0))
-
-
-def _plain(value: Any) -> Any:
-    """A cell as JSON can hold it: not-a-number becomes None, other kinds their text."""
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None if np.isnan(value) else str(value)
-    return value if value is None or isinstance(value, (str, int)) else str(value)

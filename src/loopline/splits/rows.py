@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.duplicates.clusters import mixed
-from loopline.data.fingerprint import row_digests
+from loopline.data.duplicates.clusters import connected as components
+from loopline.data.duplicates.clusters import mixed, sorted_order
+from loopline.data.fingerprint import digests_without, row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError
 from loopline.splits.clock import rows_named, time_ranks
-from loopline.splits.deal import Ints, dense, row_keys, sorted_order
+from loopline.splits.deal import Ints, dense, row_keys
 from loopline.splits.spec import SplitSettings
 from loopline.splits.views import encode_target
 from loopline.splits.windows import refuse_as_feature, window_ends, window_reach
@@ -182,6 +183,17 @@ def _leaders(alike: Ints, twins: Ints, separate: NDArray[np.bool_] | None) -> In
     return connected(twins, [codes])
 
 
+def feature_digests_of(table: pl.DataFrame, schema: Schema, digests: Digests) -> Digests:
+    """Row digests of the feature columns alone, made from those of the whole table.
+
+    Args:
+        table: all rows.
+        schema: which columns are features.
+        digests: (rows, 2) `row_digests` of the table.
+    """
+    return digests_without(table, digests, set(table.columns) - set(schema.features))
+
+
 def digest_codes(digests: Digests) -> Ints:
     """Codes 0 … that are equal where digests are equal, numbered in the order of the digests.
 
@@ -271,8 +283,8 @@ def connected(base: Ints, others: Sequence[Ints]) -> Ints:
     """Codes of the connected components of rows that share a code in any of the arrays.
 
     The components are numbered by their smallest `base` code, so the numbers do not depend on the
-    order of the rows where `base` does not. Union-find over the bipartite graph of codes (rows
-    are the edges), in time linear in the rows.
+    order of the rows where `base` does not. The graph is the bipartite one of codes, the rows its
+    edges (`loopline.data.duplicates.clusters`).
 
     >>> connected(np.array([0, 1, 2, 3]), [np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])])
     array([0, 0, 0, 1])
@@ -285,22 +297,13 @@ def connected(base: Ints, others: Sequence[Ints]) -> Ints:
 
 
 def _joined(a: Ints, num_a: int, b: Ints, num_b: int) -> tuple[Ints, int]:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     lowest = np.full(num_b, num_a, dtype=np.int64)
     np.minimum.at(lowest, b, a)
     leader = lowest[b]  # the smallest unit among the rows of the same code
     apart = leader != a
     if not apart.any():
         return a, num_a
-    edges = coo_array(
-        (np.ones(int(apart.sum()), dtype=np.int8), (leader[apart], a[apart])), shape=(num_a, num_a)
-    )
-    found, component = connected_components(edges, directed=False)
-    first = np.full(found, num_a, dtype=np.int64)
-    np.minimum.at(first, component, np.arange(num_a))
-    return dense(first[component][a])
+    return dense(components(num_a, leader[apart], a[apart])[a])
 
 
 def _labels(

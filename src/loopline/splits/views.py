@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Schema
 from loopline.errors import DataError, IntegrityError, LeakError, SettingsError
 from loopline.seeds import child_seed
@@ -27,6 +28,8 @@ from loopline.splits.deal import deal, latest_share, row_keys, shares_unit
 from loopline.splits.spec import TRAIN
 
 _DOOR = object()
+DIGESTED_ROWS = 1 << 18
+"""Rows whose features are gathered together to be digested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,8 @@ class _View:
             DataError: there is no such column.
         """
         self._check(name)
-        return self._gathered(self._shared.features.select(name)).to_series()
+        series = self._shared.features.get_column(name)
+        return series if self._is_whole_table else series.gather(self._rows)
 
     def frame(self, names: Sequence[str] | None = None) -> pl.DataFrame:
         """Feature columns (all of them by default) as a frame, gathered now.
@@ -112,6 +116,17 @@ class _View:
         if self._is_whole_table:
             return features.slice(start, stop - start)
         return features[self._rows[start:stop]]
+
+    def feature_digests(self) -> NDArray[np.uint64]:
+        """Row digests of the feature columns alone, shape (rows, 2); equal where features are.
+
+        Made block by block, so no copy of the table is needed.
+        """
+        digests = np.empty((self.num_rows, 2), dtype=np.uint64)
+        for start in range(0, self.num_rows, DIGESTED_ROWS):
+            stop = min(start + DIGESTED_ROWS, self.num_rows)
+            digests[start:stop] = row_digests(self.block(start, stop))
+        return digests
 
     def _gathered(self, frame: pl.DataFrame) -> pl.DataFrame:
         if not frame.width:
@@ -386,7 +401,8 @@ def feature_table(table: pl.DataFrame, schema: Schema, num_rows: int) -> pl.Data
         DataError: a column of the schema is missing.
         IntegrityError: the table has another number of rows than the split.
     """
-    missing = [column.name for column in schema.columns if column.name not in table.columns]
+    known = set(table.columns)
+    missing = [column.name for column in schema.columns if column.name not in known]
     if missing:
         raise DataError(f"The table lacks columns that its schema names: {', '.join(missing)}.")
     if table.height != num_rows:

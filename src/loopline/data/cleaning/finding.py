@@ -83,14 +83,23 @@ class Finding:
         )
 
 
-def plain(value: object) -> str | int | float | bool | None:
-    """A cell as it is shown in JSON: dates and non-finite numbers as text, long text cut."""
+def plain(value: object, letters: int = LONGEST_TEXT) -> str | int | float | bool | None:
+    """A cell as every finding shows it in JSON.
+
+    No number is none, dates and endless numbers are text, long text is cut, of bytes the number is
+    told.
+
+    >>> plain(float("nan")), plain(float("inf")), plain(2), plain(b"abc")
+    (None, 'inf', 2, '3 bytes')
+    """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+    return text if len(text) <= letters else text[: letters - 1] + "…"
 
 
 def examples_at(values: pl.Series, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Example, ...]:

@@ -180,14 +180,21 @@ def find_equal_columns(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
 
 
 def _alike(sample: pl.DataFrame) -> Iterator[tuple[str, str, int]]:
-    """Pairs of columns with the same levels in the same rows, in table order, and how many."""
+    """Pairs of columns with the same levels in the same rows, in table order, and how many.
+
+    Of columns in which most values differ from all others only those with the same values: they all
+    have as many levels as rows, and would make every pair of a wide table.
+    """
     groups: dict[str, list[str]] = {}
     members: dict[str, tuple[list[str], int]] = {}
     for series in sample.get_columns():
         codes = _codes(series)
         num_levels = int(codes.max()) + 1
         if num_levels >= 2:
-            group = groups.setdefault(bytes_digest(codes.tobytes()), [])
+            key = bytes_digest(codes.tobytes())
+            if num_levels > len(sample) // 2:
+                key += _values_digest(series)
+            group = groups.setdefault(key, [])
             group.append(series.name)
             members[series.name] = (group, len(group))
     for name, (group, place) in members.items():
@@ -230,6 +237,14 @@ def _equal(a: pl.Series, b: pl.Series) -> bool:
     if a.dtype.is_numeric() and b.dtype.is_numeric():
         return bool(a.cast(pl.Float64).eq_missing(b.cast(pl.Float64)).all())
     return False
+
+
+def _values_digest(values: pl.Series) -> str:
+    """Equal where `_equal` finds two columns equal."""
+    if not values.dtype.is_numeric():
+        return bytes_digest(str(values.dtype).encode() + values.hash(0).to_numpy().tobytes())
+    numbers = values.cast(pl.Float64).to_numpy() + 0.0  # -0.0 equals 0.0
+    return bytes_digest(np.where(np.isnan(numbers), np.nan, numbers).tobytes())
 
 
 def _codes(values: pl.Series) -> NDArray[np.int64]:

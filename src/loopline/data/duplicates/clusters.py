@@ -127,6 +127,33 @@ def grouped(keys: Keys) -> tuple[Ints, Ints]:
     return order, run_starts(packed)
 
 
+def sorted_order(keys: Keys) -> Ints:
+    """Positions that sort random 64-bit keys, equal keys in the order they came.
+
+    Key and position are packed into one word and sorted as plain numbers, which takes a fifth of
+    the time of an indirect sort; the few keys whose leading bits agree are put right afterwards.
+
+    >>> sorted_order(np.array([7 << 60, 1 << 60, 7 << 60], dtype=np.uint64))
+    array([1, 0, 2])
+    """
+    if keys.size < 2:
+        return np.arange(keys.size, dtype=np.int64)
+    bits = int(keys.size - 1).bit_length()
+    mask = np.uint64((1 << bits) - 1)
+    packed = (keys & ~mask) | np.arange(keys.size, dtype=np.uint64)
+    packed.sort()
+    order = (packed & mask).astype(np.int64)
+    packed >>= np.uint64(bits)
+    same = packed[1:] == packed[:-1]
+    if same.any():
+        tied = np.zeros(keys.size, dtype=bool)
+        tied[1:] |= same
+        tied[:-1] |= same
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((rows, keys[rows]))]
+    return order
+
+
 def run_starts(ordered: NDArray[np.int64] | Keys) -> Ints:
     """Where each run of equal values begins.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from loopline.data.duplicates.clusters import merged
+from loopline.data.duplicates.clusters import Keys, merged
 from loopline.data.duplicates.disagreement import LabelDisagreement, label_disagreement
 from loopline.data.duplicates.images import alike_images, read_greys
 from loopline.data.duplicates.kinds import (
@@ -20,7 +20,6 @@ from loopline.data.duplicates.kinds import (
 )
 from loopline.data.duplicates.numbers import alike_numbers
 from loopline.data.duplicates.rows import (
-    RowKeys,
     exact_links,
     leaders,
     number_columns,
@@ -52,6 +51,7 @@ def find_duplicates(
     *,
     settings: DuplicateSettings = _DEFAULT,
     seed: int = 0,
+    digests: Keys | None = None,
     reporter: Reporter | None = None,
 ) -> NearDuplicates:
     """Find rows that stand in a table more than once, exactly or nearly.
@@ -68,6 +68,7 @@ def find_duplicates(
         settings: when two rows count as copies.
         seed: draws grids and permutations; the same seed gives the same clusters, in whatever
             order the rows stand.
+        digests: (rows, 2) row digests of the frame, where they are at hand.
         reporter: told what is being done.
 
     Raises:
@@ -95,19 +96,19 @@ def find_duplicates(
     with reporter.step("copies of rows", None):
         texts = [n for n in frame.columns if types[n] == "text" and frame[n].dtype == pl.String]
         facts = {name: text_facts(frame[name]) for name in texts}
-        keys = row_keys(frame, types, facts)
+        keys = row_keys(frame, types, facts, digests)
     every = tuple(frame.columns)
     add("exact", every, exact_links(keys), "are equal in every feature")
     add("spelling", every, spelling_links(keys), "are equal but for spelling")
     numbers = number_columns(frame, types)
     if numbers:
+        rows, words = leaders(keys), keys.words
+        del keys  # as large as a fifth of what the search for near rows holds
         with reporter.step("near copies of numbers", 1.0) as step:
-            add(
-                "numbers",
-                numbers,
-                _numbers(frame, numbers, keys, settings, seed, step),
-                "differ by noise or rounding only",
+            links = alike_numbers(
+                frame, numbers, rows, words, settings, seed=child_seed(seed, "numbers"), step=step
             )
+        add("numbers", numbers, links, "differ by noise or rounding only")
     for name in texts:
         with reporter.step(f"near copies of texts in {name!r}", 1.0) as step:
             links = _texts(frame[name], facts[name], settings, seed, step, alone=len(every) == 1)
@@ -121,25 +122,6 @@ def find_duplicates(
             add("image", (name,), links, f"show the same picture in {name!r}")
     codes = [part.codes for part in found] or [np.arange(num_rows, dtype=np.int64)]
     return NearDuplicates(merged(*codes), tuple(part.kind for part in found))
-
-
-def _numbers(
-    frame: pl.DataFrame,
-    columns: tuple[str, ...],
-    keys: RowKeys,
-    settings: DuplicateSettings,
-    seed: int,
-    step: Step,
-) -> Links:
-    return alike_numbers(
-        frame,
-        columns,
-        leaders(keys),
-        keys.words,
-        settings,
-        seed=child_seed(seed, "numbers"),
-        step=step,
-    )
 
 
 def _texts(

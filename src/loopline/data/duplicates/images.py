@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import io
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.cores import in_threads
 from loopline.data.duplicates.clusters import (
     Ints,
     connected,
@@ -79,10 +78,9 @@ def read_greys(images: pl.Series, *, step: Step | None = None) -> Greys:
                 points[row], readable[row] = grey, True
 
     starts = range(0, len(cells), _BLOCK)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(work, starts):
-            if step is not None:
-                step.advance(1 / len(starts))
+    for _ in in_threads(work, starts):
+        if step is not None:
+            step.advance(1 / len(starts))
     return Greys(points, readable)
 
 

@@ -11,13 +11,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.cleaning.texts import spelling_key
-from loopline.data.duplicates.clusters import Ints, Keys, run_starts
+from loopline.data.duplicates.clusters import Ints, Keys, run_starts, sorted_order
 from loopline.data.duplicates.kinds import Links
 from loopline.data.duplicates.texts import TextFacts
 from loopline.data.fingerprint import row_digests
 
 NUMBER_TYPES = ("number", "datetime")
 _LEVELS_LIMIT = 200_000
+_PACKED = 31
+"""Number columns of whose holes one 64-bit word can tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,10 @@ def number_columns(frame: pl.DataFrame, types: Mapping[str, str]) -> tuple[str, 
 
 
 def row_keys(
-    frame: pl.DataFrame, types: Mapping[str, str], facts: Mapping[str, TextFacts]
+    frame: pl.DataFrame,
+    types: Mapping[str, str],
+    facts: Mapping[str, TextFacts],
+    digests: Keys | None = None,
 ) -> RowKeys:
     """Compare all rows exactly, by spelling, and by everything but the numbers.
 
@@ -60,79 +65,100 @@ def row_keys(
         frame: feature columns.
         types: the type of each column.
         facts: `text_facts` of the text columns.
+        digests: (rows, 2) row digests of the frame, where they are at hand.
 
     >>> frame = pl.DataFrame({"town": ["Köln", "koln ", "Bonn"], "size": [1.0, 1.0, 2.0]})
     >>> keys = row_keys(frame, {"town": "category", "size": "number"}, {})
     >>> keys.exact.tolist(), keys.spelling.tolist()
     ([0, 1, 2], [0, 0, 2])
     """
-    digests = row_digests(frame)
+    if digests is None:
+        digests = row_digests(frame)
     exact, order = _equal_rows(digests)
     rank = np.empty(frame.height, dtype=np.int64)
     rank[order] = np.arange(frame.height)
     numbers = number_columns(frame, types)
-    plain = pl.DataFrame(
-        [
-            _spelled(frame[name], types.get(name, "other"), facts.get(name))
-            for name in frame.columns
-            if name not in numbers
-        ]
-    )
-    changed = any(
-        frame[name].dtype in (pl.String, pl.Categorical, pl.Enum) for name in plain.columns
-    )
+    spelled = [
+        _spelled(frame[name], types.get(name, "other"), facts.get(name))
+        for name in frame.columns
+        if name not in numbers
+    ]
+    plain = pl.DataFrame([values for values, _ in spelled])
     spelling = exact
-    if changed:
+    if any(changed for _, changed in spelled):
         both = plain.with_columns(frame.select(numbers)) if numbers else plain
         spelling = _equal_rows(row_digests(both))[0]
-    holes = frame.select(_missing(frame[name]).alias(name) for name in numbers)
-    words = row_digests(pl.concat([plain, holes], how="horizontal")) if frame.width else digests
+    words = digests
+    if frame.width:
+        words = row_digests(pl.DataFrame([*plain.get_columns(), *_holes(frame, numbers)]))
     return RowKeys(exact, spelling, words[:, 0].copy(), rank)
 
 
-def _missing(values: pl.Series) -> pl.Expr:
-    """What a number column says instead of a number: nothing, more or less than every number."""
-    column = pl.col(values.name)
-    if not values.dtype.is_float():
-        return column.is_null().cast(pl.Int8)
-    endless = pl.when(column == float("inf")).then(2).when(column == float("-inf")).then(3)
-    return (
-        pl.when(column.is_null() | column.is_nan()).then(1).otherwise(endless.otherwise(0))
-    ).cast(pl.Int8)
+def _holes(frame: pl.DataFrame, numbers: tuple[str, ...]) -> list[pl.Series]:
+    """What number columns say instead of a number, two bits a column in as few as can be."""
+    packed = []
+    for start in range(0, len(numbers), _PACKED):
+        names = numbers[start : start + _PACKED]
+        bits = np.zeros(frame.height, dtype=np.int64)
+        for place, name in enumerate(names):
+            values = frame[name]
+            if values.null_count():
+                bits |= values.is_null().to_numpy().astype(np.int64) << (2 * place)
+            if values.dtype.is_float() and not values.is_finite().all():
+                bits |= _endless(values) << (2 * place)
+        packed.append(pl.Series(names[0], bits))
+    return packed
+
+
+def _endless(values: pl.Series) -> Ints:
+    """1 for no number, 2 for more and 3 for less than every number, else 0."""
+    cells = values.to_numpy()
+    codes: Ints = np.isnan(cells).astype(np.int64)
+    codes[cells == np.inf] = 2
+    codes[cells == -np.inf] = 3
+    return codes
 
 
 def _equal_rows(digests: Keys) -> tuple[Ints, Ints]:
     """The first equal row of every row, and the rows in the order of their digests."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    order = sorted_order(digests[:, 0])
+    if _torn(digests[order]):
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
     ordered = digests[order]
     new = np.ones(order.size, dtype=bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     first = np.empty(order.size, dtype=np.int64)
     starts = np.flatnonzero(new)
     first[order] = np.repeat(order[starts], np.diff(starts, append=order.size))
-    return first, order  # lexsort is stable, so the first of a run has the lowest number
+    return first, order  # both sorts are stable, so the first of a run has the lowest number
 
 
-def _spelled(values: pl.Series, kind: str, facts: TextFacts | None) -> pl.Series:
-    """A column whose cells are equal where they differ in spelling only."""
+def _torn(ordered: Keys) -> bool:
+    """Whether two digests agree in the half that was sorted by, and not in the other."""
+    same = ordered[1:, 0] == ordered[:-1, 0]
+    return bool((same & (ordered[1:, 1] != ordered[:-1, 1])).any())
+
+
+def _spelled(values: pl.Series, kind: str, facts: TextFacts | None) -> tuple[pl.Series, bool]:
+    """A column whose cells are equal where they differ in spelling only, and whether any do."""
     if facts is not None:
         present = values.is_not_null() & (pl.Series(facts.counts) > 0)
         # A text without any word (signs alone) stays as it is written.
         key = pl.Series(values.name, facts.keys).cast(pl.String)
-        return (
-            pl.select(pl.when(present).then(pl.lit("w") + pl.lit(key)).otherwise(pl.lit(values)))
-            .to_series()
-            .alias(values.name)
-        )
+        said = pl.when(present).then(pl.lit("w") + pl.lit(key)).otherwise(pl.lit(values))
+        return pl.select(said).to_series().alias(values.name), True
     if values.dtype in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String)
     if values.dtype != pl.String or kind == "image":
-        return values
+        return values, False
     levels = values.drop_nulls().unique()
     if len(levels) > _LEVELS_LIMIT:
-        return values.str.normalize("NFKC").str.strip_chars().str.to_lowercase()
+        return values.str.normalize("NFKC").str.strip_chars().str.to_lowercase(), True
     spelled = [spelling_key(_without_accents(level)) for level in levels.to_list()]
-    return values.replace_strict(levels, pl.Series(spelled, dtype=pl.String), default=None)
+    if len(set(spelled)) == len(spelled):
+        return values, False
+    keys = pl.Series(spelled, dtype=pl.String)
+    return values.replace_strict(levels, keys, default=None), True
 
 
 def _without_accents(text: str) -> str:

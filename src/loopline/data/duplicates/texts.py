@@ -11,8 +11,6 @@ Against a library: see ``benchmarks/duplicates.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.cores import in_threads
 from loopline.data.duplicates.clusters import (
     Ints,
     Keys,
@@ -32,7 +31,6 @@ from loopline.data.duplicates.clusters import (
 )
 from loopline.data.duplicates.kinds import DuplicateSettings, Links
 from loopline.data.duplicates.shingles import blocks, shingles_of, text_keys, words_of
-from loopline.data.fingerprint import num_cores
 from loopline.progress import Step
 from loopline.seeds import child_seed
 
@@ -78,7 +76,7 @@ def text_facts(texts: pl.Series) -> TextFacts:
         words = words_of(block)
         return text_keys(words), words.counts
 
-    parts = list(_in_threads(work, [block for _, block in blocks(_bounded(texts))]))
+    parts = list(in_threads(work, [block for _, block in blocks(_bounded(texts))]))
     empty = np.zeros(0, dtype=np.int64)
     return TextFacts(
         np.concatenate([keys for keys, _ in parts] or [empty.astype(np.uint64)]),
@@ -200,7 +198,7 @@ def _signatures(
                 key = mixed(key + least)
             bands[band][here] = key
 
-    for _ in _in_threads(work, todo):
+    for _ in in_threads(work, todo):
         if step is not None:
             step.advance(1 / len(todo))
     return bands, minima
@@ -280,7 +278,7 @@ def jaccard(
         union = _per_pair(both, size) - shared
         np.divide(shared, union, out=likeness[part], where=union > 0)
 
-    for _ in _in_threads(work, todo):
+    for _ in in_threads(work, todo):
         pass
     return likeness
 
@@ -288,13 +286,3 @@ def jaccard(
 def _per_pair(keys: Keys, size: int) -> Ints:
     counts: Ints = np.bincount((keys >> _HASH_BITS).astype(np.int64), minlength=size)
     return counts
-
-
-def _in_threads(work: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
-    """Results in the order of the tasks; numpy and polars let threads run side by side."""
-    workers = min(num_cores(), 8, len(tasks))
-    if workers <= 1:
-        yield from map(work, tasks)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(work, tasks)
