@@ -225,6 +225,34 @@ def test_tuning_starts_from_the_head_on_frozen_vectors() -> None:
         np.testing.assert_allclose(tuned.predict(table), head.predict(table), atol=2e-4)
 
 
+def test_a_place_that_hardly_varies_gets_no_huge_weight() -> None:
+    """With one place of spread 2e-9 among ordinary ones, the head's weights stay of their size.
+
+    Blown up to unit spread it had weights of 1e8, which 16 bits turned into losses of 500.
+    """
+    from loopline.models.text_head import Labels, fit_head
+
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 3, 200)
+    vectors = rng.normal(size=(200, 6)) + target[:, None]
+    vectors[:, 2] = 0.4 + 2e-9 * rng.normal(size=200)
+    vectors[:, 3] = 0.0
+    head = fit_head(
+        vectors,
+        Labels(target, None),
+        None,
+        task="multiclass",
+        num_classes=3,
+        params={"penalty": 1.0},
+        context=FitContext(seed=0),
+    )
+    whole = head.folded()
+    assert np.abs(whole).max() < 20.0
+    scores = vectors @ whole[1:] + whole[0]
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, head.predict(vectors), atol=1e-9)
+
+
 def test_adapters_are_merged_into_plain_weights(tmp_path: Path) -> None:
     """A saved LoRA model has the tensors of a whole one, and its matrices moved."""
     pytest.importorskip("peft")

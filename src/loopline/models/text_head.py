@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from loopline.nets.text import Embedder
 
 FORMAT = 1
+LEAST_SPREAD = 0.2
+"""Places of a vector are divided by their spread, or by this share of the usual one."""
+TINY = 1e-30
 TOLERANCE = 1e-4
 """Of the head's fit: vectors are dense, and a hundred times less would take 20 times as long."""
 _BLOCK_ROWS = 16_384
@@ -124,7 +127,8 @@ def fit_head(
     weight = labels.weight
     center = np.average(vectors, axis=0, weights=weight)
     spread = np.sqrt(np.average((vectors - center) ** 2, axis=0, weights=weight))
-    scale = np.where(spread > 1e-9 * (1.0 + np.abs(center)), spread, 1.0)
+    # a place that hardly varies is left small: blown up, rounding in 16 bits would swamp the rest
+    scale = np.maximum(spread, LEAST_SPREAD * float(np.sqrt(np.mean(spread**2)))) + TINY
     linear = Linear()
     outputs = tuple(Output(f"vector.{place}", "text") for place in range(vectors.shape[1]))
 
