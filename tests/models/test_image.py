@@ -24,7 +24,7 @@ from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.models.image import Image
 from loopline.models.image_encoder import ImageEncoder, draws
-from loopline.nets.image import NUM_DRAWS, ImageNet, SmallBody, augmented
+from loopline.nets.image import NUM_DRAWS, ImageNetwork, SmallBody, augmented
 from loopline.progress import SilentReporter
 from loopline.testing.families import make_view, table_for
 from loopline.testing.images import png
@@ -123,13 +123,13 @@ def test_grey_is_shifted_and_colour_lit() -> None:
 # --- the network ---------------------------------------------------------------------------------
 
 
-def small(channels: int = 1) -> ImageNet:
+def small(channels: int = 1) -> ImageNetwork:
     """A small network in 64 bits."""
     torch.manual_seed(0)
     body = SmallBody(channels, (16, 16), 8, 1)
     start = torch.tensor([0.3, -0.3])
     scales = {"mean": [0.5] * channels, "deviation": [0.25] * channels}
-    network = ImageNet(body, body.width, start, **scales, augment="none", dropout=0.0)
+    network = ImageNetwork(body, body.width, start, **scales, augment="none", dropout=0.0)
     return network.double()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from loopline.data.schema import Task
+from loopline.models.base import FitContext
 from loopline.testing import families as kit
 
 pytest.importorskip("torch", reason="the image family needs the extra `neural`")
@@ -54,3 +56,16 @@ def test_networks_conform_in_every_task(
 def test_loading_runs_no_code(kind: type, tmp_path: Path) -> None:
     """Loading a saved image model only reads data."""
     OWN_PROCESS(kind(), "binary", tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns() -> None:
+    """The same rows, draws and gradients, however many processes share a batch."""
+    table = kit.table_for(TinySmall(), "binary", 60)
+    view = kit.make_view("binary", table)
+    params = {"epochs": 2.0, "dropout": 0.0, "augment": "shift"}
+    answers = [
+        TinySmall().fit(view, None, params, FitContext(seed=5, processes=processes)).predict(table)
+        for processes in (1, 2)
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=2e-5)

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from loopline.data.images import folder_files
 from loopline.data.pixels import over, pixels
-from loopline.nets.image import ImageNet, features_of
+from loopline.nets.image import ImageNetwork, features_of
 from loopline.nets.training import load_weights
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,9 +67,9 @@ class ResNet20(nn.Module):
         return hidden.mean(dim=(2, 3))
 
 
-def network(body: nn.Module) -> ImageNet:
+def network(body: nn.Module) -> ImageNetwork:
     """The body with a head of ten classes."""
-    return ImageNet(
+    return ImageNetwork(
         body,
         64,
         torch.zeros(10),
@@ -82,7 +82,7 @@ def network(body: nn.Module) -> ImageNet:
 
 @pytest.fixture(scope="module")
 def converted(data_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint as safetensors, by the names that an `ImageNet` has."""
+    """The checkpoint as safetensors, by the names that an `ImageNetwork` has."""
     (source,) = data_dir("checkpoint_resnet20_cifar10").glob("*.th")
     legacy: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
     found = network(ResNet20()).state_dict()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from loopline.models.pretrained_images import PretrainedImages
-    from loopline.nets.image import ImageNet
+    from loopline.nets.image import ImageNetwork
 
 SMALL = ("auto", "small")
 _SMALL_RATES = {"learning_rate": 2e-3, "head_rate": 1.0}
@@ -180,7 +180,7 @@ class Image(NeuralFamily):
         """The network of the encoder's images; `pretrained` fills in the weights it comes with."""
         import torch
 
-        from loopline.nets.image import ImageNet, PretrainedBody, SmallBody
+        from loopline.nets.image import ImageNetwork, PretrainedBody, SmallBody
 
         assert isinstance(encoder, ImageEncoder)
         body: SmallBody | PretrainedBody
@@ -188,7 +188,7 @@ class Image(NeuralFamily):
             body = SmallBody(encoder.channels, encoder.size, params["width"], params["depth"])
         else:
             body = PretrainedBody(_classifier(encoder, params, pretrained=pretrained))
-        return ImageNet(
+        return ImageNetwork(
             body,
             body.width,
             torch.from_numpy(start),
@@ -229,7 +229,7 @@ class Image(NeuralFamily):
         encoder, arrays = self.learn(train, params, context)
         assert isinstance(encoder, ImageEncoder)
         start = np.zeros(max(1, num_classes))
-        network = cast("ImageNet", self.build(encoder, start, params, pretrained=True))
+        network = cast("ImageNetwork", self.build(encoder, start, params, pretrained=True))
         values, known = _features(network, encoder, arrays, train.num_rows)
         told_usable(known, train, context)
         center, deviation = values[known].mean(axis=0), values[known].std(axis=0)
@@ -345,7 +345,7 @@ def _classifier(encoder: ImageEncoder, params: Params, *, pretrained: bool) -> n
 
 
 def _features(
-    network: ImageNet, encoder: ImageEncoder, arrays: Arrays, num_rows: int
+    network: ImageNetwork, encoder: ImageEncoder, arrays: Arrays, num_rows: int
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Features of encoded rows (rows, width), and which rows have an image."""
     from loopline.nets.image import features_of

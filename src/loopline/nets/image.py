@@ -61,7 +61,7 @@ def augmented(pixels: torch.Tensor, draws: torch.Tensor, kind: str) -> torch.Ten
     return ((moved - middle) * contrast + middle * light).clamp(0.0, 1.0)
 
 
-class ImageNet(nn.Module):
+class ImageNetwork(nn.Module):
     """A body that turns images into features, and a linear head.
 
     Args:
@@ -205,7 +205,7 @@ class PretrainedBody(nn.Module):
         return self
 
 
-def set_head(network: ImageNet, weight: Any, bias: Any, constant: Any) -> None:
+def set_head(network: ImageNetwork, weight: Any, bias: Any, constant: Any) -> None:
     """Put a linear model of the features into the head, in place.
 
     Args:
@@ -224,7 +224,7 @@ def set_head(network: ImageNet, weight: Any, bias: Any, constant: Any) -> None:
 
 
 @torch.no_grad()
-def features_of(network: ImageNet, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def features_of(network: ImageNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Features (rows, width) of decoded images, computed on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device)
