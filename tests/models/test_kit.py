@@ -14,7 +14,7 @@ OWN_PROCESS = kit.check_load_runs_no_code
 QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
 
 
-OWN_COLUMNS = {"text"}
+OWN_COLUMNS = {"image", "text"}
 """Families that read one type of column, which have tests of their own."""
 
 

@@ -10,9 +10,7 @@ brightfield microscopy", 2000), measured on a grey copy of at most 256 pixels a 
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.audit.quality_rows import RowQuality, judged, robust_z
+from loopline.data.images import holds_images, names_images
+from loopline.data.pixels import DAMAGE, MAX_PIXELS
 from loopline.errors import EnvironmentProblem
 
 Floats = NDArray[np.float64]
@@ -30,8 +30,6 @@ HARM = {
     UNREADABLE: 1.0, BLANK: 0.9, BLURRED: 0.5, DARK: 0.5, BRIGHT: 0.5, TINY: 0.4, ASPECT: 0.3,
 }  # fmt: skip
 SIDE = 256
-MAX_PIXELS = 100_000_000
-"""Larger images are not decoded: a file of a few kilobytes can claim gigabytes of pixels."""
 BLANK_SPREAD = 2.0
 """Standard deviation of grey levels (0 to 255) below which an image shows nothing."""
 FAR = 5.0
@@ -41,13 +39,6 @@ TINY_RATIO = 4.0
 SHAPE_RATIO = 2.0
 DARK_GREY, BRIGHT_GREY = 40.0, 225.0
 FEWEST_IMAGES = 20
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-_DAMAGE = (
-    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, EOFError, OverflowError,
-    ZeroDivisionError, AttributeError, NotImplementedError, RuntimeError, MemoryError,
-    struct.error, zlib.error,
-)  # fmt: skip
-"""What Pillow's readers raise on damaged files."""
 
 
 def is_image_column(values: pl.Series) -> bool:
@@ -56,18 +47,7 @@ def is_image_column(values: pl.Series) -> bool:
     >>> is_image_column(pl.Series(["a/1.png", "a/2.PNG", None]))
     True
     """
-    if values.dtype == pl.Binary:
-        known = values.drop_nulls().head(20).to_list()
-        return bool(known) and sum(map(_begins_like_an_image, known)) * 2 > len(known)
-    if values.dtype != pl.String:
-        return False
-    paths = values.drop_nulls().head(100).to_list()
-    return bool(paths) and all(path.lower().endswith(SUFFIXES) for path in paths)
-
-
-def _begins_like_an_image(content: bytes) -> bool:
-    starts = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P5", b"P6")
-    return content.startswith(starts) or content[8:12] == b"WEBP"
+    return holds_images(values) or names_images(values)
 
 
 def score_images(images: pl.Series, folder: Path | None = None) -> RowQuality:
@@ -146,7 +126,7 @@ def _measured(value: Any, folder: Path | None) -> tuple[float, float, float, flo
                 grey = grey.convert("L")
                 grey.thumbnail((SIDE, SIDE))
                 pixels = np.asarray(grey, dtype=np.float64)
-    except (*_DAMAGE, Image.DecompressionBombError):
+    except (*DAMAGE, Image.DecompressionBombError):
         return lost
     return (
         float(width),

@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import column_digests, logical_type, row_digests
+from loopline.digest import bytes_digest
 from loopline.errors import DataError
 
 Kind = Literal["number", "time", "category", "other"]
@@ -267,8 +268,8 @@ def compare_tables(
         renamed_columns=_renamed(a.select(removed), b.select(added)),
         retyped_columns=retyped,
         changed_cells=changed_cells,
-        added_examples=tuple(b[match.only_b[:NUM_EXAMPLES]].to_dicts()),
-        removed_examples=tuple(a[match.only_a[:NUM_EXAMPLES]].to_dicts()),
+        added_examples=_examples(b[match.only_b[:NUM_EXAMPLES]]),
+        removed_examples=_examples(a[match.only_a[:NUM_EXAMPLES]]),
         changed_examples=tuple(changes),
         shifts=tuple(_shift(a[name], b[name]) for name in both),
     )
@@ -384,7 +385,22 @@ def _changed_cells(
 
 def _cell(series: pl.Series, row: int) -> Any:
     value = series[row]
+    if isinstance(value, bytes):
+        return _told(value)
     return value.to_list() if isinstance(value, pl.Series) else value
+
+
+def _told(content: bytes) -> str:
+    """A file's bytes, for people: how many, and the start of their digest."""
+    return f"{len(content):,} bytes ({bytes_digest(content)[:8]})"
+
+
+def _examples(frame: pl.DataFrame) -> tuple[dict[str, Any], ...]:
+    rows = frame.to_dicts()
+    return tuple(
+        {name: _told(cell) if isinstance(cell, bytes) else cell for name, cell in row.items()}
+        for row in rows
+    )
 
 
 def _renamed(gone: pl.DataFrame, came: pl.DataFrame) -> tuple[tuple[str, str], ...]:

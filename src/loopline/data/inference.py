@@ -18,6 +18,7 @@ from typing import Any
 
 import polars as pl
 
+from loopline.data.images import holds_images, names_images
 from loopline.data.overrides import apply_overrides, near_names
 from loopline.data.roles import (
     SAMPLE_ROWS,
@@ -132,6 +133,7 @@ def infer_columns(
     sample = _sample(frame)
     facts = _measure(frame, sample)
     columns = [_basic(frame[name], sample[name], facts[name]) for name in frame.columns]
+    columns = _without_file_names(columns, frame, target)
     taken = taken or set()
     if "time" not in taken:
         columns = propose_time(columns, frame, facts, target)
@@ -146,6 +148,25 @@ def infer_columns(
     if "group" not in taken:
         columns = propose_groups(columns, frame, facts, target)
     return columns
+
+
+def _without_file_names(
+    columns: list[Column], frame: pl.DataFrame, target: str | None
+) -> list[Column]:
+    """Names of image files beside images say which row it is, and often, by their folder, more."""
+    if all(column.type != "image" for column in columns):
+        return columns
+    reason = "names the image files"
+    return [
+        replace(
+            column,
+            role="ignore" if frame[column.name].is_duplicated().any() else "id",
+            reason=reason,
+        )
+        if column.name != target and names_images(frame[column.name])
+        else column
+        for column in columns
+    ]
 
 
 def _sample(frame: pl.DataFrame) -> pl.DataFrame:
@@ -199,6 +220,8 @@ def _type_of(sample: pl.Series, facts: Facts) -> tuple[ColumnType, str]:
         return "datetime", "dates" if isinstance(dtype, pl.Date) else "dates with time"
     if dtype == pl.String():
         return _type_of_words(sample.drop_nulls(), facts)
+    if holds_images(sample):
+        return "image", "image files as bytes"
     if isinstance(dtype, pl.Time | pl.Duration):
         return "other", "turn it into a number, such as seconds, to use it"
     return "other", "take the parts you need into columns of their own to use it"

@@ -123,7 +123,8 @@ def _check_role(column: Column, series: pl.Series, entry: Mapping[str, Any]) -> 
         ]
     if role in ("feature", "group", "time") and series.null_count() == len(series):
         return [f"{name!r}: every cell is missing, so it cannot be a {role}."]
-    if role == "feature" and (series.dtype.is_nested() or series.dtype == pl.Binary()):
+    plain = series.dtype == pl.Binary() and entry.get("type", column.type) != "image"
+    if role == "feature" and (series.dtype.is_nested() or plain):
         return [
             f"{name!r}: {series.dtype} cells cannot be a feature; take their parts into columns."
         ]
@@ -139,6 +140,7 @@ def _check_type(name: str, series: pl.Series, type_: str | None) -> list[str]:
         "category": dtype.is_numeric() or dtype in (pl.Boolean(), pl.String(), pl.Date()),
         "datetime": isinstance(dtype, pl.Date | pl.Datetime),
         "text": dtype == pl.String(),
+        "image": dtype == pl.Binary(),
         "other": True,
     }
     if fits[type_]:

@@ -55,6 +55,9 @@ def _column(series: pl.Series) -> ColumnProfile:
 
 
 def _values(present: pl.Series) -> str:
+    if present.dtype == pl.Binary():
+        sizes = present.bin.size().to_list()
+        return f"files of {min(sizes):,} … {max(sizes):,} bytes"
     if present.dtype.is_numeric() or present.dtype.is_temporal():
         low, high = present.min(), present.max()
         return f"{_short(low)} … {_short(high)}" if low != high else _short(low)

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from loopline.errors import DataError
 
-ColumnType = Literal["number", "boolean", "category", "datetime", "text", "other"]
+ColumnType = Literal["number", "boolean", "category", "datetime", "text", "image", "other"]
 Role = Literal["feature", "target", "group", "time", "weight", "id", "ignore"]
 Task = Literal["binary", "multiclass", "regression"]
 Missing = Literal["auto", "mean", "median", "most_frequent", "constant", "keep", "error"]

@@ -20,6 +20,16 @@ import fsspec
 import polars as pl
 
 from loopline.data.csv_reader import read_text_table
+from loopline.data.images import (
+    FILE,
+    IMAGE,
+    SUFFIXES,
+    archive_of,
+    image_columns,
+    read_archive,
+    read_folder,
+    read_images,
+)
 from loopline.data.overrides import near_names
 from loopline.data.readers import (
     Loaded,
@@ -219,8 +229,16 @@ def _read_one(name: str, fmt: TableFormat) -> Loaded:
     if "://" in name:
         return _read_remote(name, fmt)
     path = Path(name)
+    packed = archive_of(path) if fmt.kind in (None, "folder") else None
+    if packed is not None:
+        frame, notes = read_archive(*packed, *(fmt.images or ())[:1])
+        return Loaded(frame, replace(fmt, kind="folder"), notes)
+    if path.is_dir() and fmt.kind in (None, "folder"):
+        return _read_image_folder(path, fmt)
     _check_file(path)
-    return _read_local(path, path.name, fmt)
+    if path.suffix.lower() in SUFFIXES and fmt.kind in (None, "folder"):
+        return _read_image_file(path, fmt)
+    return _with_images(_read_local(path, path.name, fmt), path.parent, path.name, fmt)
 
 
 def _read_remote(url: str, fmt: TableFormat) -> Loaded:
@@ -236,7 +254,8 @@ def _read_remote(url: str, fmt: TableFormat) -> Loaded:
             raise DataError(
                 f"{told!r} cannot be fetched: {type(error).__name__}: {error}"
             ) from None
-        return _read_local(target, told, fmt)
+        loaded = _read_local(target, told, fmt)
+        return _with_images(loaded, None, told, fmt)
 
 
 def _fetch_errors() -> tuple[type[Exception], ...]:
@@ -281,6 +300,42 @@ def _read_local(path: Path, name: str, fmt: TableFormat) -> Loaded:
         read = read_text_table(source, name, fmt)
         return Loaded(read.frame, read.format, read.notes, read.problems)
     return read_packed(kind, source, name, fmt)
+
+
+def _read_image_folder(folder: Path, fmt: TableFormat) -> Loaded:
+    frame, notes = read_folder(folder, *(fmt.images or ())[:1])
+    return Loaded(frame, replace(fmt, kind="folder"), notes)
+
+
+def _read_image_file(path: Path, fmt: TableFormat) -> Loaded:
+    cells = {(fmt.images or (IMAGE,))[0]: [path.read_bytes()], FILE: [path.name]}
+    return Loaded(pl.DataFrame(cells), replace(fmt, kind="folder"))
+
+
+def _with_images(loaded: Loaded, folder: Path | None, name: str, fmt: TableFormat) -> Loaded:
+    """The table with its columns of paths read as images, where the format names them."""
+    frame = loaded.frame
+    if fmt.images is None:
+        here = [] if folder is None else image_columns(frame, folder)
+        told = [
+            f"{column!r} names images that lie beside the table; they are read with "
+            f"`images: [{column}]` under `data.format`"
+            for column in here
+        ]
+        return replace(loaded, notes=[*loaded.notes, *told])
+    for column in fmt.images:
+        if column not in frame.columns:
+            near = near_names(column, frame.columns)
+            raise DataError(f"{name} has no column {column!r} of images{near}")
+        if frame[column].dtype == pl.Binary():
+            continue
+        if folder is None:
+            raise DataError(
+                f"{name}: the images that column {column!r} names can be read only beside a local "
+                "file. Bring table and images to this machine, or give a column of bytes."
+            )
+        frame = frame.with_columns(read_images(frame[column], folder, name))
+    return replace(loaded, frame=frame)
 
 
 def _unpacked(path: Path, name: str, ending: str) -> bytes:

@@ -16,7 +16,7 @@ import polars as pl
 
 from loopline.errors import DataError, SettingsError
 
-Kind = Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "frame"]
+Kind = Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "frame", "folder"]
 Unreadable = Literal["refuse", "missing"]
 UNREADABLE_ADVICE = (
     "Correct the file; or, to have such cells read as missing, set `unreadable: missing` under "
@@ -71,6 +71,8 @@ class TableFormat:
         strip: whether blanks around a cell are no part of it.
         dates: for columns of dates, their format in `strftime` codes ("%d/%m/%Y").
         units: column to the way its amounts are written: "$#", "#%", "€#,#" (decimal comma).
+        images: columns of paths to be read as images; paths start at the table's folder and stay
+            inside it.
         sheet: the sheet of a workbook; None takes the only one with cells.
         table: the table of a database.
         query: the SELECT that makes the table; instead of `table`.
@@ -97,6 +99,7 @@ class TableFormat:
     strip: bool | None = None
     dates: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[str, ...] | None = None
     sheet: str | None = None
     table: str | None = None
     query: str | None = None
@@ -141,7 +144,7 @@ class TableFormat:
     def to_dict(self) -> dict[str, Any]:
         """Plain data without the fields that say nothing; `from_dict` reads it back."""
         plain = asdict(self)
-        for name in ("missing", "columns"):
+        for name in ("missing", "columns", "images"):
             if plain[name] is not None:
                 plain[name] = list(plain[name])
         return {name: value for name, value in plain.items() if value not in (None, {})}
@@ -160,7 +163,7 @@ class TableFormat:
                 [f"There is no setting `{name}`." for name in unknown], where="format"
             )
         plain = dict(data)
-        for name in ("missing", "columns"):
+        for name in ("missing", "columns", "images"):
             if plain.get(name) is not None:
                 plain[name] = tuple(plain[name])
         return TableFormat(**plain)

@@ -28,6 +28,13 @@ def write_table(frame: pl.DataFrame, path: Path) -> None:
         EnvironmentProblem: the folder cannot be written or the disk is full.
     """
     check_table_name(path)
+    binary = [name for name, dtype in frame.schema.items() if dtype == pl.Binary()]
+    if binary and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        raise InputError(
+            f"Cannot write {str(path)!r}: {' and '.join(map(repr, binary))} holds the bytes of "
+            "files, which text cannot. Leave it out, or give a name that ends in .parquet or "
+            ".arrow."
+        )
     _whole_or_absent(path, lambda aside: _WRITERS[path.suffix.lower()](frame, aside))
 
 

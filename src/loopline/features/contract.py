@@ -7,7 +7,11 @@ odd (values never seen, numbers outside the training range). What may stand for 
 - whole numbers for fractions and the reverse, booleans and 0/1 for one another, numbers as text
   ("12.5") where numbers are expected; text that was a number is counted in the remarks;
 - numbers where text is expected, spelled as the table would spell them;
-- dates, datetimes and ISO 8601 text for one another.
+- dates, datetimes and ISO 8601 text for one another;
+- a `pathlib.Path` for the bytes of an image, in a single row; never text, which may come from far.
+
+An image that cannot be decoded is read as missing, which a remark tells; a table none of whose
+images can be decoded is refused.
 
 Text that is no number in a number column is a problem (``on_bad_value="error"``) or becomes missing
 (``"missing"``, counted in the remarks).
@@ -26,6 +30,7 @@ import polars as pl
 
 from loopline.cores import in_threads
 from loopline.data.cleaning.texts import MOJIBAKE
+from loopline.data.pixels import contents, decodes, readable
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
 from loopline.features.reading import (
@@ -36,12 +41,13 @@ from loopline.features.reading import (
     parse_numbers,
     parse_times,
 )
+from loopline.words import counted
 
 if TYPE_CHECKING:
     from loopline.splits.views import TrainView
 
 OnBadValue = Literal["error", "missing"]
-Kind = Literal["integer", "float", "boolean", "text", "date", "datetime", "seconds"]
+Kind = Literal["integer", "float", "boolean", "text", "date", "datetime", "seconds", "image"]
 
 MAX_LEVELS = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -56,6 +62,7 @@ _DTYPES: dict[str, Any] = {
     "date": pl.Date,
     "datetime": pl.Datetime("us"),
     "seconds": pl.Float64,
+    "image": pl.Binary,
 }
 _WANTED = {
     "integer": "a number",
@@ -65,6 +72,7 @@ _WANTED = {
     "text": "text",
     "date": "an ISO 8601 date such as 2024-05-31",
     "datetime": "an ISO 8601 date or time such as 2024-05-31T13:45:00",
+    "image": "the bytes of an image file",
 }
 
 RowReader = Callable[[Any], Any]
@@ -255,6 +263,9 @@ class InputContract:
             except DataError as error:
                 problems.append(str(error))
                 continue
+            if column.kind == "image" and read.null_count() == len(read) > values.null_count():
+                problems.append(f"No cell of column {column.name!r} can be decoded as an image.")
+                continue
             if unread is not None and unread.any():
                 self._note_unread(column, values, unread, problems, remarks)
             if column.missing == "error" and read.null_count():
@@ -317,6 +328,7 @@ class InputContract:
 
     def _row_by_table(self, row: Mapping[str, Any]) -> dict[str, Any]:
         names = [column.name for column in self.columns if column.name in row]
+        row = {name: contents(value) for name, value in row.items()}
         series = [_series_of(name, row[name]) for name in names] or [pl.Series("", [None])]
         return self._checked(pl.DataFrame(series), None).row(0, named=True)
 
@@ -367,6 +379,8 @@ def _kind(values: pl.Series, kind_of: ColumnType) -> tuple[Kind, str | None]:
     dtype = values.dtype
     if dtype == pl.Boolean:
         return "boolean", None
+    if kind_of == "image":
+        return "image", None
     if kind_of == "datetime":
         if isinstance(dtype, pl.Datetime):
             return "datetime", dtype.time_zone
@@ -387,6 +401,8 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
     dtype = values.dtype
     if dtype == pl.Null:
         return values.cast(column.dtype), None
+    if column.kind == "image":
+        return _read_images(column, values), None
     if dtype.is_nested() or dtype in (pl.Object, pl.Binary):
         raise DataError(
             f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
@@ -398,6 +414,15 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
     if column.kind == "boolean":
         return _read_booleans(column, values)
     return _read_numbers(column, values)
+
+
+def _read_images(column: InputColumn, values: pl.Series) -> pl.Series:
+    if values.dtype != pl.Binary():
+        raise DataError(
+            f"Column {column.name!r} must hold {_WANTED['image']}, got the type {values.dtype}. A "
+            "table in a file may hold paths; a row may hold a `pathlib.Path`."
+        )
+    return values.set(~readable(values), None)
 
 
 def _read_numbers(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series | None]:
@@ -472,6 +497,14 @@ def _read_times(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.S
 def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark]:
     remarks = []
     rows = max(1, len(read))
+    if column.kind == "image":
+        lost = (read.is_null() & values.is_not_null()).arg_true().to_list()
+        if lost:
+            text = (
+                f"{counted(len(lost), 'image')} of column {column.name!r} cannot be decoded (rows "
+                f"{_listed(lost)}) and read as missing."
+            )
+            remarks.append(Remark(column.name, "unread", len(lost), len(lost) / rows, text))
     numeric = column.kind in ("integer", "float", "seconds")
     if numeric and values.dtype == pl.String:
         count = len(read) - read.null_count()
@@ -552,6 +585,11 @@ def _row_reader(column: InputColumn) -> RowReader:
     def zoned(value: Any) -> Any:
         return none(value)
 
+    def image(value: Any) -> Any:
+        if type(value) is bytes and decodes(value):
+            return value
+        return none(value if type(value) is not bytes else 0)
+
     if column.kind == "datetime":
         return zoned if column.zone else time
     readers: dict[str, RowReader] = {
@@ -561,6 +599,7 @@ def _row_reader(column: InputColumn) -> RowReader:
         "boolean": boolean,
         "text": text,
         "date": day,
+        "image": image,
     }
     return readers[column.kind]
 

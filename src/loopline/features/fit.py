@@ -94,10 +94,16 @@ def fit_graph(
             f"{type(view).__name__}. Ask the split for its training view."
         )
     settings = settings or FeatureSettings()
-    columns = [view.schema.named(name) for name in view.schema.features]
+    every = [view.schema.named(name) for name in view.schema.features]
+    columns = [column for column in every if column.type != "image"]
     if recipe not in RECIPES:
         raise SettingsError([f"`recipe` must be one of {', '.join(RECIPES)}, got {recipe!r}."])
     settings.check({column.name: column.type for column in columns})
+    if not columns and every:
+        raise DataError(
+            f"The only features are images ({', '.join(column.name for column in every)}), from "
+            "which no table of numbers can be made; the image family reads them."
+        )
     if not columns:
         raise DataError("There is no feature column to learn from; give some column that role.")
     fitter = _Fitter(view, recipe, seed, settings)

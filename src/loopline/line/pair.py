@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
+from loopline.data.images import image_columns
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.errors import InputError
 from loopline.line.prepare import check_test_columns
@@ -56,7 +58,11 @@ def read_pair(
     Raises:
         DataError: the columns of the two differ.
     """
-    table = read_table(data, format=TableFormat(columns=tuple(columns) if columns else None))
+    given = TableFormat(columns=tuple(columns) if columns else None)
+    table = read_table(data, format=given)
+    pictures = () if "://" in data else image_columns(table.frame, Path(data).expanduser().parent)
+    if pictures and table.facts.kind != "folder":
+        table = read_table(data, format=replace(given, images=tuple(pictures)))
     if test is None:
         return table, None
     other = read_table(test, format=table.format)

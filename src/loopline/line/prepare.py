@@ -20,6 +20,7 @@ from loopline.data.clean import (
     plan_repairs,
 )
 from loopline.data.inference import infer_schema
+from loopline.data.pixels import readable
 from loopline.data.schema import Schema
 from loopline.data.snapshot import open_snapshot, write_snapshot
 from loopline.data.sources import Table, read_table
@@ -207,7 +208,8 @@ def _make_plan(
     _check_settings_against(schema, context)
     for column in schema.columns:
         if column.role == "feature" and column.missing == "error":
-            _refuse_missing(cleaned.frame[column.name])
+            cells = cleaned.frame[column.name]
+            _refuse_missing(cells.set(~readable(cells), None) if column.type == "image" else cells)
     if not schema.features:
         why = "; ".join(
             f"{column.name} is {column.role} ({column.reason})"

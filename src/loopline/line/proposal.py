@@ -29,6 +29,7 @@ from loopline.data.sources import Table
 from loopline.errors import LooplineError
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import label_map, read_pair
+from loopline.line.suited import suited
 from loopline.models.pretrained import missing_for_text
 from loopline.progress import Reporter
 from loopline.seeds import child_seed
@@ -120,7 +121,14 @@ def propose(
         ),
         *([reason] if reason else []),
     ]
-    text = _text(data, test, file, schema, reason, given=(table if columns else None, maps))
+    text = _text(
+        data,
+        test,
+        file,
+        schema,
+        reason,
+        given=(table if columns or table.format.images else None, maps),
+    )
     return Proposal(text, tuple(sentences), schema)
 
 
@@ -209,13 +217,17 @@ def _of_test(official: Table | None, maps: Mapping[str, str], target: str) -> li
 
 
 def _format_lines(table: Table | None) -> list[str]:
-    if table is None or table.format.columns is None:
+    if table is None:
         return []
-    return [
-        "  format:",
-        f"    header: {'true' if table.format.header else 'false'}",
-        f"    columns: {_scalar(list(table.format.columns))}",
-    ]
+    lines = []
+    if table.format.columns is not None:
+        lines += [
+            f"    header: {'true' if table.format.header else 'false'}",
+            f"    columns: {_scalar(list(table.format.columns))}",
+        ]
+    if table.format.images:
+        lines.append(f"    images: {_scalar(list(table.format.images))}  # paths of the pictures")
+    return ["  format:", *lines] if lines else []
 
 
 def _text(
@@ -265,20 +277,23 @@ def _text(
 
 
 def _model_lines(schema: Schema) -> list[str]:
-    """The candidates; with texts also a pretrained encoder, where one is installed."""
+    """The candidates; with texts also a pretrained encoder, with images a network for them."""
     texts = [name for name in schema.features if schema.named(name).type == "text"]
+    candidates, reason = suited(schema)
+    why = f"; {reason}" if reason else ""
     if not texts:
-        return [
-            "models: [baseline, linear, lightgbm]  # the simplest that is not measurably worse wins"
-        ]
+        named = ", ".join(each.name for each in candidates)
+        return [f"models: [{named}]  # the simplest that is not measurably worse wins{why}"]
     others = len(texts) < len(schema.features)
     lines = [
-        "models:  # the simplest that is not measurably worse wins",
+        f"models:  # the simplest that is not measurably worse wins{why}",
         "  - baseline",
         "  - linear  # weighted terms of the texts: the simple rival",
     ]
     if others:
         lines.append("  - lightgbm  # for the columns that are no texts, and the texts' terms")
+    if any(each.name == "image" for each in candidates):
+        lines.append("  - image")
     missing = missing_for_text()
     if missing:
         lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)

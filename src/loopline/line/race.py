@@ -31,6 +31,7 @@ from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
+from loopline.line.suited import suited
 from loopline.line.training import log_names, write_log
 from loopline.models.base import FitContext, Params
 from loopline.models.families import family
@@ -74,9 +75,11 @@ class Raced:
         return arrays["fold"]
 
 
-def candidates(context: LineContext) -> list[CandidateSpec]:
+def candidates(context: LineContext, schema: Schema | None = None) -> list[CandidateSpec]:
     """The candidates in the order of simplicity; the baseline always takes part."""
     listed = list(context.spec.models)
+    if schema is not None and "models" not in context.spec.model_fields_set:
+        listed = list(suited(schema)[0])
     if all(candidate.family != "baseline" for candidate in listed):
         listed.append(CandidateSpec(name="baseline", family="baseline"))
     order = {candidate.name: number for number, candidate in enumerate(listed)}
@@ -85,7 +88,7 @@ def candidates(context: LineContext) -> list[CandidateSpec]:
 
 def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[str]]:
     """Fit and score every candidate; gives them and the names that the budget left out."""
-    entries = candidates(context)
+    entries = candidates(context, prepared.schema)
     _refuse_unread(entries, prepared.schema)
     folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
     fitted: list[tuple[CandidateSpec, list[Artifact]]] = []
@@ -120,6 +123,12 @@ def _refuse_unread(entries: Sequence[CandidateSpec], schema: Schema) -> None:
         "this table has no such feature. Give one that type under `columns`, or leave it out."
         for entry in entries
         if (reads := family(entry.family).reads) is not None and not reads & types
+    ]
+    problems += [
+        f"`models` names {entry.name}, which makes numbers of columns, and the only features are "
+        "images. Leave it out; the image family reads them."
+        for entry in entries
+        if types == {"image"} and family(entry.family).reads is None and entry.family != "baseline"
     ]
     if problems:
         raise SettingsError(problems)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopline.errors import NotFoundError, SettingsError
 from loopline.line.context import LineContext
-from loopline.store.filecache import source_digest
+from loopline.store.filecache import files_digest, source_digest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,9 +42,54 @@ def source_key(context: LineContext, frame: pl.DataFrame | None) -> dict[str, An
 
             table = read_table(place, format=table_format(context))
             key[role] = table_digest(table.frame)
+        elif (packed := _archive(place)) is not None:
+            key[role] = [source_digest(context.store, packed[0]), packed[1]]
+        elif Path(place).is_dir():
+            key[role] = _folder_key(context, Path(place))
         else:
-            key[role] = [source_digest(context.store, file) for file in _files(place)]
+            files = _files(place)
+            key[role] = [source_digest(context.store, file) for file in files]
+            if spec.data.format.images:
+                key[f"{role}.images"] = [_images_key(context, Path(file)) for file in files]
     return key
+
+
+def _archive(place: str) -> tuple[str, str] | None:
+    """The ZIP file of images that a source names, and the folder in it."""
+    if ".zip" not in place.lower():
+        return None
+    from loopline.data.images import archive_of
+
+    found = archive_of(Path(place))
+    return None if found is None else (str(found[0]), found[1])
+
+
+def _folder_key(context: LineContext, folder: Path) -> str:
+    from loopline.data.images import folder_files, read_folder
+
+    files = folder_files(folder)
+    if not files:
+        read_folder(folder)  # tells what the folder holds
+    return files_digest(context.store, folder, files)
+
+
+def _images_key(context: LineContext, table: Path) -> str:
+    """Digest of the images that a table names: they may change while the table does not."""
+    from dataclasses import replace
+
+    from loopline.data.images import located, names_images
+    from loopline.data.sources import TableFormat, read_table
+
+    plain = replace(table_format(context) or TableFormat(), images=None)
+    frame = read_table(table, format=plain).frame
+    columns = context.spec.data.format.images or ()
+    places = [
+        place
+        for name in columns
+        if name in frame.columns and names_images(frame[name])
+        for place in located(frame[name], table.parent, table.name)
+    ]
+    return files_digest(context.store, table.parent, [place for place in places if place])
 
 
 def _files(place: str) -> list[str]:

@@ -62,6 +62,9 @@ class FormatSpec(_Part):
     dates: dict[str, str] | None = Field(
         None, description="For date columns: their format, such as '%d/%m/%Y'."
     )
+    images: list[str] | None = Field(
+        None, description="Columns of paths, from the table's folder on, to be read as images."
+    )
     sheet: str | None = Field(None, description="The Excel sheet to read.")
     table: str | None = Field(None, description="The table of a database.")
     query: str | None = Field(None, description="The SELECT that makes the table.")
@@ -90,8 +93,8 @@ class ColumnSpec(_Part):
     role: Literal["feature", "target", "group", "time", "weight", "id", "ignore"] | None = Field(
         None, description="What the column is for; only features reach a model."
     )
-    type: Literal["number", "boolean", "category", "datetime", "text", "other"] | None = Field(
-        None, description="How its values are to be read."
+    type: Literal["number", "boolean", "category", "datetime", "text", "image", "other"] | None = (
+        Field(None, description="How its values are to be read.")
     )
     missing: (
         Literal["auto", "mean", "median", "most_frequent", "constant", "keep", "error"] | None

@@ -44,6 +44,11 @@ class Encoder(ABC):
     def save(self, folder: Path) -> None:
         """Write data files into an empty folder (same encoder, same bytes)."""
 
+    def usable(self, arrays: Arrays) -> NDArray[np.bool_] | None:
+        """Which rows can be learned from, where some cannot (default: None, all of them)."""
+        del arrays
+        return None
+
     def lengths(self, arrays: Arrays) -> Ints | None:
         """Length of each row, where batches of like length save work (default: None)."""
         del arrays

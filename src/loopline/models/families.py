@@ -19,6 +19,7 @@ _PLACES = {
     "catboost": ("loopline.models.catboost", "CatBoost"),
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
+    "image": ("loopline.models.image", "Image"),
 }
 
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)

@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
-from loopline.errors import EnvironmentProblem, IntegrityError
+from loopline.errors import DataError, EnvironmentProblem, IntegrityError
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
@@ -39,6 +39,7 @@ from loopline.models.table import class_factors, folder_bytes, read_facts, row_w
 from loopline.models.together import announce, num_started
 from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
+from loopline.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,10 +284,11 @@ class NeuralFamily(Family):
         """Preprocessing and rows of one fit."""
         task, num_classes = train.schema.task, train.schema.num_classes
         settings = self.resolve(params, task, train.num_rows)
-        factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
-        weight = row_weights(train.target, train.weight, factors)
-        target = Target() if num_classes else Target.fitted(train.target, weight)
         encoder, arrays = self.learn(train, settings, context)
+        factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
+        usable = told_usable(encoder.usable(arrays), train, context)
+        weight = row_weights(train.target, usable, factors)
+        target = Target() if num_classes else Target.fitted(train.target, weight)
         held = None
         if valid is not None and valid.num_rows and settings["patience"]:
             held = JobRows.of(encoder.encode(valid.frame()), valid, target, factors, num_classes)
@@ -414,6 +416,28 @@ class NeuralFamily(Family):
 
         require_packages(self.name, self.packages)
         return {name: version(name) for name in self.packages}
+
+
+def told_usable(
+    usable: NDArray[np.bool_] | None, train: TrainView, context: FitContext
+) -> Floats | None:
+    """The rows' weights, 0 for those that cannot be learned from, which are told.
+
+    Raises:
+        DataError: no row can be learned from.
+    """
+    if usable is None or usable.all():
+        return train.weight
+    if not usable.any():
+        raise DataError("No training row can be read, so there is nothing to learn from.")
+    lost = train.positions[~usable]
+    shown = ", ".join(f"{row + 1:,}" for row in lost[:5].tolist())
+    context.reporter.note(
+        f"{counted(len(lost), 'training row')} cannot be read and take no part: row {shown}"
+        f"{', …' if len(lost) > 5 else ''}."
+    )
+    weight = np.ones(train.num_rows) if train.weight is None else train.weight
+    return np.where(usable, weight, 0.0)
 
 
 def require_packages(family: str, names: Sequence[str]) -> None:

@@ -156,6 +156,8 @@ class Release:
             known = TableFormat.from_dict(
                 plain | {name: given[name] for name in _WRAPPING if given.get(name) is not None}
             )
+        pictures = tuple(column.name for column in self.contract.columns if column.kind == "image")
+        known = replace(known, images=pictures or None)
         if "://" in str(source) and "table=" in str(source):
             known = replace(known, query=None, table=None)
         return read_table(source, format=known)

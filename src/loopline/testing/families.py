@@ -28,6 +28,7 @@ from loopline.data.schema import Column, ColumnType, Schema, Task
 from loopline.models.base import Family, FitContext, FittedModel, Floats
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
+from loopline.testing.images import make_image_table, odd_images, png, poor_images
 
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 CLASSES: dict[Task, tuple[str, ...]] = {
@@ -38,9 +39,11 @@ CLASSES: dict[Task, tuple[str, ...]] = {
 
 _TYPES = {
     "size": "number", "noise": "number", "flag": "boolean", "kind": "category", "note": "text",
+    "picture": "image",
 }  # fmt: skip
 _ROW = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
 _TEXT_ONLY: frozenset[ColumnType] = frozenset({"text"})
+_IMAGE_ONLY: frozenset[ColumnType] = frozenset({"image"})
 _TEXT_ROW = {"note": "a large amber thing"}
 _LOAD = """
 import json
@@ -52,6 +55,7 @@ import importlib
 module, name, folder, row = sys.argv[1:]
 family = getattr(importlib.import_module(module), name)()
 row = json.loads(row)
+row = {name: bytes(cell) if isinstance(cell, list) else cell for name, cell in row.items()}
 family.load(Path(folder)).predict_row(row)
 seen = []
 WATCHED = {"exec", "compile", "import", "marshal.loads", "pickle.find_class", "os.system",
@@ -113,6 +117,8 @@ def make_text_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
 
 def table_for(family: Family, task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     """The kit's table of the columns that a family reads."""
+    if family.reads == _IMAGE_ONLY:
+        return make_image_table(lambda score: _labels(task, score), rows, seed)
     made = make_text_table if family.reads == _TEXT_ONLY else make_table
     return made(task, rows, seed)
 
@@ -306,8 +312,7 @@ def check_unknown_cells(family: Family, task: Task, folder: Path) -> None:
     del folder
     model = fit(family, task)
     table = table_for(family, task, 8)
-    odd = _odd_texts() if "note" in table.columns else _odd_cells()
-    table = table.with_columns(odd)
+    table = table.with_columns(_odd(table))
     predicted = model.predict(table)
     if task == "regression":
         assert np.isfinite(predicted).all(), "a prediction is not finite"
@@ -323,7 +328,7 @@ def check_poor_features(family: Family, task: Task, folder: Path) -> None:
     """A constant feature, one feature, features without information, an empty feature."""
     del folder
     table = table_for(family, task)
-    cases = _poor_texts(table) if "note" in table.columns else _poor_tables(table)
+    cases = _poor(table)
     valid_rows = table_for(family, task, 40, seed=3)
     for name, frame in cases.items():
         try:
@@ -402,7 +407,7 @@ def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
     """
     fit(family, task).save(folder / "model")
     kind = type(family)
-    row = json.dumps(_TEXT_ROW if family.reads == _TEXT_ONLY else _ROW)
+    row = json.dumps(_plain_row(family))
     result = subprocess.run(
         [
             sys.executable,
@@ -481,6 +486,25 @@ def _raw_scores(predicted: Floats, task: Task) -> Floats:
 def _bytes_of(folder: Path) -> dict[str, bytes]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _plain_row(family: Family) -> dict[str, Any]:
+    """A row of the kit's table, as JSON can hold it."""
+    if family.reads == _IMAGE_ONLY:
+        return {"picture": list(png(np.full((12, 12), 100)))}
+    return _TEXT_ROW if family.reads == _TEXT_ONLY else _ROW
+
+
+def _odd(table: pl.DataFrame) -> list[pl.Series]:
+    if "picture" in table.columns:
+        return odd_images()
+    return _odd_texts() if "note" in table.columns else _odd_cells()
+
+
+def _poor(table: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    if "picture" in table.columns:
+        return poor_images(table)
+    return _poor_texts(table) if "note" in table.columns else _poor_tables(table)
 
 
 def _odd_cells() -> list[pl.Series]:

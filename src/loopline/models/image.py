@@ -1,0 +1,375 @@
+"""Networks for images (extras `loopline[images,neural]`): a small one, or a pretrained one.
+
+`model: small` is a residual network that is trained from nothing on pictures of at most 64 points a
+side. A Hugging Face id or a local folder of a ResNet, a ViT or another image classifier is
+fine-tuned (`tune: full`), or gives features for a linear model (`tune: head`). "auto" is "small":
+nothing is downloaded unless it is asked for by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopline.data.pixels import facts, over, pixels
+from loopline.data.schema import ColumnType, Task
+from loopline.errors import DataError, SettingsError
+from loopline.features.base import Output
+from loopline.features.rows import ArrayRows
+from loopline.models.base import FitContext, FittedModel, Floats, Params
+from loopline.models.boosting import Target
+from loopline.models.encoder import Arrays, Encoder
+from loopline.models.image_encoder import ImageEncoder
+from loopline.models.job import start_bias
+from loopline.models.linear import Linear
+from loopline.models.neural import NeuralFamily, NeuralModel, require_packages, told_usable
+from loopline.models.parameters import Rule
+from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
+from loopline.models.table import Matrix, class_factors, row_weights
+from loopline.seeds import child_seed
+from loopline.splits.views import TrainView
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from loopline.models.pretrained_images import PretrainedImages
+    from loopline.nets.image import ImageNetwork
+
+SMALL = ("auto", "small")
+_SMALL_RATES = {"learning_rate": 2e-3, "head_rate": 1.0}
+_PRETRAINED_RATES = {"learning_rate": 1e-4, "head_rate": 10.0}
+"""What "auto" means: a pretrained body moves slowly, its new head does not."""
+_SAMPLE = 2_000
+"""Images from which size, colour, mean and deviation are learned."""
+_LARGEST, _SMALLEST = 64, 8
+"""Limits of the longer side that `size: auto` gives the small network."""
+_SQUARE = 1.25
+"""Images whose sides differ by less are made square."""
+_FEATURE_BATCH = 64
+
+
+class Image(NeuralFamily):
+    """Images of one column, through a network trained from nothing or a pretrained one."""
+
+    name = "image"
+    complexity = 50
+    reads: frozenset[ColumnType] | None = frozenset({"image"})
+    tolerance = 1e-4
+    importance_rows = 1_000
+    packages = ("torch", "PIL")
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **NEURAL_RULES,
+        "learning_rate": Rule("number", low=0.0, above_low=True, high=10.0, words=("auto",)),
+        "head_rate": Rule("number", low=0.0, above_low=True, words=("auto",)),
+        "model": Rule("name"),
+        "tune": Rule("choice", words=("full", "head")),
+        "size": Rule("integer", low=8, high=4_096, words=("auto",)),
+        "augment": Rule("choice", words=("auto", "none", "shift", "photo", "flip")),
+        "width": Rule("integer", low=8, high=4_096),
+        "depth": Rule("integer", low=1, high=100),
+        "dropout": Rule("number", low=0.0, high=0.95),
+    }
+
+    def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
+        """The recipe, and `model`, `tune`, `size`, `augment`, `width`, `depth`, `dropout`.
+
+        A small table is gone over more often, so that a fit makes some two thousand steps.
+        "auto" rates are 0.002 for the small network, 0.0001 and ten times that for the head of a
+        pretrained one.
+        """
+        del task
+        batch = int(2 ** np.clip(round(np.log2(max(1, num_rows) / 80)), 4, 7))
+        epochs = float(np.clip(round(2_000 * batch / max(1, num_rows)), 6, 60))
+        return {
+            **NEURAL_DEFAULTS,
+            "epochs": epochs,
+            "batch_size": batch,
+            "learning_rate": "auto",
+            "head_rate": "auto",
+            "weight_decay": 0.05,
+            "warmup": 0.1,
+            "model": "auto",
+            "tune": "full",
+            "size": "auto",
+            "augment": "auto",
+            "width": 32,
+            "depth": 1,
+            "dropout": 0.1,
+        }
+
+    def fit(
+        self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
+    ) -> FittedModel:
+        """Fit the network, or with `tune: head` a linear model of its features.
+
+        Raises:
+            SettingsError: a parameter is wrong, or the pretrained model cannot be used.
+            DataError: the table has no column of images or several, or none can be read.
+            EnvironmentProblem: a package is missing, or memory does not suffice.
+        """
+        settings = self.resolve(params, train.schema.task, train.num_rows)
+        if settings["model"] not in SMALL:
+            require_packages(self.name, (*self.packages, "transformers"))
+        if settings["tune"] == "full":
+            return super().fit(train, valid, settings, context)
+        return self._fit_head(train, valid, settings, context)
+
+    def resolve(self, params: Params, task: Task, num_rows: int) -> dict[str, Any]:
+        """All parameters of a fit, the rates as numbers.
+
+        Raises:
+            SettingsError: as `Family.resolve`, or a head alone is to be tuned on a body that has
+                learned nothing.
+        """
+        settings = super().resolve(params, task, num_rows)
+        small = settings["model"] in SMALL
+        if small and settings["tune"] == "head":
+            raise SettingsError(
+                ["`tune: head` needs a pretrained `model`: the small network has learned nothing."]
+            )
+        rates = _SMALL_RATES if small else _PRETRAINED_RATES
+        told = {name: rate for name, rate in rates.items() if settings[name] == "auto"}
+        return {**settings, **told}
+
+    def learn(
+        self, train: TrainView, params: Params, context: FitContext
+    ) -> tuple[Encoder, Arrays]:
+        """Choose size, channels and augmentation from the training images; decode them."""
+        column = image_column(train, context)
+        sample = train.sample(_SAMPLE, child_seed(context.seed, "sample")).column(column).to_list()
+        known = [each for each in over(sample, facts) if each is not None]
+        if not known:
+            raise DataError(
+                f"No image of column {column!r} can be read. Are its cells image files, whole ones?"
+            )
+        colour = any(each[2] for each in known)
+        augment = params["augment"]
+        if augment == "auto":
+            augment = "photo" if colour else "shift"
+        seed = child_seed(context.seed, "augmentation")
+        if params["model"] in SMALL:
+            size = _size(params["size"], np.array([each[:2] for each in known]))
+            channels = 3 if colour else 1
+            mean, deviation = _levels(sample, size, channels)
+            encoder = ImageEncoder(column, size, channels, mean, deviation, augment, seed)
+        else:
+            from loopline.models.pretrained_images import find_pretrained_images
+
+            found = find_pretrained_images(params["model"])
+            encoder = ImageEncoder(
+                column,
+                _given_size(params, found),
+                3,
+                found.mean,
+                found.deviation,
+                augment,
+                seed,
+                found.config,
+            )
+        arrays = encoder.encode(train.frame([column]))
+        return encoder, arrays
+
+    def build(
+        self, encoder: Encoder, start: Floats, params: Params, *, pretrained: bool
+    ) -> nn.Module:
+        """The network of the encoder's images; `pretrained` fills in the weights it comes with."""
+        import torch
+
+        from loopline.nets.image import ImageNetwork, PretrainedBody, SmallBody
+
+        assert isinstance(encoder, ImageEncoder)
+        body: SmallBody | PretrainedBody
+        if encoder.config is None:
+            body = SmallBody(encoder.channels, encoder.size, params["width"], params["depth"])
+        else:
+            body = PretrainedBody(_classifier(encoder, params, pretrained=pretrained))
+        return ImageNetwork(
+            body,
+            body.width,
+            torch.from_numpy(start),
+            mean=encoder.mean,
+            deviation=encoder.deviation,
+            augment=encoder.augment,
+            dropout=float(params["dropout"]),
+        )
+
+    def load_encoder(self, folder: Path) -> ImageEncoder:
+        """Read a saved encoder."""
+        return ImageEncoder.load(folder)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of torch and Pillow."""
+        from importlib.metadata import version
+
+        require_packages(self.name, self.packages)
+        return {name: version(name) for name in ("torch", "pillow")}
+
+    def sources(self, params: Params) -> dict[str, str]:
+        """The digest of the pretrained weights, where there are some."""
+        model = params.get("model", SMALL[0])
+        if model in SMALL:
+            return {}
+        from loopline.models.pretrained_images import weights_digest
+
+        require_packages(self.name, (*self.packages, "transformers"))
+        return {"model": weights_digest(str(model))}
+
+    def _fit_head(
+        self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
+    ) -> NeuralModel:
+        """A linear model of the frozen body's features, put into the network's head."""
+        from loopline.nets.image import set_head
+
+        task, num_classes = train.schema.task, train.schema.num_classes
+        encoder, arrays = self.learn(train, params, context)
+        assert isinstance(encoder, ImageEncoder)
+        start = np.zeros(max(1, num_classes))
+        network = cast("ImageNetwork", self.build(encoder, start, params, pretrained=True))
+        values, known = _features(network, encoder, arrays, train.num_rows)
+        told_usable(known, train, context)
+        center, deviation = values[known].mean(axis=0), values[known].std(axis=0)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        learned = _matrix(train.subset(known), (values[known] - center) / scale, context)
+        target = Target() if num_classes else Target.fitted(learned.target, learned.weight)
+        learned = replace(learned, target=_scaled(learned.target, target, num_classes))
+        held = None
+        if valid is not None:
+            arrays = encoder.encode(valid.frame([encoder.column]))
+            values, known = _features(network, encoder, arrays, valid.num_rows)
+            if known.any():
+                held = _matrix(valid.subset(known), (values[known] - center) / scale, context)
+                held = replace(held, target=_scaled(held.target, target, num_classes))
+        linear = Linear()
+        fitted = linear.fit_matrix(
+            learned,
+            held,
+            task=task,
+            num_classes=num_classes,
+            params=linear.resolve({}, task, train.num_rows),
+            context=context,
+        )
+        coefficients, intercepts = fitted.unscaled()
+        set_head(
+            network,
+            coefficients / scale[:, None],
+            intercepts - (center / scale) @ coefficients,
+            start_bias(learned.target, learned.weight, num_classes),
+        )
+        return NeuralModel(
+            kind=self,
+            task=task,
+            num_classes=num_classes,
+            params={**params, "epochs": float(params["epochs"])},
+            encoder=encoder,
+            target=target,
+            history={"epochs": 0.0, "history": [], "stopped": "", "linear": fitted.params},
+            network=network,
+        )
+
+
+def image_column(train: TrainView, context: FitContext) -> str:
+    """The one feature of the type image; tells which features take no part.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    schema = train.schema
+    names = [name for name in schema.features if schema.named(name).type == "image"]
+    if len(names) != 1:
+        told = f"has {', '.join(map(repr, names))}" if names else "has none"
+        raise DataError(
+            f"The image family reads one feature of the type image, and the table {told}. Give "
+            "the columns that it shall not read the role ignore, or leave the family out."
+        )
+    others = [name for name in schema.features if name not in names]
+    if others:
+        context.reporter.note(
+            f"The image family reads {names[0]!r} only, and not {', '.join(others[:5])}"
+            f"{' …' if len(others) > 5 else ''}."
+        )
+    return names[0]
+
+
+def _size(told: int | str, sides: NDArray[np.int64]) -> tuple[int, int]:
+    """Height and width for the small network, from those of the images, shape (images, 2)."""
+    if isinstance(told, int):
+        return told, told
+    height, width = (float(side) for side in np.median(sides, axis=0))
+    if max(height, width) <= _SQUARE * min(height, width):
+        height = width = max(height, width)
+    factor = min(1.0, _LARGEST / max(height, width))
+    height, width = (max(_SMALLEST, round(side * factor)) for side in (height, width))
+    return int(height), int(width)
+
+
+def _levels(
+    cells: Sequence[bytes | None], size: tuple[int, int], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel, from 0 to 1."""
+    shown = over(cells, lambda cell: pixels(cell, size, channels))
+    points = np.stack([image for image in shown if image is not None]).reshape(-1, channels)
+    mean, deviation = points.mean(axis=0) / 255.0, points.std(axis=0) / 255.0
+    return (
+        tuple(round(float(value), 4) for value in mean),
+        tuple(round(max(float(value), 0.01), 4) for value in deviation),
+    )
+
+
+def _given_size(params: Params, found: PretrainedImages) -> tuple[int, int]:
+    """The size that the settings give, where the pretrained network can read it."""
+    told = params["size"]
+    if told == "auto" or (told, told) == found.size:
+        return found.size
+    if "image_size" in found.config:
+        raise SettingsError(
+            [
+                f"`size` of the image family is {told}, but `model: {found.name}` reads images of "
+                f"{found.size[0]} × {found.size[1]} points only. Leave `size` out."
+            ]
+        )
+    return int(told), int(told)
+
+
+def _classifier(encoder: ImageEncoder, params: Params, *, pretrained: bool) -> nn.Module:
+    from loopline.models.pretrained_images import blank_network, find_pretrained_images
+
+    if pretrained:
+        return find_pretrained_images(params["model"]).load()
+    assert encoder.config is not None
+    return blank_network(encoder.config)
+
+
+def _features(
+    network: ImageNetwork, encoder: ImageEncoder, arrays: Arrays, num_rows: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Features of encoded rows (rows, width), and which rows have an image."""
+    from loopline.nets.image import features_of
+
+    parts, readable = [], []
+    for start in range(0, num_rows, _FEATURE_BATCH):
+        rows = np.arange(start, min(start + _FEATURE_BATCH, num_rows))
+        batch = encoder.collate(arrays, rows, None)
+        parts.append(features_of(network, batch["pixels"]))
+        readable.append(batch["readable"])
+    return np.concatenate(parts), np.concatenate(readable)
+
+
+def _matrix(view: TrainView, values: Floats, context: FitContext) -> Matrix:
+    factors = class_factors(view.target, view.weight, view.schema.num_classes, context.class_weight)
+    return Matrix(
+        rows=ArrayRows(np.ascontiguousarray(values)),
+        target=view.target,
+        weight=row_weights(view.target, view.weight, factors),
+        units=view.units,
+        order=view.order,
+        outputs=tuple(Output(f"feature {place}", "image") for place in range(values.shape[1])),
+    )
+
+
+def _scaled(values: NDArray[Any], target: Target, num_classes: int) -> NDArray[Any]:
+    return values if num_classes else target.scaled(values)
