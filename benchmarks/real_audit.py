@@ -37,9 +37,7 @@ from loopline.line.auditing import Audit, audit_table
 from loopline.testing.splitters import view_of
 
 HERE = Path(__file__).resolve().parent
-LARGE = 50_000
-"""Rows from which a table is larger than the samples that most checks look at."""
-SIZES = (25_000, 50_000, 100_000, 200_000, 400_000)
+SIZES = (50_000, 100_000, 200_000, 400_000)
 
 
 @dataclass(frozen=True)
@@ -379,12 +377,9 @@ def cost(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
         last["rows"] / first["rows"]
     )
     # Beyond the sample that most checks look at, memory is a floor and so many tables on top.
-    large = [row for row in rows if row["rows"] >= LARGE]
-    slope, floor = 0.0, max(row["peak_mb"] for row in rows)
-    if len(large) > 1:
-        slope, floor = np.polyfit(
-            [row["table_mb"] for row in large], [row["peak_mb"] for row in large], 1
-        )
+    slope, floor = np.polyfit(
+        [row["table_mb"] for row in rows], [row["peak_mb"] for row in rows], 1
+    )
     return {
         "sizes": rows,
         "exponent": round(float(exponent), 3),

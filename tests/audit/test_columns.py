@@ -173,7 +173,7 @@ def test_a_part_of_the_score_that_stands_quite_alone_is_told():
     found = audited({**noise(), "part": part}, score)
     (finding,) = [each for each in found if each.columns == ("part",)]
     assert (finding.check, finding.severity) == ("strong_column", "warning")
-    assert "same instrument read twice" in finding.sentence
+    assert "a second reading of one instrument" in finding.sentence
     assert finding.worth.matters
 
 

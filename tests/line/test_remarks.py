@@ -25,7 +25,7 @@ def test_a_column_that_carries_the_score_is_named(tmp_path: Path):
     rng = np.random.default_rng(1)
     calls = rng.poisson(2.0, 400)
     left = rng.random(400) < 1 / (1 + np.exp(1.5 - 0.4 * calls))
-    credit = np.where(left & (rng.random(400) < 0.85), rng.uniform(1, 20, 400).round(2), 0.0)
+    credit = np.where(left & (rng.random(400) < 0.65), rng.uniform(1, 20, 400).round(2), 0.0)
     bill = rng.normal(40, 9, 400).round(2)
     frame = pl.DataFrame({"calls": calls, "bill": bill, "credit": credit, "left": left})
     result = loopline.fit(

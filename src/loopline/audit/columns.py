@@ -279,7 +279,10 @@ class _Search:
             text += " Its name sounds like something known only afterwards."
         lonely = others is not None and others.value <= min(LITTLE, 1.0 - ALONE * alone.error)
         if lonely and copy is None and severity == "warning":
-            text += " An almost-copy, such as the same instrument read twice at one visit, is so."
+            text += (
+                " No other column measures the same thing, so it may be made along with the label: "
+                "a part of the score, a second reading of one instrument, what follows the outcome."
+            )
         if severity in ("warning", "note"):
             return f"{text} Make sure that it is known when predicting."
         return text

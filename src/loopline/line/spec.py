@@ -121,7 +121,8 @@ class SplitSpec(_Part):
         None,
         ge=2,
         le=50,
-        description="Cross-validation folds (default 5, or 3 above 100,000 rows).",
+        description="Cross-validation folds (default 5, or 3 above 100,000 rows; fewer where the "
+        "rows cannot give as many).",
     )
     gap: float | None = Field(
         None,
