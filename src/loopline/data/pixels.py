@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.fingerprint import num_cores
+from loopline.cores import num_cores
 from loopline.errors import DataError, EnvironmentProblem
 
 Pixels = NDArray[np.uint8]
