@@ -26,7 +26,7 @@ def tiny_model(kind: str) -> str:
         ViTForImageClassification,
     )
 
-    from loopline.models.pretrained_images import quiet
+    from loopline.models.hub import quiet
 
     folder = Path(mkdtemp(prefix="loopline-tiny-")) / kind
     torch.manual_seed(5)

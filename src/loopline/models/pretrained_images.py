@@ -8,21 +8,19 @@ safetensors weights are read, and no code that comes with a model is ever run.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopline.digest import file_digest
 from loopline.errors import SettingsError
+from loopline.models.hub import digest_of_weights, facts_beside, place_of, quiet, told, unfit
 
 if TYPE_CHECKING:
     from torch import nn
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _USUAL_SIZE = 224
+OTHERWISE = '"small", a network that is trained from nothing'
 _HEAD = "classifier."
 
 
@@ -53,10 +51,10 @@ class PretrainedImages:
         import torch
         from transformers import AutoModelForImageClassification
 
-        with quiet(), _told(self.name):
+        with quiet(), told(self.name, OTHERWISE):
             try:
                 found, facts = AutoModelForImageClassification.from_pretrained(
-                    _place(self.name),
+                    place_of(self.name),
                     use_safetensors=True,
                     trust_remote_code=False,
                     dtype=torch.float32,
@@ -64,7 +62,7 @@ class PretrainedImages:
                     output_loading_info=True,
                 )
             except RuntimeError as error:  # the library words it over many lines
-                raise SettingsError([_unfit(self.name, str(error))]) from error
+                raise unfit(self.name, str(error)) from error
         wrong = [
             f"{name} has the shape {tuple(there)} in the file and {tuple(here)} in the network"
             for name, there, here in facts["mismatched_keys"]
@@ -77,7 +75,7 @@ class PretrainedImages:
         ]
         if wrong:
             more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-            raise SettingsError([_unfit(self.name, "; ".join(wrong[:3]) + more)])
+            raise unfit(self.name, "; ".join(wrong[:3]) + more)
         network: nn.Module = found
         return network
 
@@ -93,10 +91,10 @@ def find_pretrained_images(name: str) -> PretrainedImages:
     """
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    place = _place(name)
-    with quiet(), _told(name):
+    place = place_of(name)
+    with quiet(), told(name, OTHERWISE):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
-        prepared = _preparation(place)
+        prepared = facts_beside(place, "preprocessor_config.json")
     if type(config) not in AutoModelForImageClassification._model_mapping:
         raise SettingsError(
             [
@@ -124,22 +122,9 @@ def weights_digest(name: str) -> str:
     """The digest of a model's weights, which says what a fit started from.
 
     Raises:
-        SettingsError: there are none, or none that are data alone.
+        As `digest_of_weights`.
     """
-    from transformers.utils import cached_file
-
-    place = _place(name)
-    with quiet(), _told(name):
-        for file in ("model.safetensors", "model.safetensors.index.json"):
-            found = cached_file(place, file, _raise_exceptions_for_missing_entries=False)
-            if found is not None:
-                return file_digest(Path(found))
-    raise SettingsError(
-        [
-            f"`model: {name}` has no safetensors weights; other formats can carry code and are not "
-            "read. Convert them with the `safetensors` package."
-        ]
-    )
+    return digest_of_weights(name, place_of(name), OTHERWISE)
 
 
 def blank_network(config: Mapping[str, Any]) -> nn.Module:
@@ -154,90 +139,15 @@ def blank_network(config: Mapping[str, Any]) -> nn.Module:
     return made.float()
 
 
-def _place(name: str) -> str:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SettingsError([f"`model: {name}` is a folder without config.json."])
-        return str(path.resolve())
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise SettingsError([f"`model: {name}` names a folder that is not there."])
-    return name
-
-
-def _preparation(place: str) -> dict[str, Any]:
-    """How the model's images were prepared, where it says."""
-    from transformers.utils import cached_file
-
-    found = cached_file(
-        place,
-        "preprocessor_config.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if found is None:
-        return {}
-    facts: dict[str, Any] = json.loads(Path(found).read_text(encoding="utf-8"))
-    return facts
-
-
 def _size(config: Mapping[str, Any], prepared: Mapping[str, Any]) -> tuple[int, int]:
-    for told in (prepared.get("crop_size"), prepared.get("size"), config.get("image_size")):
-        if isinstance(told, int):
-            return told, told
-        if isinstance(told, list) and len(told) == 2:
-            return int(told[0]), int(told[1])
-        if isinstance(told, Mapping):
-            if "height" in told:
-                return int(told["height"]), int(told["width"])
-            if "shortest_edge" in told:
-                return int(told["shortest_edge"]), int(told["shortest_edge"])
+    for stated in (prepared.get("crop_size"), prepared.get("size"), config.get("image_size")):
+        if isinstance(stated, int):
+            return stated, stated
+        if isinstance(stated, list) and len(stated) == 2:
+            return int(stated[0]), int(stated[1])
+        if isinstance(stated, Mapping):
+            if "height" in stated:
+                return int(stated["height"]), int(stated["width"])
+            if "shortest_edge" in stated:
+                return int(stated["shortest_edge"]), int(stated["shortest_edge"])
     return _USUAL_SIZE, _USUAL_SIZE
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the library's bars and remarks off the terminal."""
-    from transformers.utils import logging as library
-
-    hub = logging.getLogger("huggingface_hub")
-    levels = hub.level, library.get_verbosity()
-    bars = library.is_progress_bar_enabled()
-    hub.setLevel(logging.CRITICAL)
-    library.set_verbosity(logging.CRITICAL)
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hub.setLevel(levels[0])
-        library.set_verbosity(levels[1])
-        if bars:
-            library.enable_progress_bar()
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn what the library says of a model that it cannot load into what to do."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        if "trust_remote_code" in str(error):
-            text = "it comes with code of its own, which Loopline never runs; choose another model"
-        elif "safetensors" in str(error):
-            text = "it has no safetensors weights, and other formats can carry code; convert them"
-        elif Path(name).expanduser().is_dir():
-            text = f"the folder is not a whole model: {first[0]}"
-        else:
-            text = (
-                f"{first[0]} Offline, give a local folder, a model that was downloaded before, or "
-                '"small", a network that is trained from nothing'
-            )
-        raise SettingsError([f"`model: {name}` cannot be loaded: {text}."]) from error
-
-
-def _unfit(name: str, detail: str) -> str:
-    return (
-        f"The weights of `model: {name}` do not fit its configuration "
-        f"({' '.join(detail.split())[:300]}). Take both from one model."
-    )
