@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from loopline.data.fingerprint import column_digests, logical_type, row_digests
 from loopline.digest import bytes_digest
 from loopline.errors import DataError
+from loopline.words import counted
 
 Kind = Literal["number", "time", "category", "other"]
 
@@ -392,7 +393,7 @@ def _cell(series: pl.Series, row: int) -> Any:
 
 def _told(content: bytes) -> str:
     """A file's bytes, for people: how many, and the start of their digest."""
-    return f"{len(content):,} bytes ({bytes_digest(content)[:8]})"
+    return f"{counted(len(content), 'byte')} ({bytes_digest(content)[:8]})"
 
 
 def _examples(frame: pl.DataFrame) -> tuple[dict[str, Any], ...]:

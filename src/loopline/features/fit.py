@@ -88,11 +88,7 @@ def fit_graph(
         SettingsError: wrong settings, all at once.
         DataError: a column cannot be used as its type and policy say.
     """
-    if not isinstance(view, TrainView):
-        raise LeakError(
-            f"Features are fitted on a TrainView only, so that no test row can be seen; got "
-            f"{type(view).__name__}. Ask the split for its training view."
-        )
+    expect_train_view(view)
     settings = settings or FeatureSettings()
     every = [view.schema.named(name) for name in view.schema.features]
     columns = [column for column in every if column.type != "image"]
@@ -112,6 +108,19 @@ def fit_graph(
     graph = FeatureGraph(tuple(step for step, _ in learned), recipe)
     encoded = {place: made() for place, (_, made) in enumerate(learned) if made is not None}
     return graph, ViewRows(view, graph, encoded)
+
+
+def expect_train_view(view: object) -> None:
+    """Refuse to learn from anything but training rows.
+
+    Raises:
+        LeakError: `view` is not a training view.
+    """
+    if not isinstance(view, TrainView):
+        raise LeakError(
+            f"Features are fitted on a TrainView only, so that no test row can be seen; got "
+            f"{type(view).__name__}. Ask the split for its training view."
+        )
 
 
 @dataclass(frozen=True)

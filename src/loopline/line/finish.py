@@ -92,7 +92,7 @@ def final_fit(
 
     return context.stage(
         "final",
-        1,
+        2,
         settings={**fit_settings(context, prepared, winner.spec), "name": winner.spec.name},
         inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         make=make,
@@ -148,7 +148,7 @@ def evaluate(
 
     return context.stage(
         "evaluate",
-        3,
+        4,
         settings=settings,
         inputs={"model": model.id, "choice": choice.id},
         make=make,

@@ -283,7 +283,7 @@ def _fit_fold(
 
     return context.stage(
         "fit",
-        1,
+        2,
         settings={**fit_settings(context, prepared, entry), "name": entry.name, "fold": number},
         inputs={"split": prepared.split_artifact.id},
         make=make,
@@ -342,7 +342,7 @@ def _candidate(
 
     return context.stage(
         "candidate",
-        2,
+        3,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,

@@ -20,6 +20,7 @@ from loopline.data.pixels import facts, over, pixels
 from loopline.data.schema import ColumnType, Task
 from loopline.errors import DataError, SettingsError
 from loopline.features.base import Output
+from loopline.features.fit import expect_train_view
 from loopline.features.rows import ArrayRows
 from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
@@ -112,6 +113,7 @@ class Image(NeuralFamily):
             DataError: the table has no column of images or several, or none can be read.
             EnvironmentProblem: a package is missing, or memory does not suffice.
         """
+        expect_train_view(train)
         settings = self.resolve(params, train.schema.task, train.num_rows)
         if settings["model"] not in SMALL:
             require_packages(self.name, (*self.packages, "transformers"))

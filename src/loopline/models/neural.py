@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
+from loopline.features.fit import expect_train_view
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
@@ -282,6 +283,7 @@ class NeuralFamily(Family):
         self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
     ) -> tuple[Encoder, Target, Job]:
         """Preprocessing and rows of one fit."""
+        expect_train_view(train)
         task, num_classes = train.schema.task, train.schema.num_classes
         settings = self.resolve(params, task, train.num_rows)
         encoder, arrays = self.learn(train, settings, context)

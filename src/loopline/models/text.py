@@ -19,6 +19,7 @@ import numpy as np
 
 from loopline.data.schema import Task
 from loopline.errors import DataError, SettingsError
+from loopline.features.fit import expect_train_view
 from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
@@ -116,6 +117,7 @@ class Text(NeuralFamily):
             EnvironmentProblem: a package is missing, or memory does not suffice.
         """
         require_packages(self.name, self.packages)
+        expect_train_view(train)
         task = train.schema.task
         settings = self.resolve(params, task, train.num_rows)
         self._refuse_without_effect(settings, task, train.num_rows)

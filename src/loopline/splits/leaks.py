@@ -94,8 +94,7 @@ def find_target_copies(view: TrainView) -> list[LeakFinding]:
         Leaks first, single columns before combinations, in table order; then strong columns.
 
     >>> import numpy as np
-    >>> from loopline.data.cleaning.finding import plain
-    from loopline.data.schema import Column, Schema
+    >>> from loopline.data.schema import Column, Schema
     >>> from loopline.testing.splitters import view_of
     >>> rng = np.random.default_rng(0)
     >>> guests, members = rng.integers(0, 90, 500), rng.integers(0, 90, 500)
