@@ -21,6 +21,7 @@ from loopline.splits.split import Split
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FOLDERS = {
     "adult": "adult",
+    "adult_network": "adult",
     "bike_sharing": "bike_sharing",
     "california_housing": "california_housing",
     "parkinsons": "parkinsons_telemonitoring",
@@ -103,6 +104,14 @@ def test_telco_weighs_missed_leavers(run_example: Run) -> None:
     assert test["cost=1,5"]["value"] > 0
     assert test["auc"]["high"] > 0.8425
     assert test["auc"]["value"] > 0.82
+
+
+@pytest.mark.slow
+def test_a_network_is_a_rival_of_the_trees(run_example: Run) -> None:
+    """Out of fold the network for tables is at most 0.01 AUC behind LightGBM on the census."""
+    rows = run_example("adult_network").leaderboard().to_dicts()
+    scores = {row["candidate"]: row["value"] for row in rows}
+    assert scores["mlp"] >= scores["lightgbm"] - 0.01
 
 
 @pytest.mark.slow
