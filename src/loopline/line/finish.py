@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from loopline.cores import in_threads
 from loopline.data.cleaning.repair import VALUE_KINDS
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
@@ -256,7 +258,14 @@ def _importance(
             model.rearranged(frame, start, start + view.num_rows)
             for model, view, start in zip(models, views, starts, strict=True)
         ]
-        return lambda columns, order: np.concatenate([part(columns, order) for part in parts])
+        at_once = None if all(model.concurrent for model in models) else 1
+
+        def answer(columns: Sequence[str], order: NDArray[np.int64]) -> Floats:
+            return np.concatenate(
+                list(in_threads(lambda part: part(columns, order), parts, at_once))
+            )
+
+        return answer
 
     weights = [view.weight for view in views if view.weight is not None]
     found = permutation_importance(

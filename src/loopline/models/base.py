@@ -78,6 +78,8 @@ class FittedModel(ABC):
     task: Task
     params: dict[str, Any]
     """The parameters as resolved by the fit (rounds used, penalty chosen); plain data."""
+    concurrent: bool = False
+    """Whether several such models may predict at the same time, each on a core of its own."""
     log: str = ""
     """What was read during a long fit (loss, speed, memory), one JSON object a line."""
 

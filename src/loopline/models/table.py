@@ -101,6 +101,8 @@ class Estimator(ABC):
 class TableModel(FittedModel):
     """A fitted feature graph with the estimator that was trained on its matrix."""
 
+    concurrent = True
+
     def __init__(
         self,
         *,
