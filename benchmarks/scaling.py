@@ -6,7 +6,7 @@ One LightGBM candidate of 50 rounds and the baseline, 3 folds, from Parquet to a
 is the resident memory of the whole process (``ru_maxrss``); the baseline, taken off, is that of the
 same line on a table of 2,000 rows, which holds the interpreter and everything imported. The table's
 size is polars' ``estimated_size``. Goals: time grows as the rows (exponent about 1), and five
-million rows take at most 2.7 times the table's size.
+million rows take at most 3 times the table's size.
 """
 
 from __future__ import annotations
