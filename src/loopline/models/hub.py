@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopline.digest import file_digest
 from loopline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -129,6 +132,22 @@ def told(name: str, otherwise: str) -> Iterator[None]:
                 f"{otherwise}"
             )
         raise SettingsError([f"`model: {name}` cannot be loaded: {text}."]) from error
+
+
+def blank(config: Mapping[str, Any], maker: str) -> nn.Module:
+    """A network of a configuration, its weights to be filled in.
+
+    Args:
+        config: plain data, as a saved model carries it.
+        maker: the library's class that makes it, "AutoModel" for instance.
+    """
+    import transformers
+
+    facts = {name: value for name, value in config.items() if name != "model_type"}
+    with quiet():
+        shape = transformers.AutoConfig.for_model(str(config["model_type"]), **facts)
+        made: nn.Module = getattr(transformers, maker).from_config(shape, trust_remote_code=False)
+    return made.float()
 
 
 def unfit(name: str, detail: str) -> SettingsError:

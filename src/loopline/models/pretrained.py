@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopline.errors import EnvironmentProblem, SettingsError
-from loopline.models.hub import digest_of_weights, facts_beside, place_of, quiet, told, unfit
+from loopline.models.hub import blank, digest_of_weights, facts_beside, place_of, quiet, told, unfit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -210,14 +210,7 @@ def weights_digest(name: str) -> str:
 
 def blank_network(config: Mapping[str, Any]) -> nn.Module:
     """A network of a configuration, its weights to be filled in."""
-    from transformers import AutoConfig, AutoModel
-
-    facts = {name: value for name, value in config.items() if name != "model_type"}
-    with quiet():
-        made = AutoModel.from_config(
-            AutoConfig.for_model(str(config["model_type"]), **facts), trust_remote_code=False
-        )
-    return without_pooler(made.float())
+    return without_pooler(blank(config, "AutoModel"))
 
 
 def without_pooler(network: nn.Module) -> nn.Module:

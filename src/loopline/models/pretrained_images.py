@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopline.errors import SettingsError
-from loopline.models.hub import digest_of_weights, facts_beside, place_of, quiet, told, unfit
+from loopline.models.hub import blank, digest_of_weights, facts_beside, place_of, quiet, told, unfit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -129,14 +129,7 @@ def weights_digest(name: str) -> str:
 
 def blank_network(config: Mapping[str, Any]) -> nn.Module:
     """A classifier of a configuration, its weights to be filled in."""
-    from transformers import AutoConfig, AutoModelForImageClassification
-
-    facts = {name: value for name, value in config.items() if name != "model_type"}
-    with quiet():
-        made: nn.Module = AutoModelForImageClassification.from_config(
-            AutoConfig.for_model(str(config["model_type"]), **facts), trust_remote_code=False
-        )
-    return made.float()
+    return blank(config, "AutoModelForImageClassification")
 
 
 def _size(config: Mapping[str, Any], prepared: Mapping[str, Any]) -> tuple[int, int]:
