@@ -36,6 +36,30 @@ def test_a_column_that_carries_the_score_is_named(tmp_path: Path):
     assert "role: ignore" in sentence
 
 
+def test_a_text_may_carry_the_score(tmp_path: Path):
+    """Where the only text tells all, that is what a text is for, and nothing is said of it."""
+    rng = np.random.default_rng(3)
+    spam = rng.random(400) < 0.4
+    words = np.array(
+        ["lunch", "meeting", "tomorrow", "report", "train", "dinner", "weekend", "office"]
+    )
+    lures = np.array(["prize", "winner", "claim", "free"])
+    text = [
+        " ".join([*rng.choice(words, 6), *(rng.choice(lures, 2) if each else ())]) for each in spam
+    ]
+    frame = pl.DataFrame({"text": text, "size": rng.normal(size=400), "spam": spam})
+    result = loopline.fit(
+        frame,
+        "spam",
+        models=["linear"],
+        settings={"columns": {"text": {"type": "text"}}, "audit": "report"},
+        store=tmp_path,
+        progress=False,
+    )
+    assert result.summary["out_of_fold"]["auc"]["value"] > 0.9
+    assert told(result) == []
+
+
 def test_columns_that_share_the_score_are_not_remarked(finished: loopline.Result):
     """Where two columns carry the score, nothing is said."""
     assert told(finished) == []

@@ -26,6 +26,7 @@ from loopline.store.disk import disk_problems
 from loopline.words import figure
 
 if TYPE_CHECKING:
+    from loopline.data.schema import Schema
     from loopline.line.race import Raced
 
 ONE_COLUMN_SHARE, ONE_COLUMN_TIMES = 0.5, 5
@@ -210,7 +211,7 @@ def _run(
             for finding in planned.data["findings"]
         ]
         + remarks(audit_findings)
-        + _one_column(decision, evaluation, audited),
+        + _one_column(decision, evaluation, audited, prepared.schema),
         "audit": audit_findings,
         "vault": vault,
         "vault_openings": vault["openings"],
@@ -220,11 +221,12 @@ def _run(
 
 
 def _one_column(
-    decision: Artifact, evaluation: Artifact, audited: Artifact
+    decision: Artifact, evaluation: Artifact, audited: Artifact, schema: Schema
 ) -> list[dict[str, str]]:
     """A remark when one column carries nearly all of the score, as those written afterwards do.
 
-    Columns that the search for leaks has told of are not told of twice.
+    Columns that the search for leaks has told of are not told of twice. A text or an image is the
+    matter itself and may well carry everything.
     """
     choice = read_json(decision, "choice.json")
     scores = {line["name"]: line["score"]["value"] for line in choice["comparisons"]}
@@ -240,7 +242,8 @@ def _one_column(
     of_model, of_baseline = scores[choice["chosen"]], scores[baselines[0]]
     (name, cost), (_, second) = costs[:2]
     told = {column for finding in audited.meta["findings"] for column in finding["columns"]}
-    if None in (of_model, of_baseline) or name in told:
+    whole = schema.named(name).type in ("text", "image")
+    if None in (of_model, of_baseline) or name in told or whole:
         return []
     if cost < ONE_COLUMN_SHARE * abs(of_model - of_baseline) or cost <= ONE_COLUMN_TIMES * second:
         return []
