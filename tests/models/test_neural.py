@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loopline.engine.layout import Layout
 from loopline.errors import EnvironmentProblem, IntegrityError, SettingsError
 from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.models.job import Job, followed
 from loopline.models.neural import NeuralModel, require_packages
+from loopline.models.worker import train_job
 from loopline.nets import training
 from loopline.progress import SilentReporter, Step
 from loopline.testing.families import make_table, make_view
@@ -91,6 +95,23 @@ def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     heard = Counts()
     again = fit(replace(CONTEXT, folder=tmp_path / "cut", reporter=heard), patience=3)
     assert heard.count <= 16
+    assert bytes_of(again, tmp_path / "b") == bytes_of(whole, tmp_path / "a")
+
+
+def test_a_fit_that_is_asked_to_stop_gives_no_half_trained_model(tmp_path: Path) -> None:
+    """SIGTERM saves and ends the fit with a sentence; started again it ends as if uninterrupted."""
+
+    class Asks(Counts):
+        def advance(self, amount: float = 1.0) -> None:
+            super().advance(amount)
+            if self.count == 9:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = fit(replace(CONTEXT, folder=tmp_path / "whole"), patience=3)
+    context = replace(CONTEXT, folder=tmp_path / "asked")
+    with pytest.raises(EnvironmentProblem, match=r"asked to stop after step 1\d of 23.*goes on"):
+        fit(replace(context, reporter=Asks()), patience=3)
+    again = fit(context, patience=3)
     assert bytes_of(again, tmp_path / "b") == bytes_of(whole, tmp_path / "a")
 
 
@@ -243,3 +264,27 @@ def test_boards_get_the_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     steps = [step for step, _ in heard[2:-1]]
     assert steps == sorted(steps)
     assert any("train/loss" in names for _, names in heard[2:-1])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_written_whole_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """A process that ends badly after the result was written is told of; before it, is an error."""
+
+    def ends_badly(command: Any, processes: int) -> None:
+        del processes
+        if whole:
+            train_job(Path(command[2]), Layout.open("single"))
+        raise EnvironmentProblem("Process 1 of 2 was killed by SIGABRT.")
+
+    monkeypatch.setattr("loopline.engine.launch.launch", ends_badly)
+    heard = SilentReporter()
+    context = replace(CONTEXT, folder=tmp_path, processes=2, reporter=heard)
+    if not whole:
+        with pytest.raises(EnvironmentProblem, match="SIGABRT"):
+            fit(context)
+        return
+    table = make_table("binary", 20, seed=8).drop("target")
+    np.testing.assert_array_equal(fit(context).predict(table), fit().predict(table))
+    assert any("SIGABRT" in note for note in heard.notes)

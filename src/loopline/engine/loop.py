@@ -22,6 +22,9 @@ from loopline.engine.run import Run
 from loopline.errors import DataError
 from loopline.seeds import child_seed
 
+ASKED = "asked to stop"
+"""Why a run ended that was told to by a signal: it is saved, and not at its end."""
+
 
 def train(run: Run) -> Run:
     """Train until the last step, an early stop, or a wish to stop (SIGTERM).
@@ -109,7 +112,7 @@ def _receive(run: Run) -> None:
         if run.state.bad_in_a_row > allowed:
             raise DataError(_bad_step(run, packet.step))
     if packet.stop:
-        run.stop("asked to stop")
+        run.stop(ASKED)
     run.wish_save = run.wish_save or packet.save > 0
 
 

@@ -21,6 +21,8 @@ from loopline.models.table import row_weights
 from loopline.progress import Reporter
 from loopline.splits.views import TrainView
 
+TRAINED = "trained.json"
+"""What came of a job, written last and whole."""
 _FOLLOW_SECONDS = 0.5
 
 
@@ -102,6 +104,7 @@ class Job:
     def save(self, folder: Path, encoder: Encoder) -> None:
         """Write the job and the encoder into a folder, as often as it is started."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRAINED).unlink(missing_ok=True)
         if not (folder / "encoder").exists():
             (folder / "encoder").mkdir()
             encoder.save(folder / "encoder")

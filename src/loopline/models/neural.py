@@ -35,7 +35,7 @@ from loopline.features.fit import expect_train_view
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
-from loopline.models.job import Job, JobRows, followed, scaled_target, single, start_bias
+from loopline.models.job import TRAINED, Job, JobRows, followed, scaled_target, single, start_bias
 from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
 from loopline.models.together import announce, num_started
 from loopline.seeds import child_seed
@@ -335,8 +335,16 @@ class NeuralFamily(Family):
             job.save(folder, encoder)
             command = ["-m", "loopline.models.worker", str(folder), context.layout]
             with followed(folder / LOG, job.num_steps, context.reporter):
-                launch(command, context.processes)
-            found: dict[str, Any] = json.loads((folder / "trained.json").read_text())
+                try:
+                    launch(command, context.processes)
+                except EnvironmentProblem as problem:
+                    if not (folder / TRAINED).exists():
+                        raise
+                    context.reporter.note(
+                        f"A process ended badly after the result was written whole, so it counts: "
+                        f"{problem}"
+                    )
+            found: dict[str, Any] = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
             return found
         return self.train_here(job, encoder, folder, Layout.open("single"), context)
 

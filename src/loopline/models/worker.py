@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from loopline.models.base import FitContext
 from loopline.models.families import family
-from loopline.models.job import Job
+from loopline.models.job import TRAINED, Job
 from loopline.models.neural import NeuralFamily
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ def train_job(folder: Path, layout: Layout) -> None:
     context = FitContext(seed=job.seed, threads=job.threads)
     trained = kind.train_here(job, kind.load_encoder(folder / "encoder"), folder, layout, context)
     if layout.leads:
-        (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
+        draft = folder / f".{TRAINED}"
+        draft.write_text(json.dumps(trained), encoding="utf-8")
+        draft.rename(folder / TRAINED)
     layout.barrier()
 
 

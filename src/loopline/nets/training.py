@@ -15,13 +15,14 @@ from loopline.engine.checkpoint import Saved
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.layout import Layout, unwrapped
 from loopline.engine.log import Board, Log, MLflow, TensorBoard, WeightsAndBiases
-from loopline.engine.loop import train
+from loopline.engine.loop import ASKED, train
 from loopline.engine.meter import Meter
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.schedule import Schedule
 from loopline.engine.settings import TrainSettings
 from loopline.engine.weights import save_weights
+from loopline.errors import EnvironmentProblem
 from loopline.nets.examples import Examples
 from loopline.progress import Reporter
 
@@ -171,9 +172,15 @@ def fit_network(run: Run, folder: Path) -> Trained:
 
     Raises:
         DataError: the loss is not finite; the rows are named.
-        EnvironmentProblem: memory does not suffice, or a checkpoint could not be written.
+        EnvironmentProblem: memory does not suffice, a checkpoint could not be written, or SIGTERM
+            came; what was reached is saved.
     """
     train(run)
+    if run.stopped == ASKED and run.state.step < run.num_steps:
+        raise EnvironmentProblem(
+            f"The training was asked to stop after step {run.state.step:,} of {run.num_steps:,}; "
+            "it is saved, and the same command goes on from there."
+        )
     step = _settle(run)
     save_weights(run, folder / WEIGHTS)
     if run.checkpoints is not None:
