@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from loopline.models.base import Floats
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
-from loopline.models.table import row_weights
+from loopline.models.table import row_weights, weighs
 from loopline.progress import Reporter
 from loopline.splits.views import TrainView
 
@@ -39,8 +39,7 @@ class JobRows:
         arrays: Arrays, view: TrainView, target: Target, factors: Floats | None, num_classes: int
     ) -> JobRows | None:
         """Rows held out, or None when none of them counts."""
-        raw = np.ones(view.num_rows) if view.weight is None else view.weight
-        if not bool((raw if factors is None else raw * factors[view.target]).any()):
+        if not weighs(view, factors):
             return None
         weight = row_weights(view.target, view.weight, factors)
         return JobRows(arrays, scaled_target(view, target, num_classes), single(weight))

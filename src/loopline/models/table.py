@@ -266,7 +266,7 @@ class TableFamily(Family):
         graph, rows = fit_graph(train, self.recipe, seed, context.features)
         matrix = _matrix(rows, weight)
         held = None
-        if valid is not None and self.uses_validation and _weighs(valid, factors):
+        if valid is not None and self.uses_validation and weighs(valid, factors):
             weight = row_weights(valid.target, valid.weight, factors)
             held = _matrix(ViewRows(valid, graph), weight)
         estimator = self.fit_matrix(
@@ -312,7 +312,7 @@ def _matrix(rows: ViewRows, weight: Floats | None) -> Matrix:
     return Matrix(rows, view.target, weight, view.units, view.order, rows.graph.outputs)
 
 
-def _weighs(view: TrainView, factors: Floats | None) -> bool:
+def weighs(view: TrainView, factors: Floats | None) -> bool:
     """Whether any row of a view counts, so that a loss over its rows is a number."""
     weight = np.ones(view.num_rows) if view.weight is None else view.weight
     return bool((weight if factors is None else weight * factors[view.target]).any())

@@ -56,12 +56,11 @@ class Trained:
         return {"epochs": self.epochs, "history": self.history, "stopped": self.stopped}
 
 
-def train_settings(params: Mapping[str, Any], num_rows: int, seed: int) -> TrainSettings:
+def train_settings(params: Mapping[str, Any], seed: int) -> TrainSettings:
     """The engine's settings from a neural family's parameters.
 
     Args:
         params: all parameters of the family (see `loopline.models.neural`).
-        num_rows: training rows, from which an "auto" batch size follows.
         seed: of order, dropout and augmentation.
     """
     cuda = torch.cuda.is_available()
@@ -122,7 +121,7 @@ def prepare_fit(
         EnvironmentProblem: the package of a board is missing.
         SettingsError: settings that do not fit each other.
     """
-    settings = train_settings(params, examples.num_rows, seed)
+    settings = train_settings(params, seed)
     events: list[Event] = []
     average = None
     if params["average"]:
