@@ -190,7 +190,7 @@ def _rules(rows: Rows, units: Units, floors: Floors) -> _Rules:
     if units.code is None and np.all(rows.weight == 1):
         return plain
     yes = rows.y == 1
-    effects = []
+    effects: list[float] = []
     for floor, reached in ((floors.precision, plain.precision), (floors.recall, plain.recall)):
         at = 0 if floor is None else int(np.argmin(np.abs(reached - floor)))
         chosen = rows.prediction >= middle[at]
@@ -366,5 +366,5 @@ def _out_of_reach(rules: _Rules, floors: Floors) -> Promise:
 
 def _rounded(number: int) -> int:
     """Two digits that count: more would claim what is not known."""
-    unit = 10 ** max(0, len(str(number)) - 2)
-    return math.ceil(number / unit) * unit
+    unit: int = 10 ** max(0, len(str(number)) - 2)
+    return int(math.ceil(number / unit) * unit)
