@@ -164,12 +164,19 @@ def _run(
     planned = plan(context, source)
     structured = structure(context, planned)
     audited, prepared = audit(context, split(context, planned, structured))
-    raced, skipped = race(context, prepared)
+    searched = None
+    if context.spec.search is not None:
+        from loopline.line.search import search
+
+        searched = search(context, prepared)
+    raced, skipped = race(context, prepared, None if searched is None else searched.entries)
     reviewed = review(context, prepared, raced)
     decision = choice(context, prepared, raced)
     model = final_fit(context, prepared, decision, raced)
     evaluation = evaluate(context, prepared, decision, raced, model)
     audits = {"audit": audited, "review": reviewed}
+    if searched is not None:
+        audits["study"] = searched.artifact
     released = release(
         context, source, planned, prepared, decision, raced, model, evaluation, audits
     )
@@ -187,6 +194,7 @@ def _run(
         "model": model.id,
         "evaluation": evaluation.id,
         "release": released.id,
+        **({} if searched is None else {"study": searched.artifact.id}),
     }
     return {
         "run": context.run,
@@ -213,6 +221,7 @@ def _run(
         + remarks(audit_findings)
         + _one_column(decision, evaluation, audited, prepared.schema),
         "audit": audit_findings,
+        **({} if searched is None else {"search": searched.summary}),
         "vault": vault,
         "vault_openings": vault["openings"],
         "stages": context.stages,
