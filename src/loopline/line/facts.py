@@ -55,7 +55,7 @@ def served_facts(
         },
         "threshold": chosen["threshold"],
         "calibration": chosen["calibration"],
-        "spec": spec.portable(),
+        "spec": {**spec.portable(), **context.settled},
         "seed": spec.seed,
         "threads": spec.num_threads,
     }

@@ -96,7 +96,11 @@ def final_fit(
     return context.stage(
         "final",
         2,
-        settings={**fit_settings(context, prepared, winner.spec), "name": winner.spec.name},
+        settings={
+            **fit_settings(context, prepared, winner.spec),
+            "name": winner.spec.name,
+            "threads": context.spec.num_threads,
+        },
         inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         make=make,
         label=f"fit {winner.spec.name} on all training rows",

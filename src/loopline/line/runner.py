@@ -174,7 +174,12 @@ def _run(
     planned = plan(context, source)
     structured = structure(context, planned)
     audited, prepared = audit(context, split(context, planned, structured))
-    raced, skipped = race(context, prepared)
+    searched = None
+    if context.spec.search is not None:
+        from loopline.line.search import search
+
+        searched = search(context, prepared)
+    raced, skipped = race(context, prepared, None if searched is None else searched.entries)
     reviewed = review(context, prepared, raced)
     measured = measure_candidates(context, source, planned, prepared, raced)
     excluded: dict[str, tuple[str, ...]] = {}
@@ -188,6 +193,8 @@ def _run(
         excluded[winner.spec.name] = tuple(f"{text} as fitted on all rows" for text in final.broken)
     evaluation = evaluate(context, prepared, decision, raced, model)
     audits = {"audit": audited, "review": reviewed}
+    if searched is not None:
+        audits["study"] = searched.artifact
     released = release(
         context,
         source,
@@ -219,6 +226,7 @@ def _run(
         "model": model.id,
         "evaluation": evaluation.id,
         "release": released.id,
+        **({} if searched is None else {"study": searched.artifact.id}),
     }
     return {
         "run": context.run,
@@ -245,6 +253,7 @@ def _run(
         + remarks(audit_findings)
         + _one_column(decision, evaluation, audited, prepared.schema),
         "audit": audit_findings,
+        **({} if searched is None else {"search": searched.summary}),
         "vault": vault,
         "vault_openings": vault["openings"],
         "stages": context.stages,

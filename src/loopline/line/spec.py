@@ -33,6 +33,7 @@ from loopline.line.quantities import (
     read_floor,
     read_rate,
 )
+from loopline.line.search_spec import SearchSpec, search_problems
 from loopline.select.limits import Limits, duration
 
 Scalar = str | int | float | bool
@@ -392,6 +393,9 @@ class Spec(_Part):
     allow_leaks: Names = Field(
         (), description="Columns that look like the answer and shall be used all the same."
     )
+    search: SearchSpec | None = Field(
+        None, description="A search for the candidates' parameters; left out, none is made."
+    )
     budget_seconds: float | None = Field(
         None, gt=0, description="Start no further candidate after this many seconds."
     )
@@ -597,6 +601,24 @@ def _contradictions(spec: Spec) -> Sequence[str]:
     if not spec.models:
         problems.append("`models` must name at least one family, got an empty list.")
     problems.extend(_model_problems(spec))
+    if spec.search is not None:
+        problems.extend(_search_problems(spec, spec.search))
+    return problems
+
+
+def _search_problems(spec: Spec, search: SearchSpec) -> Sequence[str]:
+    listed = [(entry.name, entry.family, entry.params) for entry in spec.models]
+    problems = search_problems(search, listed, spec.task, listed="models" in spec.model_fields_set)
+    if search.budget is not None and spec.budget_seconds is not None:
+        problems.append(
+            "`budget_seconds` and `search.budget` both limit the time. Keep `search.budget`, which "
+            "is the time of the whole run."
+        )
+    if search.parallel > 1 and spec.parallel.processes > 1:
+        problems.append(
+            "`search.parallel` trains several networks at a time, `parallel.processes` one network "
+            "on several processes. Keep one of the two."
+        )
     return problems
 
 
