@@ -306,7 +306,7 @@ def release(
     raced: Sequence[Raced],
     model: Artifact,
     evaluation: Artifact,
-    audits: Mapping[str, Artifact],
+    beside: Mapping[str, Artifact],
 ) -> Artifact:
     """Bundle everything that predicts and everything that explains into one folder."""
     spec = context.spec
@@ -324,7 +324,7 @@ def release(
         "choice": choice.id,
         "model": model.id,
         "evaluation": evaluation.id,
-        **{name: artifact.id for name, artifact in audits.items()},
+        **{name: artifact.id for name, artifact in beside.items()},
     }
 
     def make() -> Artifact:
@@ -380,7 +380,7 @@ def release(
 
         return context.store.put("release", write, inputs=inputs, unhashed=(MEASURED,))
 
-    artifact = context.stage("release", 2, settings=settings, inputs=inputs, make=make)
+    artifact = context.stage("release", 3, settings=settings, inputs=inputs, make=make)
     known = context.ledger.events(
         kind="release.made", subject=artifact.id, run=context.run, limit=1
     )

@@ -157,6 +157,7 @@ def _run(
     from loopline.line.opening import vault_facts
     from loopline.line.prepare import ingest, plan
     from loopline.line.race import choice, metric_name, race
+    from loopline.line.replay import replay
     from loopline.line.structure import structure
 
     if source is None:
@@ -169,9 +170,10 @@ def _run(
     decision = choice(context, prepared, raced)
     model = final_fit(context, prepared, decision, raced)
     evaluation = evaluate(context, prepared, decision, raced, model)
-    audits = {"audit": audited, "review": reviewed}
+    kept = replay(context, source, planned, prepared, decision, model)
+    beside = {"audit": audited, "review": reviewed, "replay": kept}
     released = release(
-        context, source, planned, prepared, decision, raced, model, evaluation, audits
+        context, source, planned, prepared, decision, raced, model, evaluation, beside
     )
     audit_findings = summary_of(structured, audited, reviewed, prepared)
     vault = vault_facts(context, prepared, evaluation, metric_name(context, prepared))
@@ -186,6 +188,7 @@ def _run(
         "choice": decision.id,
         "model": model.id,
         "evaluation": evaluation.id,
+        "replay": kept.id,
         "release": released.id,
     }
     return {
