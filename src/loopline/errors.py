@@ -4,7 +4,8 @@
     ├── InputError (ValueError)        2  the caller's data, argument or command
     │   ├── DataError                     a file, row or column
     │   ├── SettingsError                 one or more wrong settings, all told at once
-    │   └── NotFoundError                 an id, release, run or file that is not there
+    │   ├── NotFoundError                 an id, release, run or file that is not there
+    │   └── ConflictError                 somebody else was faster
     ├── HonestyError                   3  going on would print a score nobody should believe
     │   ├── LeakError                     a column or row would leak the answer
     │   ├── LimitError                    no candidate is within the limits, and none is relaxed
@@ -39,6 +40,10 @@ class DataError(InputError):
 
 class NotFoundError(InputError):
     """The named id, release, run or file does not exist; the message lists near names."""
+
+
+class ConflictError(InputError):
+    """Somebody else changed the same thing meanwhile; nothing of theirs was overwritten."""
 
 
 class SettingsError(InputError):

@@ -17,9 +17,11 @@ from loopline.cli import (
     lineage,
     parity,
     predict,
+    promote,
     releases,
     report,
     reproduce,
+    rollback,
     run,
     runs,
     schema,
@@ -67,6 +69,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
 app.command("releases")(releases.releases)
+app.command("promote")(promote.promote)
+app.command("rollback")(rollback.rollback)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)

@@ -311,7 +311,7 @@ def release(
     raced: Sequence[Raced],
     model: Artifact,
     evaluation: Artifact,
-    audits: Mapping[str, Artifact],
+    beside: Mapping[str, Artifact],
     measured: Measured,
 ) -> Artifact:
     """Bundle everything that predicts and everything that explains into one folder."""
@@ -330,7 +330,7 @@ def release(
         "choice": choice.id,
         "model": model.id,
         "evaluation": evaluation.id,
-        **{name: artifact.id for name, artifact in audits.items()},
+        **{name: artifact.id for name, artifact in beside.items()},
     }
 
     def make() -> Artifact:
@@ -363,7 +363,7 @@ def release(
 
         return context.store.put("release", write, inputs=inputs, unhashed=(MEASURED,))
 
-    artifact = context.stage("release", 2, settings=settings, inputs=inputs, make=make)
+    artifact = context.stage("release", 3, settings=settings, inputs=inputs, make=make)
     known = context.ledger.events(
         kind="release.made", subject=artifact.id, run=context.run, limit=1
     )

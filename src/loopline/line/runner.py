@@ -166,6 +166,7 @@ def _run(
     from loopline.line.opening import vault_facts
     from loopline.line.prepare import ingest, plan
     from loopline.line.race import metric_name, race
+    from loopline.line.replay import replay
     from loopline.line.structure import structure
 
     check_measurable(context.spec.constraints.limits())
@@ -192,9 +193,10 @@ def _run(
             break
         excluded[winner.spec.name] = tuple(f"{text} as fitted on all rows" for text in final.broken)
     evaluation = evaluate(context, prepared, decision, raced, model)
-    audits = {"audit": audited, "review": reviewed}
+    kept = replay(context, source, planned, prepared, decision, model)
+    beside = {"audit": audited, "review": reviewed, "replay": kept}
     if searched is not None:
-        audits["study"] = searched.artifact
+        beside["study"] = searched.artifact
     released = release(
         context,
         source,
@@ -204,7 +206,7 @@ def _run(
         raced,
         model,
         evaluation,
-        audits,
+        beside,
         final.values,
     )
     best = read_json(decision, "choice.json")["best"]
@@ -225,6 +227,7 @@ def _run(
         "choice": decision.id,
         "model": model.id,
         "evaluation": evaluation.id,
+        "replay": kept.id,
         "release": released.id,
         **({} if searched is None else {"study": searched.artifact.id}),
     }
