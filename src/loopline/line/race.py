@@ -342,7 +342,7 @@ def _candidate(
 
     return context.stage(
         "candidate",
-        3,
+        4,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,
@@ -379,7 +379,7 @@ def choice(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
 
     return context.stage(
         "choice",
-        2,
+        3,
         settings=settings,
         inputs={entry.spec.name: entry.artifact.id for entry in raced},
         make=make,
