@@ -155,7 +155,7 @@ def evaluate(
 
     return context.stage(
         "evaluate",
-        4,
+        5,
         settings=settings,
         inputs={"model": model.id, "choice": choice.id},
         make=make,

@@ -388,7 +388,7 @@ def _candidate(
 
     return context.stage(
         "candidate",
-        3,
+        4,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,

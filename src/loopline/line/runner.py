@@ -254,7 +254,8 @@ def _run(
             for finding in planned.data["findings"]
         ]
         + remarks(audit_findings)
-        + _one_column(decision, evaluation, audited, prepared.schema),
+        + _one_column(decision, evaluation, audited, prepared.schema)
+        + _interval_remark(decision, evaluation),
         "audit": audit_findings,
         **({} if searched is None else {"search": searched.summary}),
         "vault": vault,
@@ -303,6 +304,16 @@ def _one_column(
             ),
         }
     ]
+
+
+def _interval_remark(decision: Artifact, evaluation: Artifact) -> list[dict[str, str]]:
+    """A remark when the interval of the test score leans on few rows."""
+    name = str(read_json(decision, "choice.json")["metric"])
+    score = evaluation.meta["metrics"].get(name)
+    if score is None or not score["note"] or score["low"] is None:
+        return []
+    sentence = f"{name} on the test rows: {score['note']}."
+    return [{"kind": "interval", "severity": "warning", "sentence": sentence}]
 
 
 def _facts(
