@@ -154,6 +154,7 @@ def _run(
 ) -> dict[str, Any]:
     # Imported here: a run that finds itself done computes nothing and starts in half the time.
     from loopline.line.audit import audit, remarks, review, summary_of
+    from loopline.line.blending import blends
     from loopline.line.choosing import choice
     from loopline.line.divide import split
     from loopline.line.finish import chosen, evaluate, final_fit, release
@@ -182,6 +183,7 @@ def _run(
         searched = search(context, prepared)
     raced, skipped = race(context, prepared, None if searched is None else searched.entries)
     reviewed = review(context, prepared, raced)
+    raced = [*raced, *blends(context, prepared, raced)]
     measured = measure_candidates(context, source, planned, prepared, raced)
     excluded: dict[str, tuple[str, ...]] = {}
     while True:
