@@ -53,7 +53,8 @@ def search_section(summary: Mapping[str, Any], study: Entry) -> tuple[str, list[
     ]  # fmt: skip
     charts = [history_chart(study)]
     winner = study["records"][study["winner"]]["arm"]
-    arm = next(entry for entry in study["arms"] if entry["name"] == winner)
+    found = next(entry for entry in study["arms"] if entry["name"] == winner)
+    arm = {**found, "space": {entry["name"]: entry for entry in found["space"]}}
     own = [record for record in study["records"] if record["arm"] == winner]
     further = [made(study, arm, own) for made in (importance_chart, slice_chart, parallel_chart)]
     charts += [chart for chart in further if chart is not None]
@@ -163,7 +164,8 @@ def importances(study: Entry, arm: Entry, own: Sequence[Entry]) -> dict[str, flo
         return {}
     from loopline.search.arms import Arm
 
-    made = optuna_study(Arm.from_dict(arm).space, complete, higher=study["higher_is_better"])
+    space = Arm.from_dict({**arm, "space": list(arm["space"].values())}).space
+    made = optuna_study(space, complete, higher=study["higher_is_better"])
     names = [
         name
         for name in arm["space"]

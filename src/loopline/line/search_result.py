@@ -76,7 +76,7 @@ def study_artifact(
         times = {"seconds": [record.seconds for record in records]}
 
         def write(folder: Path) -> None:
-            text = json.dumps(data, ensure_ascii=False, indent=1)
+            text = json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True)
             (folder / STUDY).write_text(text, encoding="utf-8")
             (folder / TIMES).write_text(json.dumps(times), encoding="utf-8")
 
