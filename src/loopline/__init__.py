@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from loopline.line.auditing import Audit, audit_table
     from loopline.line.face import Result, fit, run
     from loopline.line.project import Project, open_project
+    from loopline.line.serving import open_service
     from loopline.line.spec import Spec
     from loopline.release.bundle import Release, load_release
 
@@ -42,6 +43,7 @@ _HOMES = {
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
     "Project": "loopline.line.project",
+    "open_service": "loopline.line.serving",
     "open_project": "loopline.line.project",
     "Spec": "loopline.line.spec",
     "Release": "loopline.release.bundle",
@@ -79,6 +81,7 @@ __all__ = [
     "fit",
     "load_release",
     "open_project",
+    "open_service",
     "run",
 ]
 

@@ -23,6 +23,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    serve,
     train,
     verify,
 )
@@ -63,6 +64,7 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
