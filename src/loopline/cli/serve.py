@@ -192,7 +192,7 @@ def _serve(
     as_json: bool,
 ) -> None:
     from loopline.line.serving import add_all, find_served, follow, noted
-    from loopline.serve.server import Server, address_of, listen, run
+    from loopline.serve.server import Server, address_of, listen, run_alone
     from loopline.serve.service import Service
     from loopline.serve.workers import join
 
@@ -218,7 +218,7 @@ def _serve(
     server = Server(service, token=token, newest=follow(found), started=started)
     if worker is not None:
         join(worker, server)
-    run(server, bound)
+    run_alone(server, bound)
 
 
 def _say(url: str, service: Service, missing: str, with_token: bool, as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """The prediction log: what came, what was answered, kept for monitoring without costing a request.
 
 The request path appends to a list in memory and returns. A thread turns what has gathered into
-Parquet, once a minute or every 16,384 rows, and puts it into the store as an artifact of the kind
+Parquet, once a minute or every 4,096 rows, and puts it into the store as an artifact of the kind
 ``predictions``: whole or absent. What waits is bounded; beyond it, or while the disk is full, rows
 are dropped and counted, and the service goes on.
 
@@ -44,7 +44,8 @@ class _Entry:
     role: str
     request_id: str
     milliseconds: int
-    rows: Mapping[str, Any] | pl.DataFrame
+    rows: tuple[Any, ...] | pl.DataFrame
+    """The cells of one row in the model's order, which weigh half of a mapping; or a table."""
     raw: Floats
     remarks: tuple[Remark, ...]
 
@@ -101,13 +102,14 @@ class PredictionLog:
             model: who answered.
             role: champion, challenger or shadow.
             request_id: the request.
-            rows: one row, or a table, as the model saw it.
+            rows: one row, or a table, as the model saw it: all of its columns in their order.
             raw: (classes,) or (1,) for one row, else (rows, classes) or (rows,).
             remarks: what was odd.
         """
         if self._settings.share < 1 and not self._is_drawn(request_id):
             return
-        entry = _Entry(model, role, request_id, time.time_ns() // 1_000_000, rows, raw, remarks)
+        kept = rows if isinstance(rows, pl.DataFrame) else tuple(rows.values())
+        entry = _Entry(model, role, request_id, time.time_ns() // 1_000_000, kept, raw, remarks)
         count = entry.num_rows
         with self._lock:
             if self._pending + count > self._settings.pending_rows:
@@ -208,31 +210,35 @@ def log_table(entries: Sequence[Any], settings: LogSettings, key: bytes) -> pl.D
 def _frame_of(model: ServedModel, entry: _Entry) -> pl.DataFrame:
     rows = entry.rows
     assert isinstance(rows, pl.DataFrame)
-    odd = sorted({f"{r.column}:{r.what}" for r in entry.remarks})
     head = {
         "request_id": pl.repeat(entry.request_id, rows.height, eager=True),
         "row": pl.int_range(rows.height, eager=True, dtype=pl.Int32),
         "time": pl.repeat(entry.milliseconds, rows.height, eager=True, dtype=pl.Int64),
         "role": pl.repeat(entry.role, rows.height, eager=True),
-        "odd": pl.Series([odd] * rows.height, dtype=pl.List(pl.String)),
+        "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
     }
     return _joined(model, head, [rows[column.name] for column in model.columns], entry.raw)
 
 
 def _frame_of_rows(model: ServedModel, entries: Sequence[_Entry]) -> pl.DataFrame:
-    odd = [sorted({f"{r.column}:{r.what}" for r in entry.remarks}) for entry in entries]
     head = {
         "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
         "row": pl.repeat(0, len(entries), eager=True, dtype=pl.Int32),
         "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
         "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
-        "odd": pl.Series(odd, dtype=pl.List(pl.String)),
+        "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
     }
     columns = [
-        _column(column, [entry.rows[column.name] for entry in entries]) for column in model.columns
+        _column(column, [entry.rows[place] for entry in entries])
+        for place, column in enumerate(model.columns)
     ]
     raw = np.stack([entry.raw for entry in entries])
     return _joined(model, head, columns, raw if model.classes else raw[:, 0])
+
+
+def _odd(remarks: Sequence[Remark]) -> str | None:
+    """Which cells were odd and how, ``age:outside;city:unseen``; without their values."""
+    return ";".join(sorted({f"{r.column}:{r.what}" for r in remarks})) or None
 
 
 def _column(column: InputColumn, values: list[Any]) -> pl.Series:

@@ -63,9 +63,9 @@ class LogSettings(_Part):
     enabled: bool = Field(True, description="Whether predictions are logged into the store.")
     share: float = Field(1.0, gt=0, le=1, description="The share of requests that is logged.")
     flush_seconds: float = Field(60.0, gt=0, description="Longest time until a file is written.")
-    flush_rows: int = Field(16_384, ge=1, description="Rows of a file.")
+    flush_rows: int = Field(4_096, ge=1, description="Rows of a file.")
     pending_rows: int = Field(
-        65_536, ge=1, description="Most rows that wait for the disk; more are dropped and counted."
+        32_768, ge=1, description="Most rows that wait for the disk; more are dropped and counted."
     )
     hash: Names = Field((), description="Columns whose values are kept as keyed hashes only.")
     leave_out: Names = Field((), description="Columns that are not kept.")
