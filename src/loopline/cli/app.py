@@ -26,6 +26,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    serve,
     train,
     verify,
 )
@@ -66,6 +67,7 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
