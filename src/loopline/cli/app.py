@@ -12,6 +12,7 @@ from loopline.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     gc,
     init,
     lineage,
@@ -71,6 +72,7 @@ app.command("runs")(runs.runs)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)
