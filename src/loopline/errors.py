@@ -8,6 +8,7 @@
     │   └── ConflictError                 somebody else was faster
     ├── HonestyError                   3  going on would print a score nobody should believe
     │   ├── LeakError                     a column or row would leak the answer
+    │   ├── LimitError                    no candidate is within the limits, and none is relaxed
     │   └── SplitError                    the declared structure cannot be honoured
     ├── IntegrityError                 4  a damaged artifact, or a proof that failed
     └── EnvironmentProblem             5  full disk, read-only folder, missing extra, newer store
@@ -73,6 +74,10 @@ class HonestyError(LooplineError):
 
 class LeakError(HonestyError):
     """A column or a row would carry the answer into training or across the split."""
+
+
+class LimitError(HonestyError):
+    """No candidate is within the limits that were set; a limit is never relaxed in silence."""
 
 
 class SplitError(HonestyError):

@@ -8,6 +8,7 @@ import typer
 
 from loopline.cli import (
     audit,
+    compare,
     data,
     demo,
     doctor,
@@ -69,6 +70,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)

@@ -36,6 +36,11 @@ class Result:
         return self._outcome.run
 
     @property
+    def project(self) -> Project:
+        """The store and the ledger that hold the run."""
+        return self._project
+
+    @property
     def summary(self) -> dict[str, Any]:
         """Everything the run found, as plain data (what ``loopline run --json`` prints)."""
         return self._outcome.summary

@@ -30,6 +30,7 @@ from loopline.errors import InputError, SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
 from loopline.models.portable import PortableModel
+from loopline.models.space import DataFacts, Space
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.views import TestView, TrainView
 
@@ -208,6 +209,15 @@ class Family(ABC):
         if task not in self.tasks:
             raise SettingsError([f"The {self.name} family cannot do a {task} task."])
         return resolve(self.name, params, self.defaults(task, num_rows), self.rules)
+
+    def space(self, facts: DataFacts) -> Space:
+        """The parameters that are worth a search on such data, the most important first.
+
+        By default none: the family enters a search with its defaults alone. Each name is one of
+        `defaults`, each value is allowed by `rules`.
+        """
+        del facts
+        return {}
 
     def aim(self, task: Task, metric: str) -> dict[str, Any]:
         """Defaults that serve the metric by which candidates are ranked (default: none)."""

@@ -27,6 +27,7 @@ from loopline.models.library import require_library
 from loopline.models.lightgbm_library import SMALL_CELLS
 from loopline.models.parameters import Rule
 from loopline.models.portable import BoostedPrediction, Portable, clipped, restored
+from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Estimator, Matrix, TableFamily
 
 MAX_ROUNDS = 2_000
@@ -60,6 +61,21 @@ def boosting_defaults(task: Task) -> dict[str, Any]:
         "column_share": 1.0,
     }
     return {**shared, "objective": "auto"} if task == "regression" else shared
+
+
+def boosting_space(facts: DataFacts) -> Space:
+    """What every boosted-tree family searches: rate, L2, shares of rows and columns a tree sees.
+
+    Rounds are found by early stopping, so they are not searched. A share of columns means nothing
+    where there are fewer than three.
+    """
+    columns = {"column_share": Number(0.3, 1.0)} if facts.num_columns >= 3 else {}
+    return {
+        "learning_rate": Number(0.01, 0.3, log=True),
+        "l2": Number(1e-3, 100.0, log=True),
+        "row_share": Number(0.5, 1.0),
+        **columns,
+    }
 
 
 def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:

@@ -18,12 +18,14 @@ from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostedFamily,
     boosting_defaults,
+    boosting_space,
     categorical_columns,
     settle_rounds,
 )
 from loopline.models.catboost_library import CatBoostTrees, catboost_features, read_catboost
 from loopline.models.library import require_library
 from loopline.models.parameters import Rule
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Matrix
 from loopline.seeds import child_seed
 
@@ -47,6 +49,14 @@ class CatBoost(BoostedFamily):
         """Rounds, depth, regularisation, sampling; `objective` for regression."""
         del num_rows
         return {**boosting_defaults(task), "l2": 3.0, "depth": 6, "random_strength": 1.0}
+
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, depth, regularisation, sampling, noise of the splits' scores."""
+        return {
+            **boosting_space(facts),
+            "depth": Integer(3, 9 if facts.num_rows >= 5_000 else 7),
+            "random_strength": Number(0.1, 10.0, log=True),
+        }
 
     def grow(
         self,

@@ -31,6 +31,7 @@ from loopline.models.boosting import (
     BoostingFamily,
     Target,
     boosting_defaults,
+    boosting_space,
     categorical_columns,
     settle_rounds,
     threads_for,
@@ -38,6 +39,7 @@ from loopline.models.boosting import (
 from loopline.models.lightgbm_library import CONTRIBUTIONS, LightGBMPrediction, lightgbm_library
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Estimator, Matrix
 from loopline.seeds import child_seed
 
@@ -152,6 +154,20 @@ class LightGBM(BoostingFamily):
             "min_child_samples": max(2, min(20, num_rows // 50)),
             "max_bin": 255,
             "cat_smooth": 10.0,
+        }
+
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, size of the trees, regularisation, sampling; smoothing where there are categories.
+
+        Trees of more leaves than a tenth of the rows, and leaves of more than a twentieth, cannot
+        do better than their limits.
+        """
+        leaves = max(8, min(255, facts.num_rows // 10))
+        return {
+            **boosting_space(facts),
+            "num_leaves": Integer(4, leaves, log=True),
+            "min_child_samples": Integer(2, max(5, min(200, facts.num_rows // 20)), log=True),
+            **({"cat_smooth": Number(1.0, 200.0, log=True)} if facts.count("category") else {}),
         }
 
     def fit_matrix(

@@ -32,6 +32,7 @@ from loopline.models.boosting import Target
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable, linear_prediction, scaled
 from loopline.models.probability import probabilities
+from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Estimator, Matrix, TableFamily
 
 PENALTY_PATH: tuple[float, ...] = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01)
@@ -175,6 +176,11 @@ class Linear(TableFamily):
         del num_rows
         shared: dict[str, Any] = {"penalty": "auto", "max_iter": 200}
         return {**shared, "l1_ratio": 0.0} if task == "regression" else shared
+
+    def space(self, facts: DataFacts) -> Space:
+        """The penalty, and for regression how much of it is on absolute values."""
+        mix = {"l1_ratio": Number(0.0, 1.0)} if facts.task == "regression" else {}
+        return {"penalty": Number(1e-3, 1e4, log=True), **mix}
 
     def fit_matrix(
         self,

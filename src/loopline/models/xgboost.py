@@ -16,10 +16,12 @@ from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostedFamily,
     boosting_defaults,
+    boosting_space,
     settle_rounds,
 )
 from loopline.models.library import require_library
 from loopline.models.parameters import Rule
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Matrix
 from loopline.models.xgboost_library import XGBoostTrees, read_xgboost
 from loopline.seeds import child_seed
@@ -48,6 +50,14 @@ class XGBoost(BoostedFamily):
             "max_depth": 6,
             "min_child_weight": 1.0,
             "max_bin": 256,
+        }
+
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, depth, regularisation, sampling."""
+        return {
+            **boosting_space(facts),
+            "max_depth": Integer(2, 10 if facts.num_rows >= 5_000 else 7),
+            "min_child_weight": Number(0.1, max(2.0, min(200.0, facts.num_rows / 20)), log=True),
         }
 
     def grow(
