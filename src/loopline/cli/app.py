@@ -13,6 +13,7 @@ from loopline.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     gc,
     init,
     lineage,
@@ -75,6 +76,7 @@ app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)
