@@ -69,6 +69,19 @@ class LineContext:
         """Let the table of a snapshot go from memory, unless it is small; says whether it went."""
         return snapshot.forget(larger_than=KEPT_BYTES)
 
+    @staticmethod
+    def key(name: str, version: int, *, settings: Any, inputs: Mapping[str, str]) -> str:
+        """The key of a stage: what its answer depends on, as a digest."""
+        return value_digest(
+            {
+                "stage": name,
+                "version": version,
+                "settings": settings,
+                "inputs": dict(inputs),
+                **({"loopline": __version__} if name in WORDED else {}),
+            }
+        )
+
     def stage(
         self,
         name: str,
@@ -89,15 +102,7 @@ class LineContext:
             make: makes the artifact and puts it into the store.
             label: what progress calls it (default: the name).
         """
-        key = value_digest(
-            {
-                "stage": name,
-                "version": version,
-                "settings": settings,
-                "inputs": dict(inputs),
-                **({"loopline": __version__} if name in WORDED else {}),
-            }
-        )
+        key = self.key(name, version, settings=settings, inputs=inputs)
         before = time.monotonic()
         known = self._known(key)
         artifact = make() if known is None else known
