@@ -34,7 +34,7 @@ from loopline.line.spec import Candidate
 from loopline.line.steps import Step
 from loopline.models.families import CORE_FAMILIES, family
 from loopline.seeds import child_seed
-from loopline.select.compare import compare_rows
+from loopline.select.by_fold import compare_fits
 from loopline.splits.views import TrainView
 from loopline.words import counted, figure
 
@@ -80,13 +80,10 @@ class Ground:
 
     def between(self, after: Rows, before: Rows, goal: Metric | None = None) -> Estimate:
         """How much better the one is than the other."""
-        return compare_rows(
-            goal or self.goal, after, before, self.units, seed=child_seed(self._seed, "advise")
+        seed = child_seed(self.run.context.spec.seed, "advise")
+        return compare_fits(
+            goal or self.goal, after, before, self.units, self.scored.fold, seed=seed
         )
-
-    @property
-    def _seed(self) -> int:
-        return self.run.context.spec.seed
 
     def command(self, **overrides: Any) -> str:
         """What runs the line again with other settings."""
@@ -213,6 +210,7 @@ def drop_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> 
         ground.command(**{f"columns.{name}.role": "ignore" for name in names}),
         cost_seconds=found.seconds,
         simpler=True,
+        margin=ground.run.context.spec.objective.margin,
         facts={"columns": list(names)},
     )
 

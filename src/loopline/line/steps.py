@@ -27,6 +27,9 @@ VERDICTS: tuple[Verdict, ...] = (
     "may be nothing",
     "not worth it",
 )
+MOST_LOST = 0.02
+"""What makes a model simpler is as good when surely no more than this share of the way to a perfect
+score is lost."""
 LEAST_SHARE = 0.005
 """What surely helps, but by less than this share of the way to a perfect score, is hardly worth it.
 """
@@ -48,7 +51,8 @@ class Step:
         basis: "measured" on out-of-fold rows, or "extrapolated".
         cost_seconds: computing time that it takes, about; people's time is not counted.
         simpler: whether it makes the model or its input smaller, so that it pays already when
-            nothing is lost.
+            hardly anything is lost.
+        margin: how much a simpler model may lose by the settings (`objective.margin`).
         aside: whether it serves another aim than the run's metric, and so stands behind the others.
         facts: further numbers.
         draws: the worth as draws, for extrapolated steps.
@@ -64,6 +68,7 @@ class Step:
     basis: Literal["measured", "extrapolated"] = "measured"
     cost_seconds: float = 0.0
     simpler: bool = False
+    margin: float = 0.0
     aside: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     draws: Floats | None = field(default=None, repr=False, compare=False)
@@ -82,7 +87,9 @@ class Step:
             return "worth it" if self.of_what_is_left >= LEAST_SHARE else "hardly anything"
         if math.isfinite(worth.high) and worth.high < 0:
             return "not worth it"
-        return "as good and simpler" if self.simpler else "may be nothing"
+        if self.simpler and worth.low >= -max(self.margin, MOST_LOST * self._left):
+            return "as good and simpler"
+        return "may be nothing"
 
     @property
     def of_what_is_left(self) -> float:
@@ -90,9 +97,14 @@ class Step:
 
         0 where nothing is left.
         """
+        return self.worth.value / self._left if self._left > 0 else 0.0
+
+    @property
+    def _left(self) -> float:
+        """What separates the score from a perfect one; 0 where no score is perfect."""
         goal = metric(self.metric)
         left = abs((goal.bounds[1] if goal.higher_is_better else goal.bounds[0]) - self.now)
-        return self.worth.value / left if math.isfinite(left) and left > 0 else 0.0
+        return left if math.isfinite(left) else 0.0
 
     def lines(self, number: int) -> list[str]:
         """The step as a terminal shows it, under its number."""
