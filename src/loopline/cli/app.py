@@ -19,9 +19,11 @@ from loopline.cli import (
     lineage,
     parity,
     predict,
+    promote,
     releases,
     report,
     reproduce,
+    rollback,
     run,
     runs,
     schema,
@@ -71,6 +73,8 @@ app.command("runs")(runs.runs)
 app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
+app.command("promote")(promote.promote)
+app.command("rollback")(rollback.rollback)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)

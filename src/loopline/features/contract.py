@@ -33,14 +33,8 @@ from loopline.data.cleaning.texts import MOJIBAKE
 from loopline.data.pixels import contents, decodes, readable
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
-from loopline.features.reading import (
-    EPOCH,
-    as_floats,
-    as_texts,
-    iso_micros,
-    parse_numbers,
-    parse_times,
-)
+from loopline.features.calendar import EPOCH, iso_micros
+from loopline.features.reading import as_floats, as_texts, parse_numbers, parse_times
 from loopline.words import counted
 
 if TYPE_CHECKING:

@@ -105,12 +105,18 @@ class FinishedRun:
         store = self.project.store
         spec = self.context.spec
         known = {entry.name: entry for entry in (*suited(self.schema)[0], *spec.models)}
+        tuned = {
+            entry["name"]: entry["params"] or {}
+            for entry in self.summary.get("search", {}).get("candidates", ())
+        }
         found = {}
         for entry in self.summary["candidates"]:
             artifact = store.get(entry["artifact"])
             name, kind = str(entry["name"]), str(entry["family"])
             plain = Candidate(name=name, family=kind)
-            found[name] = Raced(known.get(name, plain), artifact)
+            spec_of = known.get(name, plain)
+            given = {**spec_of.params, **tuned.get(name, {})}
+            found[name] = Raced(spec_of.model_copy(update={"params": given}), artifact)
         return found
 
     @property

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopline.errors import LooplineError
+from loopline.errors import LooplineError, SettingsError
+from loopline.line.context import stage_key
 from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
 from loopline.line.race import EARLY_STOPPING_SHARE, fit_context, fit_settings, resolve_params
@@ -110,7 +111,7 @@ def is_known(run: FinishedRun, variant: Variant) -> bool:
     store = run.project.store
     return all(
         store.lookup(
-            run.context.key(
+            stage_key(
                 STAGE,
                 VERSION,
                 settings=_settings(run, variant, number),
@@ -151,7 +152,10 @@ def _fold(run: FinishedRun, variant: Variant, number: int) -> Artifact:
         try:
             model = _fit(run, entry, train, f"fold {number}")
         except LooplineError as error:
-            raise type(error)(f"{variant.label}, fold {number + 1}: {error}") from error
+            text = f"{variant.label}, fold {number + 1}: {error}"
+            if isinstance(error, SettingsError):
+                raise SettingsError([text]) from error
+            raise type(error)(text) from error
         seconds = time.monotonic() - began
         prediction = np.ascontiguousarray(model.predict_view(valid))
 
