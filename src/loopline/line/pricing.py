@@ -25,10 +25,10 @@ from loopline.evaluate.metrics import Metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.evaluate.threshold import choose_threshold
 from loopline.line.audit import best_known, out_of_fold
+from loopline.line.choosing import goal as threshold_goal
 from loopline.line.curves import rows_of
 from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
-from loopline.line.race import goal as threshold_goal
 from loopline.line.refits import Refitted, Variant, as_run
 from loopline.line.spec import Candidate
 from loopline.line.steps import Step
