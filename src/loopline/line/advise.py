@@ -16,9 +16,11 @@ from loopline.errors import DataError, SettingsError
 from loopline.evaluate.intervals import LEVEL, Estimate
 from loopline.line.curves import Curve, fits_to_make, learning_curve, shares_of
 from loopline.line.finished import FinishedRun, finished_run
+from loopline.line.more_search import more_search
 from loopline.line.pricing import (
     Ground,
     add_columns_step,
+    broken_limits,
     calibrations,
     drop_columns_step,
     families,
@@ -102,12 +104,18 @@ class _Pricing:
     def advice(self) -> Advice:
         """Price what can be priced, the free steps first."""
         self.steps += families(self.ground)
+        self.unpriced += [
+            Unpriced("family", f"{name}: left out by the limits of the settings; {broken[0]}.")
+            for name in self.run.raced
+            if (broken := broken_limits(self.run, name))
+        ]
         self.steps += thresholds(self.ground)
         self.steps += calibrations(self.ground)
         self._rows()
         self._columns()
         self._labels()
         self._families()
+        self._search()
         kept = [step for step in self.steps if is_finite(step)]
         level = 1 - (1 - LEVEL) / max(1, len(kept))
         steps = ranked([step.at_level(level) for step in kept])
@@ -235,6 +243,15 @@ class _Pricing:
                 lambda found: unraced_family_step(self.ground, variant, found),
                 times=3.0,
             )
+
+    def _search(self) -> None:
+        if self.run.raced[self.run.chosen].spec.family == "baseline":
+            return
+        found = more_search(self.ground)
+        if isinstance(found, Step):
+            self.steps.append(found)
+        else:
+            self.unpriced.append(found)
 
 
 def _told(curve: Curve) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Curve:
             better.
         by_time: whether shares are the latest rows rather than random ones.
         draws: what was predicted at each point, draw by draw.
+        covariance: of the points' scores by the rows that were scored, (points, points).
     """
 
     metric: Metric
@@ -88,6 +89,7 @@ class Curve:
     law: PowerLaw
     by_time: bool
     draws: tuple[tuple[Refitted, ...], ...]
+    covariance: Floats
 
     @property
     def seconds(self) -> float:
@@ -272,7 +274,7 @@ def _curve(
             shares, sizes, values, noise, draws, strict=True
         )
     )
-    return Curve(goal, points, law, by_time, tuple(tuple(same) for same in draws))
+    return Curve(goal, points, law, by_time, tuple(tuple(same) for same in draws), covariance)
 
 
 def _mean_influence(scored: Sequence[Scoring]) -> Floats:

@@ -6,9 +6,7 @@ Each function gives steps, or none where there is nothing to do. What costs a fi
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +22,7 @@ from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import Metric, metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.evaluate.threshold import choose_threshold
+from loopline.line.again import again
 from loopline.line.audit import best_known, out_of_fold
 from loopline.line.choosing import goal as threshold_goal
 from loopline.line.curves import rows_of
@@ -38,6 +37,7 @@ from loopline.select.by_fold import compare_fits
 from loopline.splits.views import TrainView
 from loopline.words import counted, figure
 
+Floats = NDArray[np.float64]
 LEAST_ROWS_ISOTONIC = 1_000
 """Monotone steps follow noise on fewer rows than this."""
 AIMS = ("f1", "balanced_accuracy", "accuracy")
@@ -66,6 +66,10 @@ class Ground:
         """What fitting the chosen candidate in all folds took."""
         return self.plain.seconds
 
+    def rows(self, prediction: Floats) -> Rows:
+        """Predictions of the run's rows, ready to be scored."""
+        return rows_of(self.run, replace(self.scored, prediction=prediction), self.view)
+
     def now(self, goal: Metric) -> float:
         """The present score in a metric."""
         return goal.score(rows_of(self.run, self.scored, self.view)).value
@@ -90,49 +94,25 @@ class Ground:
         return again(self.run, overrides)
 
 
-def again(run: FinishedRun, overrides: dict[str, Any]) -> str:
-    """The command that runs a run's line with other settings.
-
-    A line that was started from a table in memory is told as the call that does the same.
-    """
-    if run.context.spec.data.source == "memory":
-        given = f", settings={_nested(overrides)!r}" if overrides else ""
-        return f"loopline.fit(table, target={run.schema.target!r}{given})"
-    folder = run.context.folder
-    parts = ["loopline", "run"]
-    if str(folder) not in ("", "."):
-        parts.append(str(folder))
-    for key, value in overrides.items():
-        parts += ["--set", f"{key}={_yaml(value)}"]
-    return shlex.join(parts)
-
-
-def _nested(overrides: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested mappings."""
-    found: dict[str, Any] = {}
-    for key, value in overrides.items():
-        *parents, last = key.split(".")
-        node = found
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return found
-
-
-def _yaml(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def families(ground: Ground) -> list[Step]:
     """What the more complex candidates of the race would add to the chosen one."""
     run = ground.run
     mine = family(run.raced[run.chosen].spec.family).complexity
-    steps = []
-    for name, raced in run.raced.items():
-        if family(raced.spec.family).complexity <= mine:
-            continue
-        steps.append(_family_step(ground, name, as_run(run, name)))
-    return steps
+    return [
+        _family_step(ground, name, as_run(run, name))
+        for name, raced in run.raced.items()
+        if family(raced.spec.family).complexity > mine and not broken_limits(run, name)
+    ]
+
+
+def broken_limits(run: FinishedRun, name: str) -> list[str]:
+    """The limits of the settings that a candidate breaks, a sentence each."""
+    return [
+        str(limit)
+        for line in run.decision["comparisons"]
+        if line["name"] == name
+        for limit in line.get("broken", ())
+    ]
 
 
 def unraced_family(run: FinishedRun) -> Variant | None:
