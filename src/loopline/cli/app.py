@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from loopline.cli import (
+    advise,
     audit,
     compare,
     data,
@@ -72,6 +73,7 @@ app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
