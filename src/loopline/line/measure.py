@@ -22,7 +22,7 @@ from loopline.features.contract import InputContract
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.facts import copy_model, served_facts
-from loopline.line.measuring import energy_meters
+from loopline.line.measuring import FEWEST_CALLS, ROUNDS, energy_meters
 from loopline.line.prepare import Plan
 from loopline.line.race import Raced
 from loopline.models.families import family
@@ -36,6 +36,8 @@ SECONDS = 0.3
 """Time of one measurement, half of it single rows, where no limit is set."""
 LIMIT_SECONDS = 2.0
 """The same where one is: the choice depends on it."""
+START_SECONDS = 1.0
+"""About what the process takes to start."""
 BATCH_SHARE = 5
 """The batch has a fifth of the rows on which a family's importance is measured: 1,000 as a rule."""
 PATIENCE_SECONDS = 900
@@ -54,6 +56,11 @@ class Measurement:
     values: Measured
     broken: tuple[str, ...]
     artifact: Artifact
+
+
+def expected_seconds(one_row: float) -> float:
+    """About how long a measurement takes where no limit is set, for a model of that speed."""
+    return START_SECONDS + max(SECONDS, one_row * FEWEST_CALLS * (ROUNDS + 1))
 
 
 def check_measurable(limits: Limits) -> None:
