@@ -17,6 +17,7 @@ from loopline.errors import LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt, noted
 from loopline.line.race import fold_stage, fold_threads, metric_name, refuse_unread
 from loopline.line.search_arms import (
     STARTED,
@@ -198,8 +199,15 @@ class _Hunt:
         return True
 
     def run(self) -> None:
-        """Run trials until there are no more, the time is over, or somebody interrupts."""
-        with self.context.reporter.step("search", total=self.study.limit) as step:
+        """Run trials until there are no more, the time is over, or somebody interrupts.
+
+        Raises:
+            KeyboardInterrupt: the interrupt came before anything was found, or a second one.
+        """
+        with (
+            self.context.reporter.step("search", total=self.study.limit) as step,
+            noted() as interrupt,
+        ):
 
             def keep(record: Record) -> None:
                 self.context.ledger.append(
@@ -212,25 +220,30 @@ class _Hunt:
                 step.describe(self._board(record))
                 step.advance()
 
-            pool = self._pool()
+            def wanted() -> bool:
+                return not interrupt.asked and self.clock.wanted()
+
+            pool = self._pool(interrupt)
             try:
-                conduct(self.study, pool, keep, self.clock.wanted)
+                conduct(self.study, pool, keep, wanted)
                 if not self.clock.wanted():
                     self.stopped = "budget"
-            except KeyboardInterrupt:
-                if not best_of_each(self.study, self.study.records):
-                    raise
-                self.stopped = "interrupted"
+            except KeyboardInterrupt:  # a library's own, or in another thread than the main one
+                interrupt.ask()
             finally:
                 pool.close()
+            if interrupt.asked:
+                self.stopped = "interrupted"
+        if self.stopped == "interrupted" and not best_of_each(self.study, self.study.records):
+            raise KeyboardInterrupt
         self._tell_stop()
 
-    def _pool(self) -> Pool:
+    def _pool(self, interrupt: Interrupt) -> Pool:
+        context, prepared, clock = self.context, self.prepared, self.clock
         if self.spec.parallel == 1:
-            return InThisProcess(self.context, self.prepared, self._job, self.clock.deadline)
-        threads = fold_threads(self.context)
-        facts = line_facts(self.context, self.prepared, threads)
-        return Workers(facts, self.spec.parallel, self._job, self.clock.deadline)
+            return InThisProcess(context, prepared, self._job, clock.deadline, interrupt)
+        facts = line_facts(context, prepared, fold_threads(context))
+        return Workers(facts, self.spec.parallel, self._job, clock.deadline, interrupt)
 
     def _job(self, trial: Trial) -> Job:
         """What a trial may know: the best ones among those on which it may depend."""
