@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,6 +20,9 @@ from loopline.release.bundle import Release
 from loopline.release.lineage import Lineage, lineage
 from loopline.words import estimate
 
+if TYPE_CHECKING:
+    from loopline.line.steps import Advice
+
 IN_MEMORY = "memory"
 
 
@@ -34,6 +37,11 @@ class Result:
     def run(self) -> str:
         """The run's id."""
         return self._outcome.run
+
+    @property
+    def project(self) -> Project:
+        """The store and the ledger that hold the run."""
+        return self._project
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -91,6 +99,17 @@ class Result:
     def lineage(self) -> Lineage:
         """The chain from the release back to the rows that made it."""
         return lineage(self._project.store, self._outcome.release)
+
+    def advise(self, *, budget_seconds: float | None = None) -> Advice:
+        """What to do next, best first: see ``loopline advise``.
+
+        Args:
+            budget_seconds: begin no further fit that would pass this; by default five times the
+                fits of the race, and a minute at least.
+        """
+        from loopline.line.advise import advise
+
+        return advise(self._project, self.run, budget_seconds=budget_seconds)
 
     def __repr__(self) -> str:
         summary = self.summary

@@ -1,4 +1,4 @@
-"""The race: every candidate is fitted fold by fold, scored out of fold, and one is chosen.
+"""The race: every candidate is fitted fold by fold and scored out of fold.
 
 A candidate's fit never sees the rows it is scored on: where a family stops early, it does so on
 rows cut from the fold's own training side. Every fold's fit is an artifact, so a killed race goes
@@ -22,11 +22,8 @@ from safetensors.numpy import load_file, save_file
 from loopline.data.schema import Schema
 from loopline.digest import value_digest
 from loopline.errors import LooplineError, SettingsError
-from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
-from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import default_metric, metric
-from loopline.evaluate.threshold import Goal, choose_threshold
 from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
@@ -38,7 +35,6 @@ from loopline.models.families import family
 from loopline.models.together import num_started
 from loopline.release.environment import code_digest
 from loopline.seeds import child_seed
-from loopline.select.choose import Candidate, choose
 from loopline.splits.vault import TestLabels
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
@@ -56,10 +52,14 @@ class Raced:
     Args:
         spec: its entry in the settings.
         artifact: holds its out-of-fold predictions and scores.
+        members: of a blend, the candidates that it is made of.
+        weighed: of a blend, its weights.
     """
 
     spec: CandidateSpec
     artifact: Artifact
+    members: tuple[Raced, ...] = ()
+    weighed: Artifact | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -117,7 +117,9 @@ def race(
                 step.advance()
             fitted.append((entry, parts))
     prepared.let_go()  # scores take as much memory as fits, and need no feature
-    raced = [Raced(entry, _candidate(context, prepared, entry, parts)) for entry, parts in fitted]
+    raced = [
+        Raced(entry, score_candidate(context, prepared, entry, parts)) for entry, parts in fitted
+    ]
     if skipped:
         context.reporter.note(
             f"The budget of {context.spec.budget_seconds:g} s left no time for "
@@ -232,7 +234,7 @@ def fit_view(
     label: str,
     *,
     stop_early: bool,
-) -> Any:
+) -> FittedModel:
     """Fit one family on one view, with rows cut off for early stopping where that is useful.
 
     A fit that is killed goes on from what it kept in its folder, which is removed at the end.
@@ -346,9 +348,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _candidate(
+def score_candidate(
     context: LineContext, prepared: Prepared, entry: CandidateSpec, parts: Sequence[Artifact]
 ) -> Artifact:
+    """Put the folds' predictions together and score them."""
+
     def make() -> Artifact:
         loaded = [load_file(part.path(PREDICTION)) for part in parts]
         rows = np.concatenate([arrays["rows"] for arrays in loaded])
@@ -392,113 +396,12 @@ def _candidate(
 
     return context.stage(
         "candidate",
-        3,
+        4,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,
         label=f"score {entry.name}",
     )
-
-
-def choice(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> Artifact:
-    """Choose the simplest candidate that is not measurably worse; set threshold and calibration."""
-    spec = context.spec
-    settings = {
-        "metric": metric_name(context, prepared),
-        "margin": spec.objective.margin,
-        "threshold": spec.objective.model_dump(exclude={"metric", "margin"}, exclude_none=True),
-        "calibration": spec.calibration,
-        "seed": spec.seed,
-    }
-
-    def make() -> Artifact:
-        with context.reporter.step("compare and choose"):
-            data = _choose(context, prepared, raced)
-
-        def write(folder: Path) -> None:
-            (folder / "choice.json").write_text(
-                json.dumps(data, ensure_ascii=False), encoding="utf-8"
-            )
-
-        return context.store.put(
-            "choice",
-            write,
-            meta={"chosen": data["chosen"]},
-            inputs={entry.spec.name: entry.artifact.id for entry in raced},
-        )
-
-    return context.stage(
-        "choice",
-        2,
-        settings=settings,
-        inputs={entry.spec.name: entry.artifact.id for entry in raced},
-        make=make,
-    )
-
-
-def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> dict[str, Any]:
-    spec = context.spec
-    loaded = {entry.spec.name: entry.predictions() for entry in raced}
-    rows = next(iter(loaded.values()))[0]
-    folds = raced[0].folds()
-    prepared.let_go()
-    view = prepared.outcomes.at(rows)
-    decision = choose(
-        [
-            Candidate(
-                name=entry.spec.name,
-                family=entry.spec.family,
-                complexity=family(entry.spec.family).complexity,
-                prediction=loaded[entry.spec.name][1],
-                size_bytes=entry.meta["size_bytes"],
-            )
-            for entry in raced
-        ],
-        view.target,
-        metric(metric_name(context, prepared)),
-        units=observed(prepared, view),
-        weight=view.weight,
-        folds=folds,
-        margin=spec.objective.margin,
-        seed=child_seed(spec.seed, "choose"),
-    )
-    prediction = loaded[decision.chosen][1]
-    calibration: Calibration | None = None
-    threshold = None
-    if spec.calibration not in (None, "none"):
-        calibration = fit_calibration(spec.calibration, view.target, prediction, weight=view.weight)
-        prediction = calibration.apply(prediction)
-    if prepared.schema.task == "binary":
-        threshold = choose_threshold(
-            view.target,
-            prediction[:, 1],
-            goal(context),
-            weight=view.weight,
-            units=observed(prepared, view),
-            calibrated=calibration is not None,
-        )
-    scores: dict[str, Estimate] = evaluate_predictions(
-        prepared.schema.task,
-        prepared.schema.classes,
-        view.target,
-        prediction,
-        threshold=0.5 if threshold is None else threshold.value,
-        units=observed(prepared, view),
-        weight=view.weight,
-        folds=folds,
-        seed=child_seed(spec.seed, "evaluate"),
-        metrics=further_metrics(context, prepared),
-    )
-    return {
-        "chosen": decision.chosen,
-        "best": decision.best,
-        "sentence": decision.sentence,
-        "comparisons": decision.to_dict()["comparisons"],
-        "metric": metric_name(context, prepared),
-        "threshold": None if threshold is None else threshold.to_dict(),
-        "calibration": None if calibration is None else calibration.to_dict(),
-        "metrics": {name: value.to_dict() for name, value in scores.items()},
-    }
 
 
 def further_metrics(context: LineContext, prepared: Prepared) -> tuple[str, ...]:
@@ -541,15 +444,3 @@ def dependence(
     distinct, rank = np.unique(order, return_inverse=True)
     blocks = min(distinct.size, max(20, int(order.size ** (2 / 3))))
     return np.asarray(rank * blocks // max(1, distinct.size), dtype=np.int64)
-
-
-def goal(context: LineContext) -> Goal | None:
-    """What the decision threshold shall reach; None where the settings do not say."""
-    objective = context.spec.objective
-    if objective.cost is not None:
-        return Goal.read(objective.cost.model_dump())
-    if objective.require is not None:
-        if objective.require.precision is not None:
-            return Goal.read(f"precision>={objective.require.precision!r}")
-        return Goal.read(f"recall>={objective.require.recall!r}")
-    return None if objective.threshold is None else Goal.read(objective.threshold)

@@ -8,12 +8,8 @@ from functools import partial
 from statistics import median
 
 from loopline.line.divide import Prepared
-from loopline.line.finish import (
-    CONTRIBUTION_ROWS,
-    IMPORTANCE_REPEATS,
-    LATENCY_CALLS,
-    LATENCY_SECONDS,
-)
+from loopline.line.finish import CONTRIBUTION_ROWS, IMPORTANCE_REPEATS
+from loopline.line.measure import expected_seconds
 from loopline.line.race import FoldFit
 from loopline.models.families import family
 
@@ -46,7 +42,7 @@ def rehearse(prepared: Prepared, name: str, fits: Mapping[int, FoldFit]) -> dict
         "final": mean_fit * share,
         "importance": shuffled * (1 + IMPORTANCE_REPEATS * len(prepared.schema.features)),
         "contributions": explained,
-        "latency": min(one * LATENCY_CALLS, max(LATENCY_SECONDS, one * 40)),
+        "latency": expected_seconds(one),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -10,26 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from loopline.data.schema import Task
 from loopline.errors import SettingsError
+from loopline.line.quantities import read_duration
 from loopline.models.base import Family
 from loopline.models.space import DataFacts, read_space
 from loopline.words import nearest
 
 DEFAULT_TRIALS = 50
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms]\s*)+")
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
-
-
-def read_duration(value: Any) -> Any:
-    """Seconds of a duration such as ``90s``, ``10m`` or ``1h30m``; numbers are seconds already.
-
-    >>> read_duration("1h30m"), read_duration(45), read_duration("0.5m")
-    (5400.0, 45, 30.0)
-    """
-    if not isinstance(value, str) or not _DURATION.fullmatch(value.strip()):
-        return value
-    parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", value)
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _as_names(value: Any) -> Any:

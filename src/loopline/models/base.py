@@ -26,9 +26,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.schema import ColumnType, Task
-from loopline.errors import SettingsError
+from loopline.errors import InputError, SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
+from loopline.models.portable import PortableModel
 from loopline.models.space import DataFacts, Space
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.views import TestView, TrainView
@@ -130,6 +131,17 @@ class FittedModel(ABC):
             return self.predict(part.with_columns(frame[name][rows] for name in columns))
 
         return answer
+
+    def portable(self) -> PortableModel:
+        """What it learned as plain data that predicts with numpy and one library.
+
+        Raises:
+            InputError: the family has no such form.
+        """
+        raise InputError(
+            f"The family {self.family} needs the whole of Loopline to answer: its network is not "
+            "plain numbers for numpy. Export it `--to docker`, which installs what it needs."
+        )
 
     @property
     def size_bytes(self) -> int:
