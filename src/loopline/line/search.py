@@ -75,9 +75,7 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
         EnvironmentProblem: the disk is full, or the ledger cannot be reached; every trial that was
             finished before is kept.
     """
-    spec = context.spec.search
-    assert spec is not None, "a line without `search` is not searched"
-    hunt = _Hunt.begin(context, prepared, spec)
+    hunt = begin(context, prepared)
     for entry in hunt.contest.others:
         refuse_unread([entry], prepared.schema)
         for number in range(fold_sizes(prepared)[0]):
@@ -88,8 +86,19 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
     return hunt.finish()
 
 
+def begin(context: LineContext, prepared: Prepared) -> Hunt:
+    """A search that is ready to run: who is searched, by whom, in which steps.
+
+    Raises:
+        SettingsError: nothing to search, or fewer trials than candidates.
+    """
+    spec = context.spec.search
+    assert spec is not None, "a line without `search` is not searched"
+    return Hunt.begin(context, prepared, spec)
+
+
 @dataclass
-class _Hunt:
+class Hunt:
     """One search in progress."""
 
     context: LineContext
@@ -106,7 +115,8 @@ class _Hunt:
     durations: list[float] = field(default_factory=list)
 
     @staticmethod
-    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> _Hunt:
+    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> Hunt:
+        """See `begin` of this module."""
         contested = contest(context, prepared, spec)
         refuse_unread(list(contested.searched.values()), prepared.schema)
         num_folds, num_rows = fold_sizes(prepared)
@@ -141,7 +151,7 @@ class _Hunt:
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
         clock = Clock(context, prepared, spec.budget)
-        return _Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
+        return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:
         """Take in what was recorded of this very study, and what others found."""
