@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
+from loopline.errors import LooplineError
 from loopline.line import interrupt as interrupts
+from loopline.line import trial as trial_module
 from loopline.line.context import LineContext
 from loopline.line.interrupt import Interrupt, noted
 from loopline.line.project import Project, open_project
 from loopline.line.search_budget import FIXED_SECONDS, MARGIN, TIMED, Clock, put_down
 from loopline.line.spec import make_spec
-from loopline.line.trial import OutOfTime, Watch
+from loopline.line.trial import OutOfTime, Watch, run_trial
 from loopline.progress import SilentReporter
 from loopline.search.record import Record
 
@@ -123,6 +125,25 @@ def test_a_fit_ends_at_its_next_round_after_an_interrupt() -> None:
         interrupt.ask()
         with pytest.raises(OutOfTime):
             step.advance()
+
+
+def test_a_library_that_wraps_the_stop_fails_no_trial(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CatBoost turns whatever ends it into an error of its own: that is no failed trial."""
+
+    def wrapping(context: Any, prepared: Any, job: Any, progress: Any, watch: Watch) -> Any:
+        try:
+            watch.check()
+        except OutOfTime as stop:
+            raise LooplineError("CatBoost could not train") from stop
+
+    monkeypatch.setattr(trial_module, "_run", wrapping)
+    _, context = clock(project, 10.0)
+    job: Any = None
+    prepared: Any = None
+    with pytest.raises(OutOfTime):
+        run_trial(context, prepared, job, time.monotonic() - 1.0)
 
 
 def test_the_first_ctrl_c_is_noted_and_the_second_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,11 +114,13 @@ class Watch(SilentReporter):
     def __init__(self, deadline: float | None, interrupt: Interrupt | None) -> None:
         super().__init__()
         self._deadline, self._interrupt = deadline, interrupt
+        self.stopped = False
 
     def check(self) -> None:
         """Raise `OutOfTime` when the time is over, or somebody asked to stop."""
         late = self._deadline is not None and time.monotonic() > self._deadline
         if late or (self._interrupt is not None and self._interrupt.asked):
+            self.stopped = True
             raise OutOfTime
 
     @contextmanager
@@ -179,6 +181,8 @@ def run_trial(
     except (EnvironmentProblem, IntegrityError):
         raise
     except _FAILURES as error:
+        if watch.stopped:  # the library made an error of its own of what ended it
+            raise OutOfTime from error
         reason = str(error) or type(error).__name__
         found = _record(job, "failed", reason=reason)
     return replace(found, seconds=round(time.monotonic() - began, 4))

@@ -22,7 +22,7 @@ SAMPLE_FROM = 10_000
 """A fold's training rows from which the first step is a sample of them."""
 SAMPLE_SHARE = 0.2
 SAMPLE_CHANCE = 0.05
-FOLD_CHANCE = 0.25
+FOLD_CHANCE = 0.3
 DEFAULTS_CHANCE = 0.01
 """A family's first trial stands for the whole family, so it is given up less easily."""
 
