@@ -171,7 +171,8 @@ def _swapped_levels(
 
 def _quantiles(values: pl.Series) -> NDArray[np.float64]:
     x = as_floats(values)
-    return np.asarray(np.quantile(x[np.isfinite(x)], QUANTILES))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.quantile(x[np.isfinite(x)], QUANTILES))
 
 
 def _spread(column: InputColumn) -> float:
@@ -181,7 +182,8 @@ def _spread(column: InputColumn) -> float:
 def _distance(found: NDArray[np.float64], column: InputColumn) -> float:
     """Mean distance of the inner quantiles, in 5-95 % ranges of the training column."""
     known = np.array(column.quantiles[_LOW : _HIGH + 1])
-    return float(np.abs(found[_LOW : _HIGH + 1] - known).mean() / _spread(column))
+    with np.errstate(over="ignore", invalid="ignore"):  # cells may be as large as floats can be
+        return float(np.abs(found[_LOW : _HIGH + 1] - known).mean() / _spread(column))
 
 
 def _gathered(
