@@ -151,11 +151,9 @@ def test_arrow_that_unpacks_to_far_more_is_refused(client: Client) -> None:
 
 def test_a_gigabyte_is_refused_by_its_length(client: Client) -> None:
     """A body that says it is 1 GB is refused before a byte of it is read."""
-    start = time.monotonic()
     answer = raw(client, f"{HEAD}Content-Length: 1000000000\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
-    assert time.monotonic() - start < 5
 
 
 def test_a_body_without_an_end_is_refused_while_it_comes(client: Client) -> None:

@@ -90,6 +90,7 @@ class InputWindow:
         return lambda: judge(columns, _gathered(columns, rows, frames))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # cells may be as large as floats can be
 def judge(columns: Sequence[InputColumn], window: Mapping[str, pl.Series]) -> tuple[Remark, ...]:
     """What looks wrong over a window of checked rows.
 
@@ -171,8 +172,7 @@ def _swapped_levels(
 
 def _quantiles(values: pl.Series) -> NDArray[np.float64]:
     x = as_floats(values)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(np.quantile(x[np.isfinite(x)], QUANTILES))
+    return np.asarray(np.quantile(x[np.isfinite(x)], QUANTILES))
 
 
 def _spread(column: InputColumn) -> float:
@@ -182,8 +182,7 @@ def _spread(column: InputColumn) -> float:
 def _distance(found: NDArray[np.float64], column: InputColumn) -> float:
     """Mean distance of the inner quantiles, in 5-95 % ranges of the training column."""
     known = np.array(column.quantiles[_LOW : _HIGH + 1])
-    with np.errstate(over="ignore", invalid="ignore"):  # cells may be as large as floats can be
-        return float(np.abs(found[_LOW : _HIGH + 1] - known).mean() / _spread(column))
+    return float(np.abs(found[_LOW : _HIGH + 1] - known).mean() / _spread(column))
 
 
 def _gathered(
