@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SplitError,
     )
     from loopline.line.auditing import Audit, audit_table
+    from loopline.line.compare import RunComparison, compare
     from loopline.line.face import Result, fit, run
     from loopline.line.project import Project, open_project
     from loopline.line.serving import open_service
@@ -39,6 +40,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Audit": "loopline.line.auditing",
     "audit_table": "loopline.line.auditing",
+    "RunComparison": "loopline.line.compare",
+    "compare": "loopline.line.compare",
     "fit": "loopline.line.face",
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
@@ -73,11 +76,13 @@ __all__ = [
     "Project",
     "Release",
     "Result",
+    "RunComparison",
     "SettingsError",
     "Spec",
     "SplitError",
     "__version__",
     "audit_table",
+    "compare",
     "fit",
     "load_release",
     "open_project",

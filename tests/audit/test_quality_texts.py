@@ -112,6 +112,12 @@ def test_any_texts_get_a_score(texts: list[str | None]) -> None:
     assert (quality.score[[t is None or not t.strip() for t in texts]] == 0).all()
 
 
+def test_control_characters_alone_are_an_empty_text() -> None:
+    """A text of separators and zero bytes shows nothing, and is called empty."""
+    quality = score_texts(pl.Series(["\x1f", "\x00 \t", "\x1fa", " "]))
+    assert quality.score.tolist() == [0.0, 0.0, 1.0, 0.0]
+
+
 def test_all_null_texts_do_not_crash() -> None:
     """A column without any text is empty throughout."""
     quality = score_texts(pl.Series([None] * 50, dtype=pl.String))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,25 @@ def test_a_proposal_says_how_to_repair_numbers_with_a_word_among_them(tmp_path: 
     (sentence,) = [each for each in proposal.sentences if "is text, but" in each]
     assert "90.0% of its values are numbers; not so in 40 of 400 rows" in sentence
     assert sentence.endswith("To repair it: `clean: {mixed_types: repair}`.")
+
+
+def test_a_score_that_leans_on_few_rows_is_remarked(tmp_path: Path):
+    """Where a few test rows carry half of the squared error, the run and its report say so."""
+    rng = np.random.default_rng(5)
+    size = rng.normal(size=400)
+    noise = np.where(rng.random(400) < 0.03, 25.0, 0.3) * rng.standard_normal(400)
+    frame = pl.DataFrame({"size": size, "age": rng.normal(size=400), "price": 3 * size + noise})
+    result = loopline.fit(
+        frame, "price", models=["baseline", "linear"], store=tmp_path, progress=False
+    )
+    (sentence,) = [
+        finding["sentence"]
+        for finding in result.summary["findings"]
+        if finding["kind"] == "interval"
+    ]
+    assert re.fullmatch(
+        r"rmse on the test rows: \d of \d+ rows carr(y|ies) half of the loss: "
+        r"the interval may be too short\.",
+        sentence,
+    )
+    assert sentence.partition(": ")[2] in Path(result.report()).read_text(encoding="utf-8")

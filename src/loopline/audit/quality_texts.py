@@ -25,6 +25,8 @@ LONG, SHORT = "far longer than usual", "far shorter than usual"
 HARM = {
     EMPTY: 1.0, CANNED: 0.7, DAMAGED: 0.6, LANGUAGE: 0.6, REPEATED: 0.6, LONG: 0.3, SHORT: 0.5,
 }  # fmt: skip
+VISIBLE = r"[^\s\p{Cc}]"
+"""Spaces and control characters alone are an empty text."""
 BLOCK_ROWS = 50_000
 MAX_CHARACTERS = 20_000
 """Characters of a text that are read; what stands after them is judged by the length alone."""
@@ -58,7 +60,7 @@ def score_texts(texts: pl.Series) -> RowQuality:
     """
     values = texts.cast(pl.String).fill_null("")
     lengths = values.str.strip_chars().str.len_chars().to_numpy()
-    empty = lengths == 0
+    empty = ~values.str.contains(VISIBLE).to_numpy()
     head = values.str.slice(0, MAX_CHARACTERS)
     found = {
         EMPTY: empty,

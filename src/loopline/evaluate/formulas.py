@@ -12,7 +12,7 @@ All functions are exact under weights: a row of weight 2 counts as that row stan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from loopline.evaluate.rows import Floats, Ints, Rows
 
 Scale = Literal[
-    "identity", "log", "logit", "wilson", "f1", "fisher", "below_one", "quantile", "calibration"
+    "identity",
+    "log",
+    "root",
+    "logit",
+    "wilson",
+    "f1",
+    "fisher",
+    "below_one",
+    "quantile",
+    "calibration",
 ]
 """The scale on which a metric's interval is built; see `loopline.evaluate.intervals`."""
 
@@ -43,6 +52,7 @@ class Scored:
         scale: the scale on which the interval is built.
         support: the rows that the value rests on (a recall rests on the positive rows).
         reason: why the value or the influence is missing.
+        dearest: the most that one row can cost, where a price list says so; else 0.
     """
 
     value: float
@@ -50,6 +60,7 @@ class Scored:
     scale: Scale = "identity"
     support: NDArray[np.bool_] | None = None
     reason: str = ""
+    dearest: float = 0.0
 
 
 def undefined(reason: str) -> Scored:
@@ -66,7 +77,7 @@ def _root_of_mean(squares: Floats, rows: Rows) -> Scored:
     mean = float(np.average(squares, weights=rows.weight))
     root = float(np.sqrt(mean))
     influence = (squares - mean) / (2 * root) if root > 0 else np.zeros_like(squares)
-    return Scored(root, influence, "log")
+    return Scored(root, influence, "root")
 
 
 # Probabilities ------------------------------------------------------------------------------------
@@ -325,7 +336,9 @@ def cost(rows: Rows, false_positive: float, false_negative: float) -> Scored:
     label = rows.label
     price = false_positive * ((label == 1) & (rows.y == 0))
     price = price + false_negative * ((label == 0) & (rows.y == 1))
-    return _mean(price.astype(np.float64), rows, "log")
+    scored = _mean(price.astype(np.float64), rows, "log")
+    possible = (false_positive * (label == 1).any(), false_negative * (label == 0).any())
+    return replace(scored, dearest=float(max(possible)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,30 +29,21 @@ import polars as pl
 
 from loopline.cores import in_threads
 from loopline.data.cleaning.texts import MOJIBAKE
-from loopline.data.pixels import contents, decodes, readable
+from loopline.data.pixels import contents, readable
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
-from loopline.features.reading import (
-    EPOCH,
-    as_floats,
-    as_texts,
-    iso_micros,
-    parse_numbers,
-    parse_times,
-)
+from loopline.features.cells import BOOLEANS, WANTED, CellReader, Kind, UnreadError, cell_reader
+from loopline.features.reading import as_floats, as_texts, parse_numbers, parse_times
 from loopline.words import counted
 
 if TYPE_CHECKING:
     from loopline.splits.views import TrainView
 
 OnBadValue = Literal["error", "missing"]
-Kind = Literal["integer", "float", "boolean", "text", "date", "datetime", "seconds", "image"]
-
 MAX_LEVELS = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN = 5
 MANY_UNSEEN = 0.5
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _DTYPES: dict[str, Any] = {
     "integer": pl.Int64,
     "float": pl.Float64,
@@ -64,18 +54,7 @@ _DTYPES: dict[str, Any] = {
     "seconds": pl.Float64,
     "image": pl.Binary,
 }
-_WANTED = {
-    "integer": "a number",
-    "float": "a number",
-    "seconds": "a number of seconds",
-    "boolean": "true or false",
-    "text": "text",
-    "date": "an ISO 8601 date such as 2024-05-31",
-    "datetime": "an ISO 8601 date or time such as 2024-05-31T13:45:00",
-    "image": "the bytes of an image file",
-}
 
-RowReader = Callable[[Any], Any]
 Looker = Callable[[Any], "Remark | None"]
 
 
@@ -220,7 +199,7 @@ class InputContract:
         """
         try:
             return {name: read(row[name]) for name, read in self._readers}
-        except (KeyError, _UnreadError):
+        except (KeyError, UnreadError):
             return self._row_by_table(row, None)
 
     def inspect_row(
@@ -239,7 +218,7 @@ class InputContract:
         """
         try:
             checked = {name: read(row[name]) for name, read in self._readers}
-        except (KeyError, _UnreadError):
+        except (KeyError, UnreadError):
             remarks: list[Remark] = []
             checked = self._row_by_table(row, remarks)
             return checked, tuple(
@@ -338,7 +317,7 @@ class InputContract:
         remarks: list[Remark] | None,
     ) -> None:
         if self.on_absent == "error" or column.missing == "error":
-            problems.append(f"Column {column.name!r} ({_WANTED[column.kind]}) is absent; add it.")
+            problems.append(f"Column {column.name!r} ({WANTED[column.kind]}) is absent; add it.")
         elif remarks is not None:
             text = f"Column {column.name!r} is absent and is read as missing in every row."
             remarks.append(Remark(column.name, "absent", height, 1.0, text))
@@ -354,7 +333,7 @@ class InputContract:
         rows = unread.arg_true().to_list()
         shown = ", ".join(f"row {row}: {values[row]!r}" for row in rows[:SHOWN])
         text = (
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, but {len(rows):,} of "
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, but {len(rows):,} of "
             f"{len(values):,} rows do not ({shown})."
         )
         if self.on_bad_value == "error":
@@ -364,7 +343,7 @@ class InputContract:
             remarks.append(Remark(column.name, "unread", len(rows), len(rows) / len(values), text))
 
     @cached_property
-    def _readers(self) -> list[tuple[str, RowReader]]:
+    def _readers(self) -> list[tuple[str, CellReader]]:
         return [(column.name, _row_reader(column)) for column in self.columns]
 
     @cached_property
@@ -385,10 +364,6 @@ class InputContract:
         if remarks is not None:
             remarks += [remark for remark in noted if remark.what != "extra"]
         return checked
-
-
-class _UnreadError(Exception):
-    """A cell that the fast path leaves to the table path."""
 
 
 def _learn_column(values: pl.Series, kind_of: ColumnType, missing: Missing) -> InputColumn:
@@ -468,7 +443,7 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
         return _read_images(column, values), None
     if dtype.is_nested() or dtype in (pl.Object, pl.Binary):
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     if column.kind == "text":
         return as_texts(values), None
@@ -482,7 +457,7 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
 def _read_images(column: InputColumn, values: pl.Series) -> pl.Series:
     if values.dtype != pl.Binary():
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED['image']}, got the type {values.dtype}. A "
+            f"Column {column.name!r} must hold {WANTED['image']}, got the type {values.dtype}. A "
             "table in a file may hold paths; a row may hold a `pathlib.Path`."
         )
     return values.set(~readable(values), None)
@@ -497,7 +472,7 @@ def _read_numbers(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl
         column.kind != "seconds" and (isinstance(dtype, pl.Duration) or dtype == pl.Time)
     ):
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     elif dtype.is_integer() and column.kind == "integer":
         return values.cast(pl.Int64, strict=False), None
@@ -522,7 +497,7 @@ def _read_booleans(column: InputColumn, values: pl.Series) -> tuple[pl.Series, p
             values.str.strip_chars()
             .str.to_lowercase()
             .replace_strict(
-                list(_BOOLEANS), list(_BOOLEANS.values()), default=None, return_dtype=pl.Boolean
+                list(BOOLEANS), list(BOOLEANS.values()), default=None, return_dtype=pl.Boolean
             )
         )
     elif dtype.is_numeric():
@@ -548,7 +523,7 @@ def _read_times(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.S
         times = values.cast(pl.Datetime("us"))
     else:
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     if column.kind == "date":
         return times.cast(pl.Date), unread
@@ -617,70 +592,9 @@ def _outside(column: InputColumn, read: pl.Series) -> pl.Series | None:
     return (numbers < column.low) | (numbers > column.high)
 
 
-def _row_reader(column: InputColumn) -> RowReader:
+def _row_reader(column: InputColumn) -> CellReader:
     """The happy path of one cell; anything unusual is left to the table path."""
-    none_allowed = column.missing != "error"
-
-    def none(value: Any) -> None:
-        if value is not None or not none_allowed:
-            raise _UnreadError
-
-    def number(value: Any) -> Any:
-        kind = type(value)
-        if kind is float:
-            return value if value - value == 0.0 else none(None)
-        if kind is int and -(2**53) < value < 2**53:
-            return float(value)
-        return none(value)
-
-    def integer(value: Any) -> Any:
-        kind = type(value)
-        if kind is int and -(2**63) <= value < 2**63:
-            return value
-        if kind is float and value - value == 0.0:
-            return int(value) if value.is_integer() and abs(value) < 2**53 else value
-        return none(value)
-
-    def boolean(value: Any) -> Any:
-        return value if type(value) is bool else none(value)
-
-    def text(value: Any) -> Any:
-        return value if type(value) is str else none(value)
-
-    def day(value: Any) -> Any:
-        if type(value) is str and len(value) == 10 and iso_micros(value) is not None:
-            return date.fromisoformat(value)
-        return value if type(value) is date else none(value)
-
-    def time(value: Any) -> Any:
-        if type(value) is str:
-            micros = iso_micros(value)
-            if micros is not None:
-                return EPOCH + timedelta(microseconds=micros)
-        elif type(value) is datetime and value.tzinfo is None:
-            return value
-        return none(value)
-
-    def zoned(value: Any) -> Any:
-        return none(value)
-
-    def image(value: Any) -> Any:
-        if type(value) is bytes and decodes(value):
-            return value
-        return none(value if type(value) is not bytes else 0)
-
-    if column.kind == "datetime":
-        return zoned if column.zone else time
-    readers: dict[str, RowReader] = {
-        "integer": integer,
-        "float": number,
-        "seconds": number,
-        "boolean": boolean,
-        "text": text,
-        "date": day,
-        "image": image,
-    }
-    return readers[column.kind]
+    return cell_reader(column.kind, column.zone, none_allowed=column.missing != "error")
 
 
 def _looker(column: InputColumn) -> Looker | None:
