@@ -277,6 +277,37 @@ def test_what_a_name_stands_for_is_followed(releases: Any, rows: Any) -> None:
     assert loads == [releases["other"].id, releases["regression"].id]
 
 
+def test_an_alias_is_served_and_followed(releases: Any, rows: Any, store: Path) -> None:
+    """`binary@champion` answers; after a promotion and a rollback the service follows, and the
+    ledger tells it."""
+    row = plain(rows)[0]
+    with loopline.open_project(store) as project:
+        project.promote(releases["binary"].id)
+        arguments = ("binary@champion", "--port", "0", "--store", str(store), "--no-log")
+        with process(*arguments, "--set", "swap_seconds=0.1", "--json") as started:
+            url = first(started)["url"]
+            assert post(url, row)["version"] in releases["binary"].id
+            project.promote(releases["other"].id)
+            _until(lambda: post(url, row)["version"] in releases["other"].id)
+            project.rollback("binary")
+            _until(lambda: post(url, row)["version"] in releases["binary"].id)
+            started.terminate()
+            assert started.wait(30) == 0
+
+
+def test_a_swap_is_noted_in_the_ledger(releases: Any, rows: Any, tmp_path: Path) -> None:
+    """A logging service writes its swaps and rollbacks where promotions stand."""
+    from loopline.line.serving import noted
+
+    with loopline.open_project(tmp_path) as project:
+        note = noted(project)
+        note("serve.swapped", {"name": "a", "from": "release-1", "to": "release-2"})
+        note("serve.rolled_back", {"name": "a", "release": "release-3", "reason": "errors: 5"})
+        note("serve.flagged", {"name": "a"})
+        told = [(event.kind, event.subject) for event in project.ledger.events()]
+    assert told == [("serve.swapped", "release-2"), ("serve.rolled_back", "release-3")]
+
+
 def test_serving_loads_no_library_of_training(releases: Any, store: Path) -> None:
     """The serving process imports no pandas, scikit-learn, LightGBM's package or torch."""
     code = (
