@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.serve.conftest import TARGETS, Client, plain
+from tests.serve.conftest import TARGETS, Client, mixed_table, plain
 
 TASKS = list(TARGETS)
 ARROW = "application/vnd.apache.arrow.stream"
@@ -37,6 +37,14 @@ def test_single_rows(client: Client, releases: Any, rows: pl.DataFrame, task: st
 @pytest.mark.parametrize("task", TASKS)
 def test_lists_of_rows(client: Client, releases: Any, rows: pl.DataFrame, task: str) -> None:
     """A list of rows gets a list of the same predictions."""
+    got = client.post(f"/predict/{task}", plain(rows)).json()
+    assert got["predictions"] == expected(releases[task], rows)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_long_lists(client: Client, releases: Any, task: str) -> None:
+    """A list that is worked on in threads gets the same answers as a short one."""
+    rows = mixed_table(1500, seed=9).drop(list(TARGETS.values()))
     got = client.post(f"/predict/{task}", plain(rows)).json()
     assert got["predictions"] == expected(releases[task], rows)
 

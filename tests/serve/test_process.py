@@ -277,19 +277,28 @@ def test_what_a_name_stands_for_is_followed(releases: Any, rows: Any) -> None:
     assert loads == [releases["other"].id, releases["regression"].id]
 
 
-def test_an_alias_is_served_and_followed(releases: Any, rows: Any, store: Path) -> None:
-    """`binary@champion` answers; after a promotion and a rollback the service follows, and the
-    ledger tells it."""
+@pytest.mark.parametrize("signalled", [False, True])
+def test_an_alias_is_served_and_followed(
+    releases: Any, rows: Any, store: Path, signalled: bool
+) -> None:
+    """`binary@champion` answers; after a promotion and a rollback the service follows, by its
+    own looking or, where that is off, on SIGHUP."""
     row = plain(rows)[0]
     with loopline.open_project(store) as project:
         project.promote(releases["binary"].id)
         arguments = ("binary@champion", "--port", "0", "--store", str(store), "--no-log")
-        with process(*arguments, "--set", "swap_seconds=0.1", "--json") as started:
+        seconds = 0 if signalled else 0.1
+        with process(*arguments, "--set", f"swap_seconds={seconds}", "--json") as started:
             url = first(started)["url"]
             assert post(url, row)["version"] in releases["binary"].id
             project.promote(releases["other"].id)
+            if signalled:
+                assert post(url, row)["version"] in releases["binary"].id
+                started.send_signal(signal.SIGHUP)
             _until(lambda: post(url, row)["version"] in releases["other"].id)
             project.rollback("binary")
+            if signalled:
+                started.send_signal(signal.SIGHUP)
             _until(lambda: post(url, row)["version"] in releases["binary"].id)
             started.terminate()
             assert started.wait(30) == 0

@@ -334,6 +334,33 @@ def test_metrics_are_in_prometheus_format(client: Client, rows: Any) -> None:
     assert any('route="/predict/{model}"' in line for line in counts)
 
 
+def test_a_callers_names_become_no_counters(client: Client, rows: Any) -> None:
+    """A thousand columns of a caller's own are one counter, and no text in the log's `odd`."""
+    row = plain(rows)[0] | {f"made up {n}": n for n in range(1000)}
+    answer = client.post("/predict/regression", row)
+    assert len(answer.json()["remarks"]) == 1000
+    assert client.metric("remarks_total", what="extra", model="regression") == 1000
+    assert "made up" not in client.get("/metrics").body.decode()
+
+
+def test_counting_from_threads_loses_nothing() -> None:
+    """Four threads that count while a fifth reads: every count is there."""
+    metrics = Metrics()
+
+    def count() -> None:
+        for n in range(3000):
+            metrics.add("rows_total", (("model", str(n % 50)),))
+            metrics.time((("route", "/predict"),), 0.001)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        metrics.text()
+    assert metrics.value("rows_total") == 12_000
+    assert 'request_seconds_count{route="/predict"} 12000' in metrics.text()
+
+
 def test_counters_of_workers_add_up() -> None:
     """Merged counters are sums, and a label's text cannot break the format."""
     one, two = Metrics(), Metrics()
