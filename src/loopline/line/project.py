@@ -17,6 +17,9 @@ from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
 from loopline.words import counted, nearest
 
+PREDICTIONS = "predictions"
+"""The kind of artifact that a service's prediction log is made of."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -243,6 +246,7 @@ class Project:
             if event.subject and event.run in runs
         ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
+        kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
         return sorted(set(kept))
 
     def collect(
