@@ -8,11 +8,12 @@ from loopline.errors import InputError, NotFoundError
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Exported, Form, Subject, write_export
 from loopline.release.exports.folder import Folder
+from loopline.release.exports.onnx_form import Onnx
 from loopline.release.replay import Kept, kept_rows
 from loopline.store.artifacts import Store
 from loopline.words import nearest
 
-FORMS: dict[str, Form] = {form.name: form for form in (Folder(),)}
+FORMS: dict[str, Form] = {form.name: form for form in (Folder(), Onnx())}
 FORM_NAMES = tuple(FORMS)
 
 
