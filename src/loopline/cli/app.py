@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from loopline.cli import (
+    advise,
     audit,
     compare,
     data,
@@ -27,6 +28,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    serve,
     train,
     verify,
 )
@@ -67,9 +69,11 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)

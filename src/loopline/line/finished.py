@@ -52,10 +52,18 @@ class Scored:
 class FinishedRun:
     """One finished run. Get one with `finished_run`."""
 
-    def __init__(self, project: Project, summary: Mapping[str, Any], context: LineContext) -> None:
+    def __init__(
+        self,
+        project: Project,
+        summary: Mapping[str, Any],
+        context: LineContext,
+        given: Mapping[str, Any],
+    ) -> None:
         self.project = project
         self.summary = summary
         self.context = context
+        self.given = given
+        """The settings as the run was started with, places of the machine included."""
 
     @property
     def id(self) -> str:
@@ -105,12 +113,18 @@ class FinishedRun:
         store = self.project.store
         spec = self.context.spec
         known = {entry.name: entry for entry in (*suited(self.schema)[0], *spec.models)}
+        tuned = {
+            entry["name"]: entry["params"] or {}
+            for entry in self.summary.get("search", {}).get("candidates", ())
+        }
         found = {}
         for entry in self.summary["candidates"]:
             artifact = store.get(entry["artifact"])
             name, kind = str(entry["name"]), str(entry["family"])
             plain = Candidate(name=name, family=kind)
-            found[name] = Raced(known.get(name, plain), artifact)
+            spec_of = known.get(name, plain)
+            given = {**spec_of.params, **tuned.get(name, {})}
+            found[name] = Raced(spec_of.model_copy(update={"params": given}), artifact)
         return found
 
     @property
@@ -162,15 +176,15 @@ def finished_run(project: Project, which: str, reporter: Reporter | None = None)
         )
     release = Release(project.store.get(summary["release"]))
     started = project.ledger.events(kind="run.started", run=record.id, limit=1, newest_first=True)
-    folder = Path(str(started[0].data["folder"])) if started else Path()
+    given = started[0].data if started else {"folder": "", "spec": release.facts["spec"]}
     spec = make_spec(release.facts["spec"] | {"threads": release.facts["threads"]})
     context = LineContext(
         spec,
-        folder,
+        Path(str(given["folder"])),
         project.store,
         project.ledger,
         reporter or SilentReporter(),
         open_vault=None,
         run=record.id,
     )
-    return FinishedRun(project, summary, context)
+    return FinishedRun(project, summary, context, given["spec"])

@@ -63,7 +63,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
         "latency_p95": max(_quantile(times, 0.95) for times in rounds),
         "latency_p99": max(_quantile(times, 0.99) for times in rounds),
         "throughput": throughput,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "memory": _peak_memory(),
         "energy": None if before is None or after is None else (after - before) / calls * 1000,
         "num_calls": calls,
     }
@@ -89,6 +89,18 @@ def _throughput(answer: Callable[[Any], Any], batch: Any, seconds: float) -> flo
         answer(batch)
         done += batch.height
     return float(done / (time.perf_counter() - began))
+
+
+def _peak_memory() -> int:
+    """Bytes resident at the peak, of this process alone.
+
+    Linux carries what `getrusage` tells over from the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _quantile(times: Sequence[float], share: float) -> float:

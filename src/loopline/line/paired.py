@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loopline.data.duplicates.clusters import merged
 from loopline.data.fingerprint import logical_type, row_digests
-from loopline.data.schema import ColumnType
+from loopline.data.schema import ColumnType, Role
 from loopline.evaluate.intervals import LEVEL, Estimate, estimate_rows, student_tail
 from loopline.evaluate.metrics import metric, standard_metrics
 from loopline.evaluate.rows import Rows, Units
@@ -307,12 +307,15 @@ def two_sided(difference: Estimate) -> float:
     return min(1.0, 2 * tail)
 
 
-def slices_of_run(run: FinishedRun, rows: Ints) -> list[Slice]:
-    """Slices of some of a run's rows by every column but target, weight and names of rows."""
+def slices_of_run(
+    run: FinishedRun, rows: Ints, roles: Sequence[Role] = ("feature", "time", "group", "ignore")
+) -> list[Slice]:
+    """Slices of some of a run's rows by the columns of some roles; never by the target."""
     types: dict[str, ColumnType] = {
         column.name: column.type
         for column in run.schema.columns
-        if column.role not in ("target", "weight", "id")
+        if column.role in roles
+        and column.role != "target"
         and column.name not in (PART, *run.prepared.left_out)
     }
     return slices_of(run.prepared.table.select(list(types))[rows], types)

@@ -56,11 +56,13 @@ class Searched:
         entries: the candidates of the race, each with the best parameters that were found.
         artifact: the study.
         summary: what a run's summary tells of it.
+        times: when it ended, and how long the rest of the run should take.
     """
 
     entries: tuple[Candidate, ...]
     artifact: Artifact
     summary: dict[str, Any]
+    times: dict[str, float]
 
 
 def search(context: LineContext, prepared: Prepared) -> Searched:
@@ -240,6 +242,7 @@ class _Hunt:
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
             None if own is None else own.value,
+            timed=self.spec.budget is not None,
         )
 
     def _entry(self, arm: str, params: Mapping[str, Any]) -> Candidate:
@@ -277,6 +280,7 @@ class _Hunt:
 
     def finish(self) -> Searched:
         """The candidates for the race, the study as an artifact, and what to tell of it."""
+        times = self.clock.over()
         records = self.study.records
         best = best_of_each(self.study, records)
         if not best:
@@ -291,8 +295,7 @@ class _Hunt:
         )  # fmt: skip
         self.context.settled["search"] = self._settled(len(records))
         summary = describe(artifact, stopped=self.stopped, restored=self.restored)
-        self.clock.search_is_over()
-        return Searched(tuple(entries), artifact, summary)
+        return Searched(tuple(entries), artifact, summary, times)
 
     def _settled(self, done: int) -> dict[str, Any]:
         """The search as it was made: so many trials, by this sampler, from these starts."""

@@ -36,6 +36,7 @@ from loopline.line.race import (
     observed,
     resolve_params,
 )
+from loopline.line.rehearsal import rehearse
 from loopline.line.spec import Candidate
 from loopline.models.base import Floats
 from loopline.progress import SilentReporter, Step
@@ -67,6 +68,7 @@ class Job:
         rival: the artifact with the predictions of the best complete trial that the study may
             know; None while there is none.
         to_beat: the best value of the arm so far; fits of a trial that is no better are not kept.
+        timed: whether to measure what the model would take after the search, for a budget.
     """
 
     trial: Trial
@@ -74,6 +76,7 @@ class Job:
     steps: tuple[TrialStep, ...]
     rival: str | None
     to_beat: float | None
+    timed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a process of its own."""
@@ -83,6 +86,7 @@ class Job:
             "steps": [vars(step) for step in self.steps],
             "rival": self.rival,
             "to_beat": self.to_beat,
+            "timed": self.timed,
         }
 
     @staticmethod
@@ -94,6 +98,7 @@ class Job:
             tuple(TrialStep(**step) for step in data["steps"]),
             data["rival"],
             data["to_beat"],
+            data["timed"],
         )
 
 
@@ -262,10 +267,12 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": _slim(prediction[order])}
     if progress.sample is not None:
         arrays["sample"] = _slim(progress.sample)
-    value = progress.steps[-1]
+    value, costs = progress.steps[-1], {}
     higher = metric(metric_name(context, prepared)).higher_is_better
     if job.to_beat is None or better(value, job.to_beat, higher):
         _keep(context, prepared, job.entry, progress)
+        if job.timed:
+            costs = rehearse(prepared, job.entry.family, progress.fits)
     artifact = context.store.put(
         "trial",
         lambda folder: save_file(arrays, Path(folder) / OUT_OF_FOLD),
@@ -273,7 +280,7 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
         inputs={"split": prepared.split_artifact.id},
     )
     found = _record(job, "complete", progress, value)
-    return replace(found, artifact=artifact.id)
+    return replace(found, artifact=artifact.id, costs=costs)
 
 
 def _keep(context: LineContext, prepared: Prepared, entry: Candidate, progress: _Progress) -> None:

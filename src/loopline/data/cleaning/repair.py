@@ -273,8 +273,19 @@ def _repaired_cell(value: Any, repair: Repair) -> Any:
     key = _key(value)
     for old, new in repair.mapping:
         if _key(old) == key:
-            return new
+            return _of_kind(new, value)
     return value
+
+
+def _of_kind(new: Cell, value: Any) -> Cell:
+    """A number written as the column holds numbers: 0 among floats is 0.0."""
+    if isinstance(new, bool) or isinstance(value, bool):
+        return new
+    if isinstance(value, float) and isinstance(new, int):
+        return float(new)
+    if isinstance(value, int) and isinstance(new, float) and new.is_integer():
+        return int(new)
+    return new
 
 
 def _key(value: Any) -> tuple[str, Any]:
