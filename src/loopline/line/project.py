@@ -13,6 +13,7 @@ from loopline.errors import NotFoundError
 from loopline.release.aliases import CHAMPION, Aliases, Move, is_alias, resolve
 from loopline.release.bundle import Release, is_release_folder, load_release
 from loopline.release.promote import promote, rollback
+from loopline.release.through import over_http
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
 from loopline.words import counted, nearest
@@ -192,9 +193,27 @@ class Project:
         """Names such as ``churn@champion`` and where they point."""
         return Aliases(self.ledger)
 
-    def promote(self, which: str, alias: str = CHAMPION, *, why: str = "") -> Move:
-        """Point an alias at a release, after it answered its kept rows as in training."""
-        return promote(self.store, self.ledger, self.release(which), alias, why=why)
+    def promote(
+        self,
+        which: str,
+        alias: str = CHAMPION,
+        *,
+        why: str = "",
+        through: str | None = None,
+        token: str | None = None,
+    ) -> Move:
+        """Point an alias at a release, after it answered its kept rows as in training.
+
+        Args:
+            which: the release by id, name or alias.
+            alias: champion, challenger or a word of one's own.
+            why: the reason, for the history.
+            through: the address of a running service that shall answer the rows as well.
+            token: that service's token.
+        """
+        release = self.release(which)
+        asked = None if through is None else over_http(release, through, token=token)
+        return promote(self.store, self.ledger, release, alias, why=why, through=asked)
 
     def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
         """Point an alias at the release before."""

@@ -67,7 +67,7 @@ class Onnx(Form):
         }
         text = json.dumps(facts, ensure_ascii=False, indent=1)
         (folder / FACTS).write_text(text + "\n", encoding="utf-8")
-        return (prove_onnx(subject, model), *_remarks(model))
+        return (prove_onnx(subject, model), *remarks_of(model))
 
 
 def onnx_model(subject: Subject) -> OnnxModel:
@@ -163,7 +163,8 @@ def _answers(release: Release, found: Sequence[NDArray[Any]]) -> Answers:
     return Answers(found[1], np.array(labels, dtype=np.int64))
 
 
-def _remarks(model: OnnxModel) -> list[str]:
+def remarks_of(model: OnnxModel) -> list[str]:
+    """What a person should know of a model."""
     if not model.repairs:
         return []
     told = ", ".join(f"{repair.kind} of {repair.column!r}" for repair in model.repairs)
