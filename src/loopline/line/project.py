@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopline.errors import NotFoundError
 from loopline.release.aliases import CHAMPION, Aliases, Move, is_alias, resolve
@@ -17,6 +17,9 @@ from loopline.release.through import over_http
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
 from loopline.words import counted, nearest
+
+if TYPE_CHECKING:
+    from loopline.release.exports.base import Exported
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,21 @@ class Project:
     def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
         """Point an alias at the release before."""
         return rollback(self.store, self.ledger, name, alias, why=why)
+
+    def export(
+        self, which: str, to: str, folder: str | Path, *, repaired: bool = False
+    ) -> Exported:
+        """Write a release in another form, proved to answer as it does.
+
+        Args:
+            which: the release by id, name, alias or folder.
+            to: folder, onnx, docker, kserve, triton or mlflow.
+            folder: where to; it must not exist yet.
+            repaired: ONNX and Triton: whoever asks makes the line's repairs beforehand.
+        """
+        from loopline.release.exports.forms import export
+
+        return export(self.release(which), to, folder, store=self.store, repaired=repaired)
 
     def resolve(self, which: str) -> Artifact:
         """Any artifact by id or unique part of it, or a release by name or alias."""
