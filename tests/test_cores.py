@@ -34,11 +34,10 @@ def test_one_thread_is_this_thread() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_error_of_an_item_reaches_the_caller(threads: int) -> None:
     """Results before it come out, then the error itself; no item is passed over in silence."""
-    found = []
+    found = in_threads(lambda number: 6 // (2 - number), range(5), threads=threads)
+    assert [next(found), next(found)] == [3, 6]
     with pytest.raises(ZeroDivisionError):
-        for result in in_threads(lambda number: 6 // (2 - number), range(5), threads=threads):
-            found.append(result)
-    assert found == [3, 6]
+        next(found)
 
 
 def test_several_items_are_worked_on_at_a_time() -> None:
