@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         SplitError,
     )
     from loopline.line.auditing import Audit, audit_table
+    from loopline.line.compare import RunComparison, compare
     from loopline.line.face import Result, fit, run
     from loopline.line.project import Project, open_project
+    from loopline.line.serving import open_service
     from loopline.line.spec import Spec
     from loopline.release.bundle import Release, load_release
 
@@ -38,10 +40,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Audit": "loopline.line.auditing",
     "audit_table": "loopline.line.auditing",
+    "RunComparison": "loopline.line.compare",
+    "compare": "loopline.line.compare",
     "fit": "loopline.line.face",
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
     "Project": "loopline.line.project",
+    "open_service": "loopline.line.serving",
     "open_project": "loopline.line.project",
     "Spec": "loopline.line.spec",
     "Release": "loopline.release.bundle",
@@ -71,14 +76,17 @@ __all__ = [
     "Project",
     "Release",
     "Result",
+    "RunComparison",
     "SettingsError",
     "Spec",
     "SplitError",
     "__version__",
     "audit_table",
+    "compare",
     "fit",
     "load_release",
     "open_project",
+    "open_service",
     "run",
 ]
 

@@ -4,9 +4,11 @@
     ├── InputError (ValueError)        2  the caller's data, argument or command
     │   ├── DataError                     a file, row or column
     │   ├── SettingsError                 one or more wrong settings, all told at once
-    │   └── NotFoundError                 an id, release, run or file that is not there
+    │   ├── NotFoundError                 an id, release, run or file that is not there
+    │   └── ConflictError                 somebody else was faster
     ├── HonestyError                   3  going on would print a score nobody should believe
     │   ├── LeakError                     a column or row would leak the answer
+    │   ├── LimitError                    no candidate is within the limits, and none is relaxed
     │   └── SplitError                    the declared structure cannot be honoured
     ├── IntegrityError                 4  a damaged artifact, or a proof that failed
     └── EnvironmentProblem             5  full disk, read-only folder, missing extra, newer store
@@ -40,6 +42,10 @@ class NotFoundError(InputError):
     """The named id, release, run or file does not exist; the message lists near names."""
 
 
+class ConflictError(InputError):
+    """Somebody else changed the same thing meanwhile; nothing of theirs was overwritten."""
+
+
 class SettingsError(InputError):
     """One or more settings are wrong. `problems` holds one sentence for each.
 
@@ -68,6 +74,10 @@ class HonestyError(LooplineError):
 
 class LeakError(HonestyError):
     """A column or a row would carry the answer into training or across the split."""
+
+
+class LimitError(HonestyError):
+    """No candidate is within the limits that were set; a limit is never relaxed in silence."""
 
 
 class SplitError(HonestyError):

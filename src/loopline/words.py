@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -130,3 +130,19 @@ def nearest(name: str, names: Iterable[str], cutoff: float = NEAR) -> str:
     if found:
         return f"Did you mean `{folded[found[0]]}`?"
     return f"Known here: {', '.join(f'`{each}`' for each in known) or 'none'}."
+
+
+def listed_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text for messages: columns of equal width, a line a row.
+
+    >>> print(listed_table(["name", "auc"], [["trees", "0.9"]]))
+      name   auc
+      trees  0.9
+    """
+    lines = [list(heads), *map(list, rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(heads))]
+    return "\n".join(
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

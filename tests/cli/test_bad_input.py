@@ -308,7 +308,7 @@ def test_interrupt_is_told_and_continues(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("loopline.line.race.choice", stop)
+        patch.setattr("loopline.line.choosing.choice", stop)
         call("run", "--set", "seed=3", "--json").refuses(130, "run the same command to go on")
     assert "unfinished" in call("runs").out
     again = call("run", "--set", "seed=3", "--json")

@@ -12,7 +12,8 @@ from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import estimate_rows
 from loopline.evaluate.metrics import metric
 from loopline.evaluate.rows import Rows, Units
-from loopline.select.choose import Candidate, choose
+from loopline.select.candidates import Candidate
+from loopline.select.choose import choose
 
 
 def out_of_fold(seed, num_rows=300, num_folds=5, share=0.3):

@@ -13,7 +13,8 @@ from loopline.errors import DataError
 from loopline.features.categories import count_levels, learn_onehot, learn_ordinal
 from loopline.features.dates import learn_datetime
 from loopline.features.numbers import learn_number
-from loopline.features.texts import learn_text, terms
+from loopline.features.terms import terms
+from loopline.features.texts import learn_text
 from loopline.testing.steps import transform
 
 NAN = float("nan")

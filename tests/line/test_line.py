@@ -207,7 +207,7 @@ def test_lineage_reaches_the_source(finished: loopline.Result) -> None:
     kinds = {node.kind for node in finished.lineage().ancestors}
     assert kinds == {
         "release", "model", "evaluation", "choice", "candidate", "foldfit",
-        "split", "audit", "review", "structure", "plan", "snapshot", "source",
+        "split", "audit", "review", "replay", "structure", "plan", "snapshot", "source",
     }  # fmt: skip
 
 

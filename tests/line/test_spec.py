@@ -71,7 +71,7 @@ def test_all_problems_at_once() -> None:
         ({"task": "regression", "calibration": "isotonic"}, "`calibration` has no effect"),
         ({"task": "multiclass", "positive": 1}, "`positive` has no effect"),
         ({"objective": {"threshold": "f1", "require": {"recall": 0.9}}}, "is set by one of"),
-        ({"objective": {"require": {}}}, "exactly one of"),
+        ({"objective": {"require": {}}}, "needs `precision`, `recall` or both"),
         ({"objective": {"cost": {"false_positive": 0, "false_negative": 0}}}, "above 0"),
         ({"models": []}, "at least one family"),
         ({"models": {"lightgbm": {"learning_rat": 0.1}}}, "learning_rate"),

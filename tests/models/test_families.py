@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
 import pytest
 
 from loopline.errors import EnvironmentProblem, SettingsError
-from loopline.models import boosting
 from loopline.models.base import FitContext
 from loopline.models.families import CORE_FAMILIES, FAMILY_NAMES, family
 from loopline.testing.families import make_view
@@ -67,7 +67,7 @@ def test_a_parameter_without_effect_is_refused():
 @pytest.mark.parametrize("name", ["xgboost", "catboost"])
 def test_a_missing_extra_is_named(name, monkeypatch):
     """Without its library a family says which extra to install."""
-    monkeypatch.setattr(boosting.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(EnvironmentProblem, match=rf"pip install 'loopline\[{name}\]'"):
         family(name).fit(make_view("binary"), None, {}, FitContext(seed=0))
 

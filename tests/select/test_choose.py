@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from loopline.errors import InputError
-from loopline.select.choose import Candidate, choose
+from loopline.select.candidates import Candidate
+from loopline.select.choose import choose
 
 
 def candidate(name, prediction, complexity=10, size_bytes=0):

@@ -7,22 +7,28 @@ from typing import Annotated
 import typer
 
 from loopline.cli import (
+    advise,
     audit,
+    compare,
     data,
     demo,
     doctor,
     evaluate,
+    export,
     gc,
     init,
     lineage,
     parity,
     predict,
+    promote,
     releases,
     report,
     reproduce,
+    rollback,
     run,
     runs,
     schema,
+    serve,
     train,
     verify,
 )
@@ -63,10 +69,16 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
+app.command("advise")(advise.advise)
+app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
+app.command("promote")(promote.promote)
+app.command("rollback")(rollback.rollback)
+app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)

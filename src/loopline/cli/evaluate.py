@@ -12,7 +12,9 @@ from loopline.cli.options import Json, LedgerUrl, Store, project
 def evaluate(
     release: Annotated[
         str,
-        typer.Argument(help="A release's id (or the start of it), line name, folder, or latest."),
+        typer.Argument(
+            help="A release's id (or the start of it), line name, alias, folder, or latest."
+        ),
     ],
     data: Annotated[str, typer.Argument(help="A file, glob or URL of labelled rows.")],
     allow_known: Annotated[

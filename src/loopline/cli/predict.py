@@ -13,7 +13,9 @@ from loopline.cli.options import Json, LedgerUrl, Store, project, same_file
 def predict(
     release: Annotated[
         str,
-        typer.Argument(help="A release's id (or the start of it), line name, folder, or latest."),
+        typer.Argument(
+            help="A release's id (or the start of it), line name, alias, folder, or latest."
+        ),
     ],
     data: Annotated[str, typer.Argument(help="A file, glob or URL of rows to predict.")],
     output: Annotated[

@@ -11,7 +11,7 @@ from loopline.cli.options import Json, LedgerUrl, Store, project, reporter
 
 def reproduce(
     release: Annotated[
-        str, typer.Argument(help="A release's id, line name, or latest.")
+        str, typer.Argument(help="A release's id, line name, alias, or latest.")
     ] = "latest",
     as_json: Json = False,
     store: Store = None,

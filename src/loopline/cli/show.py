@@ -95,6 +95,8 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     table(["  candidate", f"out-of-fold {name} [95 %]", "size"], rows)
     if data["skipped"]:
         say(f"  Left out for lack of time: {', '.join(data['skipped'])}.")
+    for told in data.get("search", {}).get("sentences", ()):
+        say(f"  {told}")
     say()
     say(data["why"])
     if data["threshold"]:

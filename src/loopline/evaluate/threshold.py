@@ -19,13 +19,15 @@ from loopline.errors import DataError, SettingsError
 from loopline.evaluate.formulas import operating_points
 from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import metric, read_numbers
+from loopline.evaluate.promise import Floors, Promise, promise
 from loopline.evaluate.rows import Floats, Rows, Units, plain
 from loopline.words import figure
 
-GoalKind = Literal["f1", "balanced_accuracy", "accuracy", "cost", "precision", "recall"]
+GoalKind = Literal["f1", "balanced_accuracy", "accuracy", "cost", "precision", "recall", "both"]
 _EXAMPLES = (
     "'f1', 'balanced_accuracy' (or 'youden'), 'accuracy', 'cost=1,5' "
-    "(price of a false positive, of a false negative), 'precision>=0.9' or 'recall>=0.9'"
+    "(price of a false positive, of a false negative), 'precision>=0.9', 'recall>=0.9' or "
+    "'precision>=0.9,recall>=0.8'"
 )
 DEFAULT = "f1"
 WHY_DEFAULT = (
@@ -43,8 +45,10 @@ class Goal:
 
     Args:
         kind: "f1", "balanced_accuracy" and "accuracy" are made largest, "cost" smallest;
-            "precision" and "recall" are kept at `least` or above while the other is made largest.
-        least: for precision and recall.
+            "precision" and "recall" are kept at `least` or above while the other is made largest;
+            "both" keeps precision at `least` and recall at `least_recall` and makes F1 largest.
+        least: for precision, recall and both.
+        least_recall: for both.
         false_positive: price of one, for cost.
         false_negative: price of one, for cost.
     """
@@ -53,6 +57,7 @@ class Goal:
     least: float = math.nan
     false_positive: float = math.nan
     false_negative: float = math.nan
+    least_recall: float = math.nan
 
     @staticmethod
     def read(text: str | Mapping[str, float] | Goal) -> Goal:
@@ -78,6 +83,9 @@ class Goal:
                 )
             return Goal._priced(float(text["false_positive"]), float(text["false_negative"]))
         plain_text = text.replace(" ", "")
+        first, _, second = plain_text.partition(",")
+        if first.startswith("precision>=") and second.startswith("recall>="):
+            return Goal("both", Goal.read(first).least, least_recall=Goal.read(second).least)
         if plain_text in {"f1", "accuracy", "balanced_accuracy", "youden"}:
             kinds: dict[str, GoalKind] = {
                 "f1": "f1",
@@ -112,7 +120,17 @@ class Goal:
             return f"cost={self.false_positive:.15g},{self.false_negative:.15g}"
         if self.kind in {"precision", "recall"}:
             return f"{self.kind}>={self.least:.15g}"
+        if self.kind == "both":
+            return f"precision>={self.least:.15g},recall>={self.least_recall:.15g}"
         return self.kind
+
+    def floors(self, confidence: float) -> Floors | None:
+        """What precision and recall must be at least; None for goals without floors."""
+        if self.kind == "both":
+            return Floors(self.least, self.least_recall, confidence)
+        if self.kind == "precision":
+            return Floors(precision=self.least, confidence=confidence)
+        return Floors(recall=self.least, confidence=confidence) if self.kind == "recall" else None
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,7 @@ class Threshold:
         sentence: for the reader: what it reaches, and what 1/2 would have on the same rows.
         scores: precision, recall, F1 and the goal's metric at the threshold.
         scores_at_half: the same at the threshold 1/2.
+        promise: whether the goal's floors hold on new rows, where that was asked.
     """
 
     value: float
@@ -135,13 +154,15 @@ class Threshold:
     sentence: str
     scores: Mapping[str, float] = field(default_factory=dict)
     scores_at_half: Mapping[str, float] = field(default_factory=dict)
+    promise: Promise | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        data = plain({**asdict(self), "achieved": None})
+        data = plain({**asdict(replace(self, promise=None)), "achieved": None})
         return {
             **data,
             "achieved": self.achieved.to_dict(),
+            "promise": None if self.promise is None else self.promise.to_dict(),
             "scores": plain(self.scores),
             "scores_at_half": plain(self.scores_at_half),
         }
@@ -156,6 +177,7 @@ class Threshold:
             sentence=str(data["sentence"]),
             scores=_known(data["scores"]),
             scores_at_half=_known(data["scores_at_half"]),
+            promise=Promise.from_dict(data["promise"]) if data.get("promise") else None,
         )
 
 
@@ -195,6 +217,7 @@ def choose_threshold(
     weight: NDArray[Any] | None = None,
     units: NDArray[Any] | None = None,
     calibrated: bool = False,
+    confidence: float | None = None,
 ) -> Threshold:
     """Choose the threshold that serves the goal best on out-of-fold predictions.
 
@@ -211,6 +234,9 @@ def choose_threshold(
         calibrated: the probabilities are calibrated. Then the best threshold for accuracy is 1/2
             and for cost it is false_positive / (false_positive + false_negative), and these are
             taken rather than searched, which would only follow the noise.
+        confidence: for goals with floors: choose the threshold at which they hold on new rows with
+            this confidence, see `loopline.evaluate.promise`. Where there is none, or by default,
+            the floors hold on the out-of-fold rows and may not on others.
 
     Raises:
         SettingsError: not a goal.
@@ -229,14 +255,21 @@ def choose_threshold(
         )
     points = _points(rows)
     theoretical = calibrated and wanted.kind in {"accuracy", "cost"}
-    value = _theoretical(wanted) if theoretical else _best(points, wanted, rows.num_rows)
+    floors = None if confidence is None else wanted.floors(confidence)
+    kept = None if floors is None else promise(y, out_of_fold, floors, weight=weight, units=units)
+    if kept is not None and kept.verdict == "yes" and kept.threshold is not None:
+        value = kept.threshold
+    else:
+        value = _theoretical(wanted) if theoretical else _best(points, wanted, rows.num_rows)
     at, half = replace(rows, threshold=value), replace(rows, threshold=0.5)
     achieved = estimate_rows(metric(_metric_name(wanted)), at, Units.build(units, rows.num_rows))
     scores, at_half = _scores(wanted, at), _scores(wanted, half)
     sentence = _explain(wanted, at, achieved, scores, at_half, theoretical=theoretical)
     if goal is None:
         sentence = f"{sentence} {WHY_DEFAULT}"
-    return Threshold(value, str(wanted), achieved, sentence, scores, at_half)
+    if kept is not None:
+        sentence = kept.sentence
+    return Threshold(value, str(wanted), achieved, sentence, scores, at_half, kept)
 
 
 def _scores(goal: Goal, rows: Rows) -> dict[str, float]:
@@ -278,9 +311,10 @@ def _best(points: _Points, goal: Goal, num_rows: int) -> float:
     top = float(score.max())
     if top == -math.inf:
         nearest = int(np.lexsort((points.threshold, -points.hits, -points.precision))[0])
+        recall = f" at a recall of {goal.least_recall:g}" if goal.kind == "both" else ""
         raise DataError(
-            f"No threshold reaches a precision of {goal.least:g} on these {num_rows} out-of-fold "
-            f"rows; the nearest is {points.precision[nearest]:.4g} at the threshold "
+            f"No threshold reaches a precision of {goal.least:g}{recall} on these {num_rows} "
+            f"out-of-fold rows; the nearest is {points.precision[nearest]:.4g} at the threshold "
             f"{points.threshold[nearest]:.4g}, with a recall of {points.recall[nearest]:.4g}. "
             "Ask for less, or improve the model."
         )
@@ -307,10 +341,17 @@ def _score(points: _Points, goal: Goal) -> Floats:
     if goal.kind == "precision":
         allowed = (points.hits > 0) & (points.precision >= goal.least - slack)
         return np.where(allowed, points.recall, -math.inf)
+    if goal.kind == "both":
+        allowed = (points.precision >= goal.least - slack) & (
+            points.recall >= goal.least_recall - slack
+        )
+        return np.where(allowed, 2 * hits / (points.flagged + points.positive), -math.inf)
     return np.where(points.recall >= goal.least - slack, points.precision, -math.inf)
 
 
 def _metric_name(goal: Goal) -> str:
+    if goal.kind == "both":
+        return "f1"
     return str(goal) if goal.kind == "cost" else goal.kind
 
 
@@ -346,6 +387,8 @@ def _wanted(goal: Goal) -> str:
         return f"the lowest cost ({prices})"
     if goal.kind in {"precision", "recall"}:
         return f"a {goal.kind} of at least {goal.least:g}"
+    if goal.kind == "both":
+        return f"a precision of at least {goal.least:g} and a recall of {goal.least_recall:g}"
     return f"the goal {_title(goal.kind)}"
 
 

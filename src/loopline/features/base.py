@@ -4,7 +4,8 @@
 value that holds every number it learned. From then on a step only reads. `fill` is called with a
 block of rows by whoever transforms a table (training, evaluation, batch scoring); `row_reader` is
 called once after a graph is built or loaded, and the reader it returns answers for one value at a
-time in the serving process. `data` and `arrays` are called when the graph is saved, `from_parts`
+time in the serving process; it is made from `reading`, which is what `loopline.runtime` keeps of a
+step. `data` and `arrays` are called when the graph is saved, `from_parts`
 when it is loaded; nothing in a saved step is ever executed.
 
 **Promise.** For every value, `row_reader` gives the same bits as `fill`. A reader keeps a fast path
@@ -18,7 +19,7 @@ kit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -28,10 +29,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
+from loopline.features.readers import Reader, Reading, open_reader
 
 Floats = NDArray[np.float64]
-Reader = Callable[[Any], Sequence[float]]
-
 NAN = float("nan")
 
 
@@ -81,8 +81,12 @@ class Step(ABC):
         """
 
     @abstractmethod
+    def reading(self) -> Reading:
+        """What the step does to one value, as plain data that `loopline.features.readers` reads."""
+
     def row_reader(self) -> Reader:
         """A function from one raw value to the step's outputs, bit-equal to `fill`."""
+        return open_reader(self.reading(), self.one_by_table)
 
     def one_by_table(self, value: Any) -> Sequence[float]:
         """The outputs of one value of any type, by way of a table of one row."""

@@ -11,7 +11,6 @@ True/1 mean the same level on every path).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,7 +20,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
-from loopline.features.base import NAN, Floats, Output, Reader, Step, refuse_missing
+from loopline.features.base import NAN, Floats, Output, Step, refuse_missing
+from loopline.features.readers import Reading
 from loopline.features.reading import as_floats, as_texts
 
 Level = str | float
@@ -102,27 +102,10 @@ class LevelStep(Step):
         else:
             out[:] = self._table[codes]
 
-    def row_reader(self) -> Reader:
-        """See `Step.row_reader`."""
-        rows: list[tuple[float, ...]] = [tuple(row) for row in self._table.tolist()]
-        known: dict[Any, tuple[float, ...]] = dict(zip(self.levels, rows[:-2], strict=True))
-        get = known.get
-        unseen, absent, slow = rows[-2], rows[-1], self.one_by_table
-        refuse = self.refuse
-
-        def read_text(value: Any) -> Sequence[float]:
-            if type(value) is str:
-                return get(value, unseen)
-            return absent if value is None and not refuse else slow(value)
-
-        def read_number(value: Any) -> Sequence[float]:
-            if type(value) is float or (type(value) is int and -(2**53) <= value <= 2**53):
-                if value - value == 0.0:
-                    return get(value, unseen)
-                return slow(value) if refuse else absent
-            return absent if value is None and not refuse else slow(value)
-
-        return read_number if self.by_number else read_text
+    def reading(self) -> Reading:
+        """See `Step.reading`."""
+        data = {"levels": list(self.levels), "by_number": self.by_number, "refuse": self.refuse}
+        return Reading("level", data, {"table": self._table})
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,12 @@
 
 Trees get the parts as they are (2024, 5, 31, …). Linear models get the repeating ones as a sine and
 a cosine, so that December lies next to January, and the elapsed days standardised.
-Parts are computed with whole-number arithmetic (Howard Hinnant, "chrono-compatible low-level date
-algorithms": civil_from_days), written once for arrays and for plain integers.
+`loopline.features.calendar` computes the parts, for arrays and for plain integers alike.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,28 +15,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
-from loopline.features.base import NAN, Floats, Output, Reader, Step, refuse_missing
-from loopline.features.reading import (
-    DAY_MICROS,
-    as_micros,
-    date_micros,
-    datetime_micros,
-    iso_micros,
-)
+from loopline.features.base import NAN, Floats, Output, Step, refuse_missing
+from loopline.features.calendar import PERIODS, WAVES, elapsed_days, iso_micros, parts_of
+from loopline.features.readers import Reading
+from loopline.features.reading import as_micros
 
-PERIODS = {"month": 12, "day": 31, "weekday": 7, "hour": 24, "minute": 60, "day_of_year": 366}
-"""The repeating parts and their lengths."""
 TREE_PARTS = ("year", "month", "day", "weekday", "hour", "minute", "day_of_year", "elapsed")
 LINEAR_PARTS = ("month", "day", "weekday", "hour", "minute", "elapsed")
-
-_WAVES = {
-    name: tuple(
-        # Twelve digits, so that no machine's mathematics library can make a difference.
-        [round(wave(2 * math.pi * k / period), 12) + 0.0 for k in range(period + 1)]
-        for wave in (math.sin, math.cos)
-    )
-    for name, period in PERIODS.items()
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +71,13 @@ class DatetimeStep(Step):
         if missing.any() and self.fill_micros is not None:
             micros = np.where(missing, self.fill_micros, micros)
         place = 0
-        values_of = _parts_of(micros)
+        values_of = parts_of(micros)
         for part in self.parts:
             if part == "elapsed":
-                out[:, place] = (
-                    (micros - self.origin) / float(DAY_MICROS) - self.center
-                ) / self.scale
+                out[:, place] = (elapsed_days(micros, self.origin) - self.center) / self.scale
             elif self.cyclic and part in PERIODS:
                 number = values_of(part)
-                sines, cosines = _WAVES[part]
+                sines, cosines = WAVES[part]
                 out[:, place] = np.array(sines)[number]
                 place += 1
                 out[:, place] = np.array(cosines)[number]
@@ -110,40 +89,18 @@ class DatetimeStep(Step):
         if self.indicator:
             out[:, place] = missing
 
-    def row_reader(self) -> Reader:
-        """See `Step.row_reader`."""
-        slow = self.one_by_table
-        absent = None if self.refuse else self.one_by_table(None)
-
-        def read(value: Any) -> Sequence[float]:
-            kind = type(value)
-            micros: int | None = None
-            if kind is str:
-                micros = iso_micros(value)
-            elif kind is datetime and value.tzinfo is None:
-                micros = datetime_micros(value)
-            elif kind is date:
-                micros = date_micros(value)
-            elif value is None and absent is not None:
-                return absent
-            return slow(value) if micros is None else self._of_micros(micros)
-
-        return read
-
-    def _of_micros(self, micros: int) -> list[float]:
-        out: list[float] = []
-        values_of = _parts_of(micros)
-        for part in self.parts:
-            if part == "elapsed":
-                out.append(((micros - self.origin) / float(DAY_MICROS) - self.center) / self.scale)
-            elif self.cyclic and part in PERIODS:
-                number = values_of(part)
-                out += (_WAVES[part][0][number], _WAVES[part][1][number])
-            else:
-                out.append(float(values_of(part)))
-        if self.indicator:
-            out.append(0.0)
-        return out
+    def reading(self) -> Reading:
+        """See `Step.reading`."""
+        data = {
+            "parts": list(self.parts),
+            "cyclic": self.cyclic,
+            "origin": self.origin,
+            "center": self.center,
+            "scale": self.scale,
+            "indicator": self.indicator,
+            "absent": None if self.refuse else self.one_by_table(None),
+        }
+        return Reading("time", data)
 
 
 def learn_datetime(
@@ -167,7 +124,7 @@ def learn_datetime(
         refuse_missing(values.name, gone)
     known = micros[~gone]
     origin = int(known.min()) if len(known) else 0
-    values_of = _parts_of(known)
+    values_of = parts_of(known)
     parts = tuple(
         part
         for part in (LINEAR_PARTS if linear else TREE_PARTS)
@@ -175,7 +132,7 @@ def learn_datetime(
     )
     center, scale = 0.0, 1.0
     if linear and "elapsed" in parts:
-        days = (known - origin) / float(DAY_MICROS)
+        days = elapsed_days(known, origin)
         center, scale = float(days.mean()), float(days.std())
     return DatetimeStep(
         source=values.name,
@@ -211,41 +168,3 @@ def _fill_micros(known: NDArray[np.int64], missing: str, constant: Any, name: st
         return int(np.sort(known)[(len(known) - 1) // 2])
     uniques, counts = np.unique(known, return_counts=True)
     return int(uniques[np.argmax(counts)])
-
-
-def _parts_of(micros: Any) -> Callable[[str], Any]:
-    """The calendar parts of an int64 array or a plain integer, each computed when asked for."""
-    days = micros // DAY_MICROS
-    seconds = (micros - days * DAY_MICROS) // 1_000_000
-    civil: list[tuple[Any, Any, Any, Any]] = []
-
-    def of(part: str) -> Any:
-        if part == "weekday":
-            return (days + 3) % 7
-        if part == "hour":
-            return seconds // 3600
-        if part == "minute":
-            return seconds // 60 % 60
-        if not civil:
-            civil.append(_civil(days))
-        return civil[0][("year", "month", "day", "day_of_year").index(part)]
-
-    return of
-
-
-def _civil(days: Any) -> tuple[Any, Any, Any, Any]:
-    shifted = days + 719_468
-    era = shifted // 146_097
-    day_of_era = shifted - era * 146_097
-    year_of_era = (
-        day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096
-    ) // 365
-    from_march = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_from_march = (5 * from_march + 2) // 153
-    day = from_march - (153 * month_from_march + 2) // 5 + 1
-    after_new_year = month_from_march // 10
-    month = month_from_march + 3 - 12 * after_new_year
-    year = year_of_era + era * 400 + after_new_year
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    day_of_year = from_march + 1 + (59 + leap) * (1 - after_new_year) - 306 * after_new_year
-    return year, month, day, day_of_year

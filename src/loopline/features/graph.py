@@ -23,10 +23,11 @@ from safetensors.numpy import load_file, save_file
 
 from loopline.digest import bytes_digest, canonical_json, combined_digest
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
-from loopline.features.base import Floats, Output, Reader, Step
+from loopline.features.base import Floats, Output, Step
 from loopline.features.categories import OneHotStep, OrdinalStep
 from loopline.features.dates import DatetimeStep
 from loopline.features.numbers import NumberStep
+from loopline.features.readers import Reader
 from loopline.features.settings import MAX_OUTPUTS
 from loopline.features.target import TargetStep
 from loopline.features.texts import TextStep

@@ -6,17 +6,16 @@ training, since a column that never varies teaches nothing.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 
 from loopline.errors import DataError
-from loopline.features.base import NAN, Floats, Output, Reader, Step, refuse_missing
+from loopline.features.base import NAN, Floats, Output, Step, refuse_missing
+from loopline.features.readers import Reading
 from loopline.features.reading import as_floats
 
 Scaling = Literal["none", "standard", "robust", "quantile"]
@@ -80,45 +79,15 @@ class NumberStep(Step):
             with np.errstate(over="ignore"):
                 out[:, 0] = (x - self.center) / self.scale
 
-    def row_reader(self) -> Reader:
-        """See `Step.row_reader`."""
-        absent = None if self.refuse else tuple(self.one_by_table(None))
-        slow, two = self.one_by_table, self.indicator
-        transform = self._one_value()
-
-        def read(value: Any) -> Sequence[float]:
-            if type(value) is not float:
-                if type(value) is bool or (type(value) is int and -(2**63) <= value < 2**63):
-                    value = float(value)
-                else:
-                    return slow(value)
-            if value - value != 0.0 or absent is None:
-                return slow(value) if absent is None else absent
-            if transform is not None:
-                value = transform(value)
-            return (value, 0.0) if two else (value,)
-
-        def read_or_absent(value: Any) -> Sequence[float]:
-            return absent if value is None and absent is not None else read(value)
-
-        return read_or_absent
-
-    def _one_value(self) -> Any:
-        if len(self.knots):
-            knots, scores = self.knots.tolist(), self.scores.tolist()
-            slopes, last = self._slopes().tolist(), len(knots) - 2
-            low, high = knots[0], knots[-1]
-
-            def score(x: float) -> float:
-                x = min(max(x, low), high)
-                at = min(bisect_right(knots, x) - 1, last)
-                return float(scores[at] + (x - knots[at]) * slopes[at])
-
-            return score
-        if self.scale is None:
-            return None
-        center, scale = self.center, self.scale
-        return lambda x: (x - center) / scale
+    def reading(self) -> Reading:
+        """See `Step.reading`."""
+        data = {
+            "indicator": self.indicator,
+            "center": self.center,
+            "scale": self.scale,
+            "absent": None if self.refuse else self.one_by_table(None),
+        }
+        return Reading("number", data, {"knots": self.knots, "scores": self.scores})
 
     def _slopes(self) -> Floats:
         return np.diff(self.scores) / np.diff(self.knots)

@@ -6,9 +6,6 @@ at both doors. Nothing is guessed: text that is no number or no ISO date is refu
 
 from __future__ import annotations
 
-import re
-from datetime import date, datetime, timedelta
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -16,15 +13,6 @@ from numpy.typing import NDArray
 from loopline.errors import DataError
 from loopline.features.base import Floats
 
-EPOCH = datetime(1970, 1, 1)
-"""Where a table's wall-clock times are counted from."""
-MICROSECOND = timedelta(microseconds=1)
-DAY_MICROS = 86_400_000_000
-
-_ISO = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{3}(?:[0-9]{3})?)?)?)?"
-)
 _LOCAL_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 _OFFSET_FORMAT = "%Y-%m-%d %H:%M:%S%.f%z"
 
@@ -88,30 +76,6 @@ def as_micros(values: pl.Series, zone: str | None) -> tuple[NDArray[np.int64], N
         raise DataError(f"Column {values.name!r} must hold dates or times, got the type {dtype}.")
     missing = times.is_null().to_numpy()
     return times.cast(pl.Int64).fill_null(0).to_numpy(), missing
-
-
-def iso_micros(text: str) -> int | None:
-    """Microseconds since 1970 of plain ISO text without a zone, None for any other text.
-
-    >>> iso_micros("1970-01-02")
-    86400000000
-    """
-    if _ISO.fullmatch(text) is None:
-        return None
-    try:
-        return datetime_micros(datetime.fromisoformat(text))
-    except ValueError:
-        return None
-
-
-def datetime_micros(value: datetime) -> int:
-    """Microseconds since 1970 of a datetime without a zone."""
-    return (value - EPOCH) // MICROSECOND
-
-
-def date_micros(value: date) -> int:
-    """Microseconds since 1970 of a date's midnight."""
-    return (value.toordinal() - 719_163) * DAY_MICROS
 
 
 def parse_numbers(values: pl.Series) -> pl.Series:

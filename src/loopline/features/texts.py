@@ -12,8 +12,6 @@ automatic text retrieval"; a square root damps the counts because it is rounded 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -23,20 +21,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
-from loopline.features.base import NAN, Floats, Output, Reader, Step, refuse_missing
+from loopline.features.base import NAN, Floats, Output, Step, refuse_missing
+from loopline.features.readers import Reading
 from loopline.features.reading import as_texts
+from loopline.features.terms import NUM_BUCKETS, TermWeights, terms
 
-NUM_BUCKETS = 2**20
-LETTER_RUNS = (3, 4)
 BLOCK_TEXTS = 2048
 LEARN_LETTERS = 8_000_000
 """Terms are chosen from so many letters of training text at most, spread evenly over the rows."""
-
-_PRIME = 0x9E3779B97F4A7C15
-_INVERSE = pow(_PRIME, -1, 2**64)
-_BLANK = ord(" ")
-_ASCII_WORD = re.compile(r"[a-z0-9]+")
-"""The words of `normalised` for ASCII, where one text does not wait for a table's machinery."""
 
 
 def _no_buckets() -> NDArray[np.int64]:
@@ -92,23 +84,14 @@ class TextStep(Step):
             letters = block.str.len_chars().to_numpy() if self.sizes else None
             self._write(normalised(block), letters, missing[rows], out[rows])
 
-    def row_reader(self) -> Reader:
-        """See `Step.row_reader`. A text takes about 0.1 ms, most of it numpy's calls."""
-        slow, refuse = self.one_by_table, self.refuse
-        absent = None if refuse else self.one_by_table(None)
-
-        def read(value: Any) -> Sequence[float]:
-            if type(value) is not str:
-                return absent if value is None and absent is not None else slow(value)
-            if not value.isascii():
-                return slow(value)
-            out = np.empty((1, self.width))
-            words = " ".join(_ASCII_WORD.findall(value.lower()))
-            self._write([words], np.array([len(value)]), np.zeros(1, dtype=bool), out)
-            row: list[float] = out[0].tolist()
-            return row
-
-        return read
+    def reading(self) -> Reading:
+        """See `Step.reading`."""
+        data = {
+            "sizes": self.sizes,
+            "indicator": self.indicator,
+            "absent": None if self.refuse else self.one_by_table(None),
+        }
+        return Reading("text", data, {"buckets": self.buckets, "weights": self.weights})
 
     def _write(
         self, words: list[str], letters: Any, missing: NDArray[np.bool_], out: Floats
@@ -122,76 +105,17 @@ class TextStep(Step):
         if self.indicator:
             out[:, -1] = missing
         if len(self.buckets):
-            out[:, first : first + len(self.buckets)] = self._weigh(words)
-
-    def _weigh(self, words: list[str]) -> Floats:
-        rows, buckets = terms(words)
-        width = len(self.buckets)
-        columns = self._column_of[buckets]
-        known = columns >= 0
-        flat = rows[known] * width + columns[known]
-        counts = np.bincount(flat, minlength=len(words) * width).reshape(len(words), width)
-        weights: Floats = np.sqrt(counts) * self.weights
-        filled = np.flatnonzero(weights)
-        # bincount adds in order, so a text alone and in a table have the same length to the bit.
-        squares = weights.ravel()[filled] ** 2
-        lengths = np.sqrt(np.bincount(filled // width, weights=squares, minlength=len(words)))
-        return weights / np.where(lengths > 0, lengths, 1.0)[:, None]
+            out[:, first : first + len(self.buckets)] = self._terms.weigh(words)
 
     @cached_property
-    def _column_of(self) -> NDArray[np.int64]:
-        columns = np.full(NUM_BUCKETS, -1, dtype=np.int64)
-        columns[self.buckets] = np.arange(len(self.buckets))
-        return columns
+    def _terms(self) -> TermWeights:
+        return TermWeights(self.buckets, self.weights)
 
 
 def normalised(texts: pl.Series) -> list[str]:
     """Lower case, words parted by one blank, nothing else but letters and digits (no nulls)."""
     bare = texts.str.to_lowercase().str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ")
     return bare.str.strip_chars(" ").to_list()
-
-
-def terms(words: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every term of every normalised text: the text's row and the term's bucket."""
-    padded = [f" {text} " for text in words]
-    letters = np.frombuffer("".join(padded).encode("utf-32-le"), dtype=np.uint32)
-    if not len(letters):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    lengths = np.array([len(text) for text in padded])
-    row_of = np.repeat(np.arange(len(padded)), lengths)
-    blank = letters == _BLANK
-    powers = np.cumprod(np.full(len(letters), _PRIME, dtype=np.uint64))
-    inverses = np.cumprod(np.full(len(letters), _INVERSE, dtype=np.uint64))
-    sums = np.zeros(len(letters) + 1, dtype=np.uint64)
-    np.cumsum(letters * powers, out=sums[1:])
-    rows, buckets = [], []
-    for salt, (starts, stops) in enumerate(_spans(row_of, blank)):
-        rows.append(row_of[starts])
-        buckets.append(_mixed((sums[stops] - sums[starts]) * inverses[starts], salt))
-    return np.concatenate(rows), np.concatenate(buckets)
-
-
-def _spans(row_of: NDArray[Any], blank: NDArray[np.bool_]) -> Iterator[tuple[Any, Any]]:
-    """Where words, word pairs and letter runs start and stop."""
-    starts = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
-    stops = np.flatnonzero(~blank[:-1] & blank[1:]) + 1
-    yield starts, stops
-    together = row_of[starts[:-1]] == row_of[starts[1:]]
-    yield starts[:-1][together], stops[1:][together]
-    for size in LETTER_RUNS:
-        inside = np.ones(max(0, len(blank) - size + 1), dtype=bool)
-        for offset in range(1, size - 1):
-            inside &= ~blank[offset : offset + len(inside)]
-        at = np.flatnonzero(inside)
-        yield at, at + size
-
-
-def _mixed(hashes: NDArray[np.uint64], salt: int) -> NDArray[np.int64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014), then the top 20 bits."""
-    mixed = hashes + np.uint64(salt * 0x9E3779B9)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(44)).astype(np.int64)
 
 
 def learn_text(

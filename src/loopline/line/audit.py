@@ -127,7 +127,7 @@ def _refuse_idle(context: LineContext, prepared: Prepared, leaks: Sequence[Findi
 
 def review(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> Artifact:
     """Look for wrong labels and poor rows with the race's own out-of-fold predictions."""
-    best = _best(raced)
+    best = best_known(raced)
 
     def make() -> Artifact:
         train = prepared.train
@@ -139,7 +139,7 @@ def review(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
                 view=train,
                 pricing=pricing(context),
             )
-            out = None if best is None else _out_of_fold(context, prepared, best)
+            out = None if best is None else out_of_fold(context, prepared, best)
             if out is not None and reviewable(out):
                 findings += label_findings(review_labels(out, seed=context.spec.seed), train)
         return context.store.put(
@@ -161,7 +161,7 @@ def review(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
     )
 
 
-def _best(raced: Sequence[Raced]) -> Raced | None:
+def best_known(raced: Sequence[Raced]) -> Raced | None:
     """The candidate that knows the rows best; a constant knows nothing of them."""
     able = [entry for entry in raced if entry.spec.family != "baseline"]
 
@@ -173,7 +173,8 @@ def _best(raced: Sequence[Raced]) -> Raced | None:
     return min(able, key=loss, default=None)
 
 
-def _out_of_fold(context: LineContext, prepared: Prepared, entry: Raced) -> OutOfFold:
+def out_of_fold(context: LineContext, prepared: Prepared, entry: Raced) -> OutOfFold:
+    """What a candidate's folds predicted, proved to be out of fold."""
     rows, predictions, fitted = [], [], []
     names = [name for name in entry.artifact.inputs if name.startswith("fold")]
     for number in range(len(names)):

@@ -45,6 +45,8 @@ class LineContext:
             None to leave them closed whatever the budget.
         run: the run's id; empty until the source was read.
         stages: what each stage gave so far, in order: name, artifact id, seconds, whether found.
+        settled: settings as this run decided them where the file left it open (a time budget
+            becomes a number of trials), so that its release can be made again.
     """
 
     spec: Spec
@@ -56,6 +58,7 @@ class LineContext:
     run: str = ""
     started: float = field(default_factory=time.monotonic)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    settled: dict[str, Any] = field(default_factory=dict)
     _opened: Snapshot | None = field(default=None, repr=False)
     _proved: set[str] = field(default_factory=set, repr=False)
 
@@ -89,17 +92,9 @@ class LineContext:
             make: makes the artifact and puts it into the store.
             label: what progress calls it (default: the name).
         """
-        key = value_digest(
-            {
-                "stage": name,
-                "version": version,
-                "settings": settings,
-                "inputs": dict(inputs),
-                **({"loopline": __version__} if name in WORDED else {}),
-            }
-        )
+        key = stage_key(name, version, settings=settings, inputs=inputs)
         before = time.monotonic()
-        known = self._known(key)
+        known = self.known(key)
         artifact = make() if known is None else known
         if known is None:
             self.store.bind(key, artifact.id)
@@ -113,7 +108,7 @@ class LineContext:
         self.ledger.append("stage.finished", run=self.run or None, subject=artifact.id, data=entry)
         return artifact
 
-    def _known(self, key: str) -> Artifact | None:
+    def known(self, key: str) -> Artifact | None:
         """The artifact that was made for `key`; None when it, or what it was made from, is damaged.
 
         A stage may read what its artifact was made from without asking for it by a stage of its
@@ -142,3 +137,16 @@ class LineContext:
         """Whether the time budget is used up."""
         budget = self.spec.budget_seconds
         return budget is not None and self.elapsed_seconds >= budget
+
+
+def stage_key(name: str, version: int, *, settings: Any, inputs: Mapping[str, str]) -> str:
+    """The key under which the store remembers what a stage made."""
+    return value_digest(
+        {
+            "stage": name,
+            "version": version,
+            "settings": settings,
+            "inputs": dict(inputs),
+            **({"loopline": __version__} if name in WORDED else {}),
+        }
+    )

@@ -25,6 +25,7 @@ from loopline.splits.split import Split
 from loopline.splits.views import TestView, TrainView
 from loopline.store.artifacts import Artifact
 
+LEFT_OUT_REASON = "left out by the audit: it gives the answer away"
 WINDOW_REASON = "the end of the label's window (`split.label_end`), known only after the outcome"
 
 
@@ -42,9 +43,7 @@ class Prepared:
         self._context = context
         self.plan = plan
         for name in left_out:
-            schema = schema.changed(
-                name, role="ignore", reason="left out by the audit: it gives the answer away"
-            )
+            schema = schema.changed(name, role="ignore", reason=LEFT_OUT_REASON)
         self.schema = schema
         self.left_out = tuple(left_out)
         self.split_artifact = split

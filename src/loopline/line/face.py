@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -20,6 +20,9 @@ from loopline.release.bundle import Release
 from loopline.release.lineage import Lineage, lineage
 from loopline.words import estimate
 
+if TYPE_CHECKING:
+    from loopline.line.steps import Advice
+
 IN_MEMORY = "memory"
 
 
@@ -34,6 +37,11 @@ class Result:
     def run(self) -> str:
         """The run's id."""
         return self._outcome.run
+
+    @property
+    def project(self) -> Project:
+        """The store and the ledger that hold the run."""
+        return self._project
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -92,6 +100,17 @@ class Result:
         """The chain from the release back to the rows that made it."""
         return lineage(self._project.store, self._outcome.release)
 
+    def advise(self, *, budget_seconds: float | None = None) -> Advice:
+        """What to do next, best first: see ``loopline advise``.
+
+        Args:
+            budget_seconds: begin no further fit that would pass this; by default five times the
+                fits of the race, and a minute at least.
+        """
+        from loopline.line.advise import advise
+
+        return advise(self._project, self.run, budget_seconds=budget_seconds)
+
     def __repr__(self) -> str:
         summary = self.summary
         score = summary["test"].get(summary["metric"]) or summary["out_of_fold"][summary["metric"]]
@@ -114,6 +133,7 @@ def fit(
     weight: str | None = None,
     ignore: str | Sequence[str] = (),
     models: Any = None,
+    search: Mapping[str, Any] | None = None,
     budget_seconds: float | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -139,6 +159,8 @@ def fit(
         weight: column of sample weights.
         ignore: columns to leave out.
         models: family names, or a mapping from name to parameters.
+        search: the `search` part of the settings, such as ``{"trials": 50}`` or
+            ``{"budget": "10m"}``; an empty mapping searches 50 trials.
         budget_seconds: start no further candidate after this time.
         seed: root of every random choice (default 0).
         settings: any other key of the settings file, as nested mappings.
@@ -168,6 +190,7 @@ def fit(
         "target": target,
         "task": task,
         "models": models,
+        "search": search,
         "budget_seconds": budget_seconds,
         "seed": seed,
         "store": None if store is None else str(store),

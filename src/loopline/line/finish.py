@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from loopline.cores import in_threads
-from loopline.data.cleaning.repair import VALUE_KINDS
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
 from loopline.evaluate.importance import Rearranged, permutation_importance
 from loopline.evaluate.metrics import metric
 from loopline.features.contract import InputContract
+from loopline.line.blending import final_blend
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.facts import copy_model, served_facts
+from loopline.line.measure import TIMES_FILE
 from loopline.line.opening import Opening
 from loopline.line.prepare import Plan
 from loopline.line.project import read_json
@@ -37,19 +39,16 @@ from loopline.line.race import (
 from loopline.line.training import log_names, write_log
 from loopline.models.base import FittedModel, Floats
 from loopline.models.families import family
-from loopline.release.bundle import FACTS, MEASURED, RELEASE_FORMAT
+from loopline.release.bundle import FACTS, MEASURED
 from loopline.release.card import model_card
 from loopline.release.environment import code_digest, environment
 from loopline.seeds import child_seed
+from loopline.select.limits import Measured
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_REPEATS = 3
 CONTRIBUTION_ROWS = 1_000
-LATENCY_ROWS = 50
-LATENCY_CALLS = 400
-LATENCY_SECONDS = 10.0
-"""A slow model is called less often, but 40 times at least."""
 
 
 def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:
@@ -62,18 +61,15 @@ def final_fit(
 ) -> Artifact:
     """Fit the chosen candidate on all training rows, with what its folds learned of themselves."""
     winner = chosen(choice, raced)
-    kind = family(winner.spec.family)
 
     def make() -> Artifact:
         train = prepared.train
+        began = time.monotonic()
         with context.reporter.step(
             f"fit {winner.spec.name} on all {train.num_rows:,} training rows"
         ):
-            params = resolve_params(context, prepared, winner.spec, train.num_rows)
-            params |= kind.consolidate(winner.meta["params"])
-            model = fit_view(
-                context, prepared, winner.spec, train, params, "final", stop_early=False
-            )
+            model = _fitted(context, prepared, winner)
+        seconds = round(time.monotonic() - began, 4)
         contract = InputContract.learn(train)
 
         def write(folder: Path) -> None:
@@ -82,12 +78,13 @@ def final_fit(
             (folder / "contract.json").write_text(
                 json.dumps(contract.to_dict(), ensure_ascii=False), encoding="utf-8"
             )
+            (folder / TIMES_FILE).write_text(json.dumps({"fit_seconds": seconds}))
             write_log(model, folder)
 
         return context.store.put(
             "model",
             write,
-            unhashed=log_names(model),
+            unhashed=(TIMES_FILE, *log_names(model)),
             meta={"family": winner.spec.family, "params": model.params},
             inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         )
@@ -95,11 +92,24 @@ def final_fit(
     return context.stage(
         "final",
         2,
-        settings={**fit_settings(context, prepared, winner.spec), "name": winner.spec.name},
+        settings={
+            **fit_settings(context, prepared, winner.spec),
+            "name": winner.spec.name,
+            "threads": context.spec.num_threads,
+        },
         inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         make=make,
         label=f"fit {winner.spec.name} on all training rows",
     )
+
+
+def _fitted(context: LineContext, prepared: Prepared, winner: Raced) -> FittedModel:
+    if winner.weighed is not None:
+        return final_blend(context, prepared, winner)
+    train = prepared.train
+    params = resolve_params(context, prepared, winner.spec, train.num_rows)
+    params |= family(winner.spec.family).consolidate(winner.meta["params"])
+    return fit_view(context, prepared, winner.spec, train, params, "final", stop_early=False)
 
 
 def load_model(artifact: Artifact) -> FittedModel:
@@ -306,7 +316,8 @@ def release(
     raced: Sequence[Raced],
     model: Artifact,
     evaluation: Artifact,
-    audits: Mapping[str, Artifact],
+    beside: Mapping[str, Artifact],
+    measured: Measured,
 ) -> Artifact:
     """Bundle everything that predicts and everything that explains into one folder."""
     spec = context.spec
@@ -324,29 +335,14 @@ def release(
         "choice": choice.id,
         "model": model.id,
         "evaluation": evaluation.id,
-        **{name: artifact.id for name, artifact in audits.items()},
+        **{name: artifact.id for name, artifact in beside.items()},
     }
 
     def make() -> Artifact:
         decision = read_json(choice, "choice.json")
+        contract = json.loads(model.path("contract.json").read_text(encoding="utf-8"))
         facts: dict[str, Any] = {
-            "format": RELEASE_FORMAT,
-            "name": spec.line_name,
-            "family": model.meta["family"],
-            "params": model.meta["params"],
-            "task": prepared.schema.task,
-            "target": prepared.schema.target,
-            "classes": list(prepared.schema.classes),
-            "schema": prepared.schema.to_dict(),
-            "contract": json.loads(model.path("contract.json").read_text(encoding="utf-8")),
-            "repairs": [repair.to_dict() for repair in plan.repairs if repair.kind in VALUE_KINDS],
-            "table_format": source.meta["format"],
-            "objective": {
-                "metric": decision["metric"],
-                "further": list(further_metrics(context, prepared)),
-            },
-            "threshold": decision["threshold"],
-            "calibration": decision["calibration"],
+            **served_facts(context, source, plan, prepared, model, contract, decision),
             "choice": decision["sentence"],
             "metrics": {
                 "out_of_fold": decision["metrics"],
@@ -359,28 +355,20 @@ def release(
             "split": prepared.split_artifact.meta["reason"],
             "certificate": prepared.split_artifact.meta["certificate"],
             "lineage": inputs,
-            "spec": spec.portable(),
-            "seed": spec.seed,
-            "threads": spec.num_threads,
             "code": settings["code"],
             "environment": settings["environment"],
         }
 
         def write(folder: Path) -> None:
-            (folder / "model").mkdir()
-            for name in model.files:
-                if name.startswith("model/"):
-                    target = folder / name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(model.path(name).read_bytes())
+            copy_model(model, folder)
             text = json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True)
             (folder / FACTS).write_text(text, encoding="utf-8")
             (folder / "card.md").write_text(model_card(facts), encoding="utf-8")
-            (folder / MEASURED).write_text(json.dumps(_measure(prepared, model)), encoding="utf-8")
+            (folder / MEASURED).write_text(json.dumps(_told(measured)), encoding="utf-8")
 
         return context.store.put("release", write, inputs=inputs, unhashed=(MEASURED,))
 
-    artifact = context.stage("release", 2, settings=settings, inputs=inputs, make=make)
+    artifact = context.stage("release", 3, settings=settings, inputs=inputs, make=make)
     known = context.ledger.events(
         kind="release.made", subject=artifact.id, run=context.run, limit=1
     )
@@ -394,23 +382,14 @@ def release(
     return artifact
 
 
-def _measure(prepared: Prepared, model: Artifact) -> dict[str, Any]:
-    """Latency of one row through preprocessing and model, in microseconds, and the size on disk."""
-    fitted = load_model(model)
-    rows = prepared.train.sample(LATENCY_ROWS, 0).frame().to_dicts()
-    times: list[float] = []
-    for number in range(LATENCY_CALLS):
-        if sum(times) > LATENCY_SECONDS and number >= 40:
-            break
-        row = rows[number % len(rows)]
-        before = time.perf_counter()
-        fitted.predict_row(row)
-        times.append(time.perf_counter() - before)
-    p50, p99 = np.quantile(np.array(times[len(times) // 4 :]) * 1e6, [0.5, 0.99])
+def _told(measured: Measured) -> dict[str, Any]:
+    """What a release tells of its cost, measured in a process of its own."""
     return {
-        "predict_one_p50_microseconds": round(float(p50), 1),
-        "predict_one_p99_microseconds": round(float(p99), 1),
-        "size_bytes": sum(
-            entry.size for name, entry in model.files.items() if name.startswith("model/")
-        ),
+        "predict_one_p50_microseconds": round(measured.latency_p50 * 1e6, 1),
+        "predict_one_p95_microseconds": round(measured.latency_p95 * 1e6, 1),
+        "predict_one_p99_microseconds": round(measured.latency_p99 * 1e6, 1),
+        "rows_per_second": round(measured.throughput),
+        "memory_bytes": measured.memory,
+        "size_bytes": measured.size,
+        "fit_seconds": round(measured.train_time, 3),
     }

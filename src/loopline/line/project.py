@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from loopline.errors import NotFoundError
+from loopline.release.aliases import CHAMPION, Aliases, Move, is_alias, resolve
 from loopline.release.bundle import Release, is_release_folder, load_release
+from loopline.release.promote import promote, rollback
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
 from loopline.words import counted, nearest
@@ -156,7 +158,7 @@ class Project:
         return list(found.values())
 
     def release(self, which: str = "latest") -> Release:
-        """A release by its folder, id, unique part of the id, line name, or "latest"."""
+        """A release by its folder, id, part of the id, line name, NAME@alias, or "latest"."""
         if is_release_folder(which):
             return load_release(which)
         _refuse_nothing(which)
@@ -164,6 +166,8 @@ class Project:
         for event in events:
             if event.subject is not None and which in ("latest", event.subject, event.data["name"]):
                 return Release(self.store.get(event.subject))
+        if is_alias(which):
+            return Release(self.store.get(resolve(self, which)))
         ids = sorted({event.subject for event in events if event.subject})
         matches = [
             name
@@ -183,9 +187,24 @@ class Project:
         names = sorted({str(event.data["name"]) for event in events})
         raise NotFoundError(self._no_such("release", which, [*names, *ids]))
 
+    @property
+    def aliases(self) -> Aliases:
+        """Names such as ``churn@champion`` and where they point."""
+        return Aliases(self.ledger)
+
+    def promote(self, which: str, alias: str = CHAMPION, *, why: str = "") -> Move:
+        """Point an alias at a release, after it answered its kept rows as in training."""
+        return promote(self.store, self.ledger, self.release(which), alias, why=why)
+
+    def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
+        """Point an alias at the release before."""
+        return rollback(self.store, self.ledger, name, alias, why=why)
+
     def resolve(self, which: str) -> Artifact:
-        """Any artifact by id or unique part of it, or a release by name."""
+        """Any artifact by id or unique part of it, or a release by name or alias."""
         _refuse_nothing(which)
+        if is_alias(which):
+            return self.release(which).artifact
         try:
             return self.store.get(self.store.find(which))
         except NotFoundError:
@@ -208,10 +227,14 @@ class Project:
             return self.store.get(str(record.summary["release"]))
 
     def roots(self, keep: int | None = None) -> list[str]:
-        """Ids that collection keeps: all releases, and the artifacts of the (newest) runs."""
+        """Ids that collection keeps: all releases, and the artifacts of the (newest) runs.
+
+        What an alias points at, or can be rolled back to, is kept by itself.
+        """
         kept: list[str] = [
             event.subject for event in self.ledger.events(kind="release.made") if event.subject
         ]
+        kept += self.aliases.roots()
         records = self.runs()
         runs = {record.id for record in (records if keep is None else records[:keep])}
         kept += [

@@ -1,4 +1,4 @@
-"""The race: every candidate is fitted fold by fold, scored out of fold, and one is chosen.
+"""The race: every candidate is fitted fold by fold and scored out of fold.
 
 A candidate's fit never sees the rows it is scored on: where a family stops early, it does so on
 rows cut from the fold's own training side. Every fold's fit is an artifact, so a killed race goes
@@ -22,28 +22,26 @@ from safetensors.numpy import load_file, save_file
 from loopline.data.schema import Schema
 from loopline.digest import value_digest
 from loopline.errors import LooplineError, SettingsError
-from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
-from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import default_metric, metric
-from loopline.evaluate.threshold import Goal, choose_threshold
 from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.spec import Candidate as CandidateSpec
 from loopline.line.suited import suited
 from loopline.line.training import log_names, write_log
-from loopline.models.base import FitContext, Params
+from loopline.models.base import FitContext, FittedModel, Params
 from loopline.models.families import family
 from loopline.models.together import num_started
 from loopline.release.environment import code_digest
 from loopline.seeds import child_seed
-from loopline.select.choose import Candidate, choose
 from loopline.splits.vault import TestLabels
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 EARLY_STOPPING_SHARE = 0.1
+FIT_VERSION = 2
+PREDICTION = "prediction.safetensors"
 Floats = NDArray[np.float64]
 
 
@@ -54,10 +52,14 @@ class Raced:
     Args:
         spec: its entry in the settings.
         artifact: holds its out-of-fold predictions and scores.
+        members: of a blend, the candidates that it is made of.
+        weighed: of a blend, its weights.
     """
 
     spec: CandidateSpec
     artifact: Artifact
+    members: tuple[Raced, ...] = ()
+    weighed: Artifact | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -86,10 +88,19 @@ def candidates(context: LineContext, schema: Schema | None = None) -> list[Candi
     return sorted(listed, key=lambda entry: (family(entry.family).complexity, order[entry.name]))
 
 
-def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[str]]:
-    """Fit and score every candidate; gives them and the names that the budget left out."""
-    entries = candidates(context, prepared.schema)
-    _refuse_unread(entries, prepared.schema)
+def race(
+    context: LineContext, prepared: Prepared, entries: Sequence[CandidateSpec] | None = None
+) -> tuple[list[Raced], list[str]]:
+    """Fit and score every candidate; gives them and the names that the budget left out.
+
+    Args:
+        context: the line.
+        prepared: its rows.
+        entries: the candidates as a search settled them (default: those of the settings).
+    """
+    if entries is None:
+        entries = candidates(context, prepared.schema)
+    refuse_unread(entries, prepared.schema)
     folds = int(prepared.split_artifact.meta["certificate"]["num_folds"])
     fitted: list[tuple[CandidateSpec, list[Artifact]]] = []
     skipped: list[str] = []
@@ -102,11 +113,13 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
             parts = []
             for number in range(folds):
                 step.describe(f"{entry.name}, fold {number + 1} of {folds}")
-                parts.append(_fit_fold(context, prepared, entry, number))
+                parts.append(fold_stage(context, prepared, entry, number))
                 step.advance()
             fitted.append((entry, parts))
     prepared.let_go()  # scores take as much memory as fits, and need no feature
-    raced = [Raced(entry, _candidate(context, prepared, entry, parts)) for entry, parts in fitted]
+    raced = [
+        Raced(entry, score_candidate(context, prepared, entry, parts)) for entry, parts in fitted
+    ]
     if skipped:
         context.reporter.note(
             f"The budget of {context.spec.budget_seconds:g} s left no time for "
@@ -115,7 +128,7 @@ def race(context: LineContext, prepared: Prepared) -> tuple[list[Raced], list[st
     return raced, skipped
 
 
-def _refuse_unread(entries: Sequence[CandidateSpec], schema: Schema) -> None:
+def refuse_unread(entries: Sequence[CandidateSpec], schema: Schema) -> None:
     """Before anything is fitted, refuse families that would find no column to read."""
     types = {schema.named(name).type for name in schema.features}
     problems = [
@@ -151,12 +164,18 @@ def fit_settings(context: LineContext, prepared: Prepared, entry: CandidateSpec)
         "features": context.spec.features.model_dump(exclude_none=True),
         "class_weight": context.spec.class_weight,
         "seed": context.spec.seed,
-        "threads": context.spec.num_threads,
+        "threads": fold_threads(context),
         **({"sources": found} if (found := kind.sources(params)) else {}),
         **({"parallel": _parallel(context)} if kind.parallel else {}),
         "versions": kind.versions(),
         "left_out": sorted(prepared.left_out),
     }
+
+
+def fold_threads(context: LineContext) -> int:
+    """Threads of a fold's fit: trials that run at the same time share the cores."""
+    search = context.spec.search
+    return max(1, context.spec.num_threads // (1 if search is None else search.parallel))
 
 
 def _parallel(context: LineContext) -> dict[str, Any]:
@@ -188,7 +207,7 @@ def fit_context(context: LineContext, entry: CandidateSpec, label: str) -> FitCo
     spec = context.spec
     return FitContext(
         seed=child_seed(spec.seed, "fit", entry.name, label),
-        threads=spec.num_threads,
+        threads=spec.num_threads if label == "final" else fold_threads(context),
         class_weight=spec.class_weight,
         features=FeatureSettings(**spec.features.model_dump(exclude_none=True)),
         reporter=context.reporter,
@@ -215,7 +234,7 @@ def fit_view(
     label: str,
     *,
     stop_early: bool,
-) -> Any:
+) -> FittedModel:
     """Fit one family on one view, with rows cut off for early stopping where that is useful.
 
     A fit that is killed goes on from what it kept in its folder, which is removed at the end.
@@ -241,52 +260,85 @@ def fit_view(
     return model
 
 
-def _fit_fold(
+@dataclass(frozen=True)
+class FoldFit:
+    """A model of one fold, and what it says of the fold's validation rows.
+
+    Args:
+        model: the fitted model.
+        rows: positions of the validation rows in the table, shape (rows,).
+        prediction: of these rows, as `FittedModel.predict` gives it.
+        seconds: how long the fit took.
+    """
+
+    model: FittedModel
+    rows: NDArray[np.int64]
+    prediction: Floats
+    seconds: float
+
+
+def fit_fold(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int
+) -> FoldFit:
+    """Fit a candidate on one fold's training rows and predict its validation rows."""
+    began = time.monotonic()
+    train, valid = prepared.fold(number)
+    params = resolve_params(context, prepared, entry, train.num_rows)
+    try:
+        model = fit_view(context, prepared, entry, train, params, f"fold {number}", stop_early=True)
+    except LooplineError as error:
+        text = f"Fitting {entry.name} on fold {number + 1} failed: {error}"
+        if isinstance(error, SettingsError):
+            raise SettingsError([text]) from error
+        raise type(error)(text) from error
+    fitted = time.monotonic() - began
+    return FoldFit(model, valid.positions.astype(np.int64), model.predict_view(valid), fitted)
+
+
+def keep_fold(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int, fit: FoldFit
+) -> Artifact:
+    """Put a fold's fit into the store."""
+
+    def write(folder: Path) -> None:
+        fit.model.save(_made(folder / "model"))
+        save_file({"rows": fit.rows, "prediction": fit.prediction}, folder / PREDICTION)
+        (folder / "times.json").write_text(json.dumps({"fit_seconds": round(fit.seconds, 4)}))
+        write_log(fit.model, folder)
+
+    return context.store.put(
+        "foldfit",
+        write,
+        meta={
+            "candidate": entry.name,
+            "family": entry.family,
+            "fold": number,
+            "params": fit.model.params,
+        },
+        inputs={"split": prepared.split_artifact.id},
+        unhashed=("times.json", *log_names(fit.model)),
+    )
+
+
+def fold_settings(
+    context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int
+) -> dict[str, Any]:
+    """Everything that a fold's fit depends on beside the split."""
+    return {**fit_settings(context, prepared, entry), "name": entry.name, "fold": number}
+
+
+def fold_stage(
     context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int
 ) -> Artifact:
-    def make() -> Artifact:
-        began = time.monotonic()
-        train, valid = prepared.fold(number)
-        params = resolve_params(context, prepared, entry, train.num_rows)
-        try:
-            model = fit_view(
-                context, prepared, entry, train, params, f"fold {number}", stop_early=True
-            )
-        except LooplineError as error:
-            raise type(error)(
-                f"Fitting {entry.name} on fold {number + 1} failed: {error}"
-            ) from error
-        fitted = time.monotonic() - began
-        prediction = model.predict_view(valid)
-
-        def write(folder: Path) -> None:
-            model.save(_made(folder / "model"))
-            save_file(
-                {"rows": valid.positions.astype(np.int64), "prediction": prediction},
-                folder / "prediction.safetensors",
-            )
-            (folder / "times.json").write_text(json.dumps({"fit_seconds": round(fitted, 4)}))
-            write_log(model, folder)
-
-        return context.store.put(
-            "foldfit",
-            write,
-            meta={
-                "candidate": entry.name,
-                "family": entry.family,
-                "fold": number,
-                "params": model.params,
-            },
-            inputs={"split": prepared.split_artifact.id},
-            unhashed=("times.json", *log_names(model)),
-        )
-
+    """The fit of one fold: found again, or made now."""
     return context.stage(
         "fit",
-        2,
-        settings={**fit_settings(context, prepared, entry), "name": entry.name, "fold": number},
+        FIT_VERSION,
+        settings=fold_settings(context, prepared, entry, number),
         inputs={"split": prepared.split_artifact.id},
-        make=make,
+        make=lambda: keep_fold(
+            context, prepared, entry, number, fit_fold(context, prepared, entry, number)
+        ),
         label=f"fit {entry.name} fold {number + 1}",
     )
 
@@ -296,11 +348,13 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _candidate(
+def score_candidate(
     context: LineContext, prepared: Prepared, entry: CandidateSpec, parts: Sequence[Artifact]
 ) -> Artifact:
+    """Put the folds' predictions together and score them."""
+
     def make() -> Artifact:
-        loaded = [load_file(part.path("prediction.safetensors")) for part in parts]
+        loaded = [load_file(part.path(PREDICTION)) for part in parts]
         rows = np.concatenate([arrays["rows"] for arrays in loaded])
         prediction = np.concatenate([arrays["prediction"] for arrays in loaded])
         fold = np.repeat(np.arange(len(loaded)), [len(arrays["rows"]) for arrays in loaded])
@@ -350,107 +404,6 @@ def _candidate(
     )
 
 
-def choice(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> Artifact:
-    """Choose the simplest candidate that is not measurably worse; set threshold and calibration."""
-    spec = context.spec
-    settings = {
-        "metric": metric_name(context, prepared),
-        "margin": spec.objective.margin,
-        "threshold": spec.objective.model_dump(exclude={"metric", "margin"}, exclude_none=True),
-        "calibration": spec.calibration,
-        "seed": spec.seed,
-    }
-
-    def make() -> Artifact:
-        with context.reporter.step("compare and choose"):
-            data = _choose(context, prepared, raced)
-
-        def write(folder: Path) -> None:
-            (folder / "choice.json").write_text(
-                json.dumps(data, ensure_ascii=False), encoding="utf-8"
-            )
-
-        return context.store.put(
-            "choice",
-            write,
-            meta={"chosen": data["chosen"]},
-            inputs={entry.spec.name: entry.artifact.id for entry in raced},
-        )
-
-    return context.stage(
-        "choice",
-        3,
-        settings=settings,
-        inputs={entry.spec.name: entry.artifact.id for entry in raced},
-        make=make,
-    )
-
-
-def _choose(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> dict[str, Any]:
-    spec = context.spec
-    loaded = {entry.spec.name: entry.predictions() for entry in raced}
-    rows = next(iter(loaded.values()))[0]
-    folds = raced[0].folds()
-    prepared.let_go()
-    view = prepared.outcomes.at(rows)
-    decision = choose(
-        [
-            Candidate(
-                name=entry.spec.name,
-                family=entry.spec.family,
-                complexity=family(entry.spec.family).complexity,
-                prediction=loaded[entry.spec.name][1],
-                size_bytes=entry.meta["size_bytes"],
-            )
-            for entry in raced
-        ],
-        view.target,
-        metric(metric_name(context, prepared)),
-        units=observed(prepared, view),
-        weight=view.weight,
-        folds=folds,
-        margin=spec.objective.margin,
-        seed=child_seed(spec.seed, "choose"),
-    )
-    prediction = loaded[decision.chosen][1]
-    calibration: Calibration | None = None
-    threshold = None
-    if spec.calibration not in (None, "none"):
-        calibration = fit_calibration(spec.calibration, view.target, prediction, weight=view.weight)
-        prediction = calibration.apply(prediction)
-    if prepared.schema.task == "binary":
-        threshold = choose_threshold(
-            view.target,
-            prediction[:, 1],
-            goal(context),
-            weight=view.weight,
-            units=observed(prepared, view),
-            calibrated=calibration is not None,
-        )
-    scores: dict[str, Estimate] = evaluate_predictions(
-        prepared.schema.task,
-        prepared.schema.classes,
-        view.target,
-        prediction,
-        threshold=0.5 if threshold is None else threshold.value,
-        units=observed(prepared, view),
-        weight=view.weight,
-        folds=folds,
-        seed=child_seed(spec.seed, "evaluate"),
-        metrics=further_metrics(context, prepared),
-    )
-    return {
-        "chosen": decision.chosen,
-        "best": decision.best,
-        "sentence": decision.sentence,
-        "comparisons": decision.to_dict()["comparisons"],
-        "metric": metric_name(context, prepared),
-        "threshold": None if threshold is None else threshold.to_dict(),
-        "calibration": None if calibration is None else calibration.to_dict(),
-        "metrics": {name: value.to_dict() for name, value in scores.items()},
-    }
-
-
 def further_metrics(context: LineContext, prepared: Prepared) -> tuple[str, ...]:
     """Metrics beside the standard ones: the one that ranks, the cost, the required floors."""
     objective = context.spec.objective
@@ -491,15 +444,3 @@ def dependence(
     distinct, rank = np.unique(order, return_inverse=True)
     blocks = min(distinct.size, max(20, int(order.size ** (2 / 3))))
     return np.asarray(rank * blocks // max(1, distinct.size), dtype=np.int64)
-
-
-def goal(context: LineContext) -> Goal | None:
-    """What the decision threshold shall reach; None where the settings do not say."""
-    objective = context.spec.objective
-    if objective.cost is not None:
-        return Goal.read(objective.cost.model_dump())
-    if objective.require is not None:
-        if objective.require.precision is not None:
-            return Goal.read(f"precision>={objective.require.precision!r}")
-        return Goal.read(f"recall>={objective.require.recall!r}")
-    return None if objective.threshold is None else Goal.read(objective.threshold)

@@ -21,12 +21,14 @@ from loopline.line.spec import Spec
 from loopline.progress import Reporter
 from loopline.release.bundle import Release
 from loopline.release.environment import code_digest, environment
+from loopline.select.limits import speed_sentence
 from loopline.store.artifacts import Artifact
 from loopline.store.disk import disk_problems
 from loopline.words import figure
 
 if TYPE_CHECKING:
     from loopline.data.schema import Schema
+    from loopline.line.measure import Measurement
     from loopline.line.race import Raced
 
 ONE_COLUMN_SHARE, ONE_COLUMN_TIMES = 0.5, 5
@@ -64,6 +66,7 @@ def run_line(
     frame: pl.DataFrame | None = None,
     source: Artifact | None = None,
     open_vault: str | None = "",
+    started: float | None = None,
 ) -> Outcome:
     """Run a line, go on with it, or find it done.
 
@@ -79,10 +82,14 @@ def run_line(
         source: a stored snapshot to start from, in place of reading the source.
         open_vault: why this model may be scored on test rows on which another was scored before;
             empty for no reason, None to leave the test labels closed in any case.
+        started: when whoever waits began to wait, by the monotonic clock (default: now); a time
+            budget counts from then.
     """
     context = LineContext(
         spec, folder, project.store, project.ledger, reporter, open_vault=open_vault
     )
+    if started is not None:
+        context.started = started
     key = source_key(context, frame) if source is None else {"snapshot": source.id}
     context.run = (
         "run-"
@@ -141,6 +148,8 @@ def _finished(project: Project, run: str, reporter: Reporter) -> dict[str, Any] 
     except (IntegrityError, NotFoundError) as error:
         reporter.note(f"{run} was finished, but is no longer whole; running it again. {error}")
         return None
+    if summary is not None and summary.get("search", {}).get("stopped") == "interrupted":
+        return None
     return summary
 
 
@@ -152,27 +161,72 @@ def _run(
 ) -> dict[str, Any]:
     # Imported here: a run that finds itself done computes nothing and starts in half the time.
     from loopline.line.audit import audit, remarks, review, summary_of
+    from loopline.line.blending import blends
+    from loopline.line.choosing import choice
     from loopline.line.divide import split
-    from loopline.line.finish import evaluate, final_fit, release
+    from loopline.line.finish import chosen, evaluate, final_fit, release
+    from loopline.line.measure import (
+        check_measurable,
+        measure_candidates,
+        measure_fold,
+        measure_model,
+    )
     from loopline.line.opening import vault_facts
     from loopline.line.prepare import ingest, plan
-    from loopline.line.race import choice, metric_name, race
+    from loopline.line.race import metric_name, race
+    from loopline.line.replay import replay
     from loopline.line.structure import structure
 
+    check_measurable(context.spec.constraints.limits())
     if source is None:
         source = ingest(context, key, frame)
     planned = plan(context, source)
     structured = structure(context, planned)
     audited, prepared = audit(context, split(context, planned, structured))
-    raced, skipped = race(context, prepared)
+    searched = None
+    if context.spec.search is not None:
+        from loopline.line.search import search
+
+        searched = search(context, prepared)
+    raced, skipped = race(context, prepared, None if searched is None else searched.entries)
     reviewed = review(context, prepared, raced)
-    decision = choice(context, prepared, raced)
-    model = final_fit(context, prepared, decision, raced)
+    raced = [*raced, *blends(context, prepared, raced)]
+    measured = measure_candidates(context, source, planned, prepared, raced)
+    excluded: dict[str, tuple[str, ...]] = {}
+    while True:
+        decision = choice(context, prepared, raced, measured, excluded)
+        winner = chosen(decision, raced)
+        model = final_fit(context, prepared, decision, raced)
+        final = measure_model(context, source, planned, prepared, model, winner.spec.name)
+        if not final.broken:
+            break
+        excluded[winner.spec.name] = tuple(f"{text} as fitted on all rows" for text in final.broken)
     evaluation = evaluate(context, prepared, decision, raced, model)
-    audits = {"audit": audited, "review": reviewed}
+    kept = replay(context, source, planned, prepared, decision, model)
+    beside = {"audit": audited, "review": reviewed, "replay": kept}
+    if searched is not None:
+        beside["study"] = searched.artifact
     released = release(
-        context, source, planned, prepared, decision, raced, model, evaluation, audits
+        context,
+        source,
+        planned,
+        prepared,
+        decision,
+        raced,
+        model,
+        evaluation,
+        beside,
+        final.values,
     )
+    best = read_json(decision, "choice.json")["best"]
+    if best not in measured and best != winner.spec.name:
+        rival = next(entry for entry in raced if entry.spec.name == best)
+        measured = {best: measure_fold(context, source, planned, prepared, rival)}
+    measured = {winner.spec.name: final, **measured}
+    if searched is not None and context.spec.search and context.spec.search.budget:
+        from loopline.line.search_budget import put_down
+
+        put_down(context, searched.times)
     audit_findings = summary_of(structured, audited, reviewed, prepared)
     vault = vault_facts(context, prepared, evaluation, metric_name(context, prepared))
     digests = {
@@ -186,14 +240,16 @@ def _run(
         "choice": decision.id,
         "model": model.id,
         "evaluation": evaluation.id,
+        "replay": kept.id,
         "release": released.id,
+        **({} if searched is None else {"study": searched.artifact.id}),
     }
     return {
         "run": context.run,
         "name": context.spec.line_name,
         "release": released.id,
         "digests": digests,
-        **_facts(raced, skipped, decision, evaluation, released),
+        **_facts(raced, skipped, decision, evaluation, released, measured),
         "split": {
             "reason": prepared.split_artifact.meta["reason"],
             **{
@@ -214,6 +270,7 @@ def _run(
         + _one_column(decision, evaluation, audited, prepared.schema)
         + _interval_remark(decision, evaluation),
         "audit": audit_findings,
+        **({} if searched is None else {"search": searched.summary}),
         "vault": vault,
         "vault_openings": vault["openings"],
         "stages": context.stages,
@@ -278,6 +335,7 @@ def _facts(
     decision: Artifact,
     evaluation: Artifact,
     released: Artifact,
+    measured: Mapping[str, Measurement],
 ) -> dict[str, Any]:
     data = read_json(decision, "choice.json")
     bundle = Release(released)
@@ -292,18 +350,31 @@ def _facts(
                 "artifact": entry.artifact.id,
                 "metrics": entry.meta["metrics"],
                 "size_bytes": entry.meta["size_bytes"],
+                "measured": measured[entry.spec.name].values.to_dict()
+                if entry.spec.name in measured
+                else None,
             }
             for entry in raced
         ],
         "skipped": list(skipped),
         "chosen": data["chosen"],
-        "why": data["sentence"],
+        "why": f"{data['sentence']}{_speed(data, measured)}",
         "threshold": data["threshold"],
         "out_of_fold": data["metrics"],
         "test": evaluation.meta["metrics"],
         "num_test_rows": evaluation.meta["num_rows"],
         "measured": bundle.measured,
     }
+
+
+def _speed(decision: Mapping[str, Any], measured: Mapping[str, Measurement]) -> str:
+    """How fast the chosen model answers beside the best scorer, where they are two."""
+    chosen, best = decision["chosen"], decision["best"]
+    baselines = {line["name"] for line in decision["comparisons"] if line["complexity"] == 0}
+    if best == chosen or chosen in baselines or not {chosen, best} <= measured.keys():
+        return ""
+    speeds = (measured[name].values.latency_p50 for name in (chosen, best))
+    return f" {speed_sentence(chosen, next(speeds), best, next(speeds))}"
 
 
 @contextmanager

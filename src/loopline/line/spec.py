@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -25,8 +26,20 @@ from loopline.cores import num_cores
 from loopline.digest import value_digest
 from loopline.errors import SettingsError
 from loopline.line.problems import sentences
+from loopline.line.quantities import (
+    read_bytes,
+    read_duration,
+    read_energy,
+    read_floor,
+    read_rate,
+)
+from loopline.line.search_spec import SearchSpec, search_problems
+from loopline.select.limits import Limits, duration
 
 Scalar = str | int | float | bool
+
+
+_OR_TEXT = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
 
 
 def _as_list(value: Any) -> Any:
@@ -175,11 +188,59 @@ class CostSpec(_Part):
     false_negative: float = Field(ge=0, description="Cost of a missed case.")
 
 
-class RequireSpec(_Part):
-    """A floor that the decision threshold must meet on out-of-fold predictions."""
+Share = Annotated[float, BeforeValidator(read_floor), _OR_TEXT]
+Duration = Annotated[float, BeforeValidator(read_duration), _OR_TEXT]
+Bytes = Annotated[float, BeforeValidator(read_bytes), _OR_TEXT]
+Rate = Annotated[float, BeforeValidator(read_rate), _OR_TEXT]
+Energy = Annotated[float, BeforeValidator(read_energy), _OR_TEXT]
 
-    precision: float | None = Field(None, gt=0, le=1, description="Precision at least this.")
-    recall: float | None = Field(None, gt=0, le=1, description="Recall at least this.")
+
+class RequireSpec(_Part):
+    """Floors that must hold on new rows; see docs/choice.md."""
+
+    precision: Share | None = Field(
+        None, gt=0, lt=1, description="Precision at least this, such as 0.9 or '>= 0.9'."
+    )
+    recall: Share | None = Field(
+        None, gt=0, lt=1, description="Recall at least this, such as 0.9 or '>= 0.9'."
+    )
+    confidence: float = Field(
+        0.95,
+        ge=0.5,
+        lt=1,
+        description="How sure it shall be that the floors hold on new rows; with 0.5 they may "
+        "as well fail.",
+    )
+
+
+class ConstraintSpec(_Part):
+    """Limits on the chosen model, each measured where it serves. None is ever relaxed."""
+
+    latency_p50: Duration | None = Field(
+        None, gt=0, description="Time of one row, half of the calls: seconds, or `500us`, `5ms`."
+    )
+    latency_p99: Duration | None = Field(
+        None, gt=0, description="Time of one row, 99 % of the calls: seconds, or `500us`, `5ms`."
+    )
+    throughput: Rate | None = Field(
+        None, gt=0, description="Rows a second in batches of 1,000, at least, such as `1000/s`."
+    )
+    memory: Bytes | None = Field(
+        None, gt=0, description="Peak memory of a process that answers, such as `300MB`."
+    )
+    size: Bytes | None = Field(None, gt=0, description="Size of the model's files, such as `10MB`.")
+    train_time: Duration | None = Field(
+        None, gt=0, description="Time of the final fit on this machine, such as `10m`."
+    )
+    energy: Energy | None = Field(
+        None,
+        gt=0,
+        description="Energy of 1,000 rows, one by one, such as `5J`; for machines that tell it.",
+    )
+
+    def limits(self) -> Limits:
+        """The limits, in seconds, bytes, rows a second and joules."""
+        return Limits(**self.model_dump())
 
 
 class ObjectiveSpec(_Part):
@@ -195,7 +256,9 @@ class ObjectiveSpec(_Part):
         None, description="What the decision threshold maximises (default f1)."
     )
     cost: CostSpec | None = Field(None, description="Prices of wrong answers; sets the threshold.")
-    require: RequireSpec | None = Field(None, description="A floor for precision or recall.")
+    require: RequireSpec | None = Field(
+        None, description="Floors for precision and recall that must hold on new rows."
+    )
 
 
 class FeatureSpec(_Part):
@@ -307,6 +370,14 @@ class Spec(_Part):
         description="The candidates; `baseline` always takes part.",
     )
     objective: ObjectiveSpec = Field(ObjectiveSpec(), description="What better means.")
+    constraints: ConstraintSpec = Field(
+        ConstraintSpec(), description="Limits on the chosen model, measured where it serves."
+    )
+    select: Literal["simplest", "best"] = Field(
+        "simplest",
+        description="`simplest` takes the simplest candidate that is not measurably worse than the "
+        "best, `best` the best scorer, blends of the others included.",
+    )
     calibration: Literal["none", "isotonic", "temperature"] | None = Field(
         None, description="Correction of probabilities, fitted on out-of-fold predictions."
     )
@@ -321,6 +392,9 @@ class Spec(_Part):
     )
     allow_leaks: Names = Field(
         (), description="Columns that look like the answer and shall be used all the same."
+    )
+    search: SearchSpec | None = Field(
+        None, description="A search for the candidates' parameters; left out, none is made."
     )
     budget_seconds: float | None = Field(
         None, gt=0, description="Start no further candidate after this many seconds."
@@ -476,10 +550,30 @@ def _contradictions(spec: Spec) -> Sequence[str]:
         )
     if objective.cost and objective.cost.false_negative + objective.cost.false_positive == 0:
         problems.append("`objective.cost`: at least one of the two prices must be above 0.")
-    if objective.require is not None and (
-        (objective.require.precision is None) == (objective.require.recall is None)
+    require = objective.require
+    if require is not None and require.precision is None and require.recall is None:
+        problems.append("`objective.require` needs `precision`, `recall` or both.")
+    limits = spec.constraints
+    if (
+        limits.latency_p50 is not None
+        and limits.latency_p99 is not None
+        and limits.latency_p50 >= limits.latency_p99
     ):
-        problems.append("`objective.require` needs exactly one of `precision` and `recall`.")
+        problems.append(
+            f"`constraints.latency_p50` of {duration(limits.latency_p50)} has no effect: "
+            f"`constraints.latency_p99` allows {duration(limits.latency_p99)} at most for nearly "
+            "all calls. Make it smaller, or remove it."
+        )
+    if limits.memory is not None and limits.size is not None and limits.size >= limits.memory:
+        problems.append(
+            "`constraints.size` has no effect: a model as large would not fit into "
+            "`constraints.memory`. Make it smaller, or remove it."
+        )
+    if spec.select == "best" and objective.margin > 0:
+        problems.append(
+            "`objective.margin` has no effect with `select: best`, which takes the best scorer. "
+            "Remove one of the two."
+        )
     if spec.task == "regression":
         for value, label in (
             (spec.positive, "positive"),
@@ -507,6 +601,24 @@ def _contradictions(spec: Spec) -> Sequence[str]:
     if not spec.models:
         problems.append("`models` must name at least one family, got an empty list.")
     problems.extend(_model_problems(spec))
+    if spec.search is not None:
+        problems.extend(_search_problems(spec, spec.search))
+    return problems
+
+
+def _search_problems(spec: Spec, search: SearchSpec) -> Sequence[str]:
+    listed = [(entry.name, entry.family, entry.params) for entry in spec.models]
+    problems = search_problems(search, listed, spec.task, listed="models" in spec.model_fields_set)
+    if search.budget is not None and spec.budget_seconds is not None:
+        problems.append(
+            "`budget_seconds` and `search.budget` both limit the time. Keep `search.budget`, which "
+            "is the time of the whole run."
+        )
+    if search.parallel > 1 and spec.parallel.processes > 1:
+        problems.append(
+            "`search.parallel` trains several networks at a time, `parallel.processes` one network "
+            "on several processes. Keep one of the two."
+        )
     return problems
 
 

@@ -26,9 +26,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.schema import ColumnType, Task
-from loopline.errors import SettingsError
+from loopline.errors import InputError, SettingsError
 from loopline.features.settings import FeatureSettings
 from loopline.models.parameters import Rule, resolve
+from loopline.models.portable import PortableModel
+from loopline.models.space import DataFacts, Space
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.views import TestView, TrainView
 
@@ -130,6 +132,17 @@ class FittedModel(ABC):
 
         return answer
 
+    def portable(self) -> PortableModel:
+        """What it learned as plain data that predicts with numpy and one library.
+
+        Raises:
+            InputError: the family has no such form.
+        """
+        raise InputError(
+            f"The family {self.family} needs the whole of Loopline to answer: its network is not "
+            "plain numbers for numpy. Export it `--to docker`, which installs what it needs."
+        )
+
     @property
     def size_bytes(self) -> int:
         """Bytes that the saved model takes, 0 if unknown."""
@@ -196,6 +209,15 @@ class Family(ABC):
         if task not in self.tasks:
             raise SettingsError([f"The {self.name} family cannot do a {task} task."])
         return resolve(self.name, params, self.defaults(task, num_rows), self.rules)
+
+    def space(self, facts: DataFacts) -> Space:
+        """The parameters that are worth a search on such data, the most important first.
+
+        By default none: the family enters a search with its defaults alone. Each name is one of
+        `defaults`, each value is allowed by `rules`.
+        """
+        del facts
+        return {}
 
     def aim(self, task: Task, metric: str) -> dict[str, Any]:
         """Defaults that serve the metric by which candidates are ranked (default: none)."""

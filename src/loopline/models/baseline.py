@@ -28,6 +28,7 @@ from loopline.models.base import (
 )
 from loopline.models.boosting import weighted_median
 from loopline.models.parameters import Rule
+from loopline.models.portable import Portable, PortableModel
 from loopline.models.table import class_factors, read_facts, row_weights
 from loopline.splits.views import TrainView
 
@@ -52,6 +53,11 @@ class BaselineModel(FittedModel):
         """The answer."""
         del row
         return self._answer.copy()
+
+    def portable(self) -> PortableModel:
+        """See `FittedModel.portable`."""
+        values = {"values": self.task == "regression"}
+        return PortableModel((), (), Portable("constant", values, {"answer": self._answer}))
 
     def save(self, folder: Path) -> None:
         """Write `model.json`."""

@@ -6,7 +6,6 @@ from 1,700,000,064. So a regression target is centred and scaled in 64 bits befo
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import statistics
@@ -21,11 +20,14 @@ from numpy.typing import NDArray
 
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
-from loopline.errors import DataError, EnvironmentProblem, IntegrityError
+from loopline.errors import DataError, IntegrityError
 from loopline.features.rows import ArrayRows
 from loopline.models.base import MEDIAN_METRICS, FitContext, Floats, Params
+from loopline.models.library import require_library
+from loopline.models.lightgbm_library import SMALL_CELLS
 from loopline.models.parameters import Rule
-from loopline.models.probability import probabilities
+from loopline.models.portable import BoostedPrediction, Portable, clipped, restored
+from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Estimator, Matrix, TableFamily
 
 MAX_ROUNDS = 2_000
@@ -59,6 +61,21 @@ def boosting_defaults(task: Task) -> dict[str, Any]:
         "column_share": 1.0,
     }
     return {**shared, "objective": "auto"} if task == "regression" else shared
+
+
+def boosting_space(facts: DataFacts) -> Space:
+    """What every boosted-tree family searches: rate, L2, shares of rows and columns a tree sees.
+
+    Rounds are found by early stopping, so they are not searched. A share of columns means nothing
+    where there are fewer than three.
+    """
+    columns = {"column_share": Number(0.3, 1.0)} if facts.num_columns >= 3 else {}
+    return {
+        "learning_rate": Number(0.01, 0.3, log=True),
+        "l2": Number(1e-3, 100.0, log=True),
+        "row_share": Number(0.5, 1.0),
+        **columns,
+    }
 
 
 def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:
@@ -112,7 +129,7 @@ class Target:
 
     def restore(self, scores: Floats) -> Floats:
         """Values from the library's predictions."""
-        return scores * self.scale + self.offset
+        return restored(scores, self.offset, self.scale)
 
     def to_dict(self) -> dict[str, float]:
         """Plain data; `from_dict` reads it back."""
@@ -122,10 +139,6 @@ class Target:
     def from_dict(data: Mapping[str, float]) -> Target:
         """Read what `to_dict` wrote."""
         return Target(**data)
-
-
-SMALL_CELLS = 200_000
-"""Below this many cells one thread does as well when the machine is idle, far better when busy."""
 
 
 def threads_for(cells: int, threads: int) -> int:
@@ -139,17 +152,6 @@ def threads_for(cells: int, threads: int) -> int:
     (1, 8)
     """
     return 1 if cells < SMALL_CELLS else threads
-
-
-SINGLE_LIMIT = 3.0e38
-"""Cells are held inside the 32-bit float range, in which XGBoost and CatBoost read them."""
-
-
-def clipped(values: Floats) -> Floats:
-    """The matrix with infinities and huge numbers at ±3e38 (NaN stays), and at least one column."""
-    if not values.shape[1]:
-        return np.zeros((values.shape[0], 1))
-    return np.clip(values, -SINGLE_LIMIT, SINGLE_LIMIT)
 
 
 def categorical_columns(matrix: Matrix) -> tuple[int, ...]:
@@ -171,6 +173,9 @@ def varies(values: Floats) -> bool:
 
 class Trees(Protocol):
     """What a library learned: scores and contributions of a clipped matrix."""
+
+    library: str
+    """The package that reads it."""
 
     def scores(self, values: Floats) -> Floats:
         """Raw scores, shape (rows, scores)."""
@@ -226,26 +231,38 @@ class BoostedEstimator(Estimator):
         self._log_link = log_link
         self._categorical = tuple(categorical)
         self._file_name = file_name
+        self._prediction = BoostedPrediction(
+            trees=trees,
+            base=base,
+            num_classes=num_classes,
+            present=self._present,
+            offset=target.offset,
+            scale=target.scale,
+            log_link=log_link,
+        )
 
     def predict(self, values: Floats) -> Floats:
         """Class probabilities (rows, classes) or values (rows,)."""
-        rows = values.shape[0]
-        if self._trees is None or not rows:
-            scores = np.tile(self._base, (rows, 1))
-        else:
-            scores = self._trees.scores(clipped(values))
-        if not self._num_classes:
-            raw = np.exp(scores[:, 0]) if self._log_link else scores[:, 0]
-            return self._target.restore(raw)
-        if len(self._present) == 1:
-            shares = np.ones((rows, 1))
-        else:
-            shares = probabilities(scores[:, 0] if scores.shape[1] == 1 else scores)
-        if len(self._present) == self._num_classes:
-            return shares
-        out = np.zeros((rows, self._num_classes))
-        out[:, list(self._present)] = shares
-        return out
+        return self._prediction.predict(values)
+
+    def portable(self) -> Portable:
+        """See `Estimator.portable`."""
+        library = "" if self._trees is None else self._trees.library
+        return Portable(
+            "boosted",
+            {
+                "library": library,
+                "file": self._file_name,
+                "num_classes": self._num_classes,
+                "present": list(self._present),
+                "log_link": self._log_link,
+                "categorical": list(self._categorical),
+                **self._target.to_dict(),
+            },
+            arrays={"base": self._base},
+            files={} if self._trees is None else {self._file_name: self._trees.to_bytes()},
+            packages=() if self._trees is None else (library,),
+        )
 
     def contributions(self, values: Floats) -> Floats:
         """TreeSHAP values of each column: (rows, columns) or (rows, columns, classes)."""
@@ -397,19 +414,6 @@ class BoostedFamily(BoostingFamily):
             categorical=facts["categorical"],
             file_name=self.file_name,
             params={},
-        )
-
-
-def require_library(name: str) -> None:
-    """Raise when the extra of that name is not installed.
-
-    Raises:
-        EnvironmentProblem: names the extra to install.
-    """
-    if importlib.util.find_spec(name) is None:
-        raise EnvironmentProblem(
-            f"The {name} family needs the package {name}, which is not installed; "
-            f"run `pip install 'loopline[{name}]'`."
         )
 
 

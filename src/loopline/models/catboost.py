@@ -8,67 +8,28 @@ stored as CBM, CatBoost's own format, less the time and the random identifier th
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from loopline.data.schema import Task
-from loopline.errors import IntegrityError, LooplineError
-from loopline.models.base import FitContext, Floats, Params
+from loopline.errors import LooplineError
+from loopline.models.base import FitContext, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostedFamily,
     boosting_defaults,
+    boosting_space,
     categorical_columns,
-    require_library,
     settle_rounds,
 )
+from loopline.models.catboost_library import CatBoostTrees, catboost_features, read_catboost
+from loopline.models.library import require_library
 from loopline.models.parameters import Rule
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Matrix
 from loopline.seeds import child_seed
 
 _KEPT_FACTS = ("params", "class_params", "catboost_version_info")
-
-
-class _CatBoostTrees:
-    """A trained model; categorical columns stand behind the others in what CatBoost sees."""
-
-    def __init__(self, model: Any, categorical: Sequence[int]) -> None:
-        self._model = model
-        self._categorical = tuple(categorical)
-
-    def scores(self, values: Floats) -> Floats:
-        raw = self._model.predict(
-            _features(values, self._categorical), prediction_type="RawFormulaVal"
-        )
-        scores: Floats = np.asarray(raw, dtype=np.float64).reshape(values.shape[0], -1)
-        return scores
-
-    def shap(self, values: Floats) -> Floats:
-        import catboost
-
-        pool = catboost.Pool(_features(values, self._categorical))
-        raw = np.asarray(self._model.get_feature_importance(data=pool, type="ShapValues"))
-        if raw.ndim == 2:
-            raw = raw[:, None, :]
-        parts = np.empty((values.shape[0], values.shape[1], raw.shape[1]))
-        parts[:, _order(values.shape[1], self._categorical)] = raw[:, :, :-1].transpose(0, 2, 1)
-        return parts
-
-    def gains(self) -> Floats:
-        found = np.asarray(self._model.get_feature_importance(), dtype=np.float64)
-        out = np.empty(found.size)
-        out[_order(found.size, self._categorical)] = found
-        return out
-
-    def to_bytes(self) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.cbm"
-            self._model.save_model(str(path), format="cbm")
-            return path.read_bytes()
 
 
 class CatBoost(BoostedFamily):
@@ -89,6 +50,14 @@ class CatBoost(BoostedFamily):
         del num_rows
         return {**boosting_defaults(task), "l2": 3.0, "depth": 6, "random_strength": 1.0}
 
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, depth, regularisation, sampling, noise of the splits' scores."""
+        return {
+            **boosting_space(facts),
+            "depth": Integer(3, 9 if facts.num_rows >= 5_000 else 7),
+            "random_strength": Number(0.1, 10.0, log=True),
+        }
+
     def grow(
         self,
         train: Matrix,
@@ -98,7 +67,7 @@ class CatBoost(BoostedFamily):
         num_classes: int,
         params: Params,
         context: FitContext,
-    ) -> tuple[_CatBoostTrees, int]:
+    ) -> tuple[CatBoostTrees, int]:
         """Train; writes no file and prints nothing."""
         import catboost
 
@@ -107,7 +76,7 @@ class CatBoost(BoostedFamily):
 
         def pool(part: Matrix) -> Any:
             return catboost.Pool(
-                _features(part.values, categorical), label=part.target, weight=part.weight
+                catboost_features(part.values, categorical), label=part.target, weight=part.weight
             )
 
         class Advance:
@@ -138,46 +107,16 @@ class CatBoost(BoostedFamily):
         for name in [*facts.keys()]:
             if name not in _KEPT_FACTS:
                 del facts[name]
-        return _CatBoostTrees(model, categorical), max(1, int(model.tree_count_))
+        return CatBoostTrees(model, categorical), max(1, int(model.tree_count_))
 
-    def read_trees(self, data: bytes, categorical: Sequence[int]) -> _CatBoostTrees:
+    def read_trees(self, data: bytes, categorical: Sequence[int]) -> CatBoostTrees:
         """Read CBM bytes."""
-        require_library(self.name)
-        import catboost
-
-        model = catboost.CatBoost()
-        try:
-            model.load_model(blob=data)
-        except catboost.CatBoostError as error:
-            raise IntegrityError(f"model.cbm is no CatBoost model: {error}") from error
-        return _CatBoostTrees(model, categorical)
+        return read_catboost(data, categorical)
 
     def versions(self) -> dict[str, str]:
         """CatBoost's version."""
         require_library(self.name)
         return {"catboost": importlib.metadata.version("catboost")}
-
-
-def _order(num_columns: int, categorical: Sequence[int]) -> list[int]:
-    """Matrix columns in the order in which CatBoost sees them."""
-    chosen = set(categorical)
-    return [each for each in range(num_columns) if each not in chosen] + list(categorical)
-
-
-def _features(values: Floats, categorical: Sequence[int]) -> Any:
-    single = values.astype(np.float32)
-    if not categorical:
-        return single
-    import catboost
-
-    numbers = _order(values.shape[1], categorical)[: values.shape[1] - len(categorical)]
-    codes = values[:, list(categorical)]
-    missing = np.isnan(codes)
-    texts = np.where(missing, -1, codes).astype(np.int64).astype("S20").astype(object)
-    return catboost.FeaturesData(
-        num_feature_data=np.ascontiguousarray(single[:, numbers]) if numbers else None,
-        cat_feature_data=texts,
-    )
 
 
 def _native_settings(

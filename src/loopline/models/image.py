@@ -31,6 +31,7 @@ from loopline.models.linear import Linear
 from loopline.models.neural import NeuralFamily, NeuralModel, require_packages, told_usable
 from loopline.models.parameters import Rule
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
+from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Matrix, class_factors, row_weights
 from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
@@ -210,6 +211,16 @@ class Image(NeuralFamily):
 
         require_packages(self.name, self.packages)
         return {name: version(name) for name in ("torch", "pillow")}
+
+    def space(self, facts: DataFacts) -> Space:
+        """The learning rate of the small network, then regularisation of whatever is trained."""
+        del facts
+        trained = {"tune": ("full",)}
+        return {
+            "learning_rate": Number(3e-4, 1e-2, log=True, when={"tune": ("full",), "model": SMALL}),
+            "weight_decay": Number(1e-3, 0.3, log=True, when=trained),
+            "dropout": Number(0.0, 0.4, when=trained),
+        }
 
     def sources(self, params: Params) -> dict[str, str]:
         """The digest of the pretrained weights, where there are some."""

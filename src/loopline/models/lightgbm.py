@@ -1,8 +1,6 @@
 """Gradient-boosted trees by LightGBM: the strongest single family on most tables.
 
-Training uses LightGBM's Python package. Prediction does not: it calls the documented C functions of
-the same library, so a served model starts without importing scikit-learn, scipy and pandas (1.5 s
-and 190 MB), and one row costs a few microseconds instead of a few tens.
+Training uses LightGBM's Python package. Prediction does not: see `lightgbm_library`.
 
 Sources: Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", NeurIPS 2017;
 contributions are TreeSHAP, Lundberg et al., "From local explanations to global understanding with
@@ -14,9 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.metadata
-import importlib.util
 import json
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,29 +23,28 @@ from numpy.typing import NDArray
 
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
-from loopline.errors import EnvironmentProblem, IntegrityError, LooplineError
+from loopline.errors import IntegrityError, LooplineError
 from loopline.features.rows import BLOCK_ROWS, Rows
 from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
-    SMALL_CELLS,
     BoostingFamily,
     Target,
     boosting_defaults,
+    boosting_space,
     categorical_columns,
     settle_rounds,
     threads_for,
 )
+from loopline.models.lightgbm_library import CONTRIBUTIONS, LightGBMPrediction, lightgbm_library
 from loopline.models.parameters import Rule
-from loopline.models.probability import with_complement
+from loopline.models.portable import Portable
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Estimator, Matrix
 from loopline.seeds import child_seed
 
 _SAMPLE_ROWS = 200_000
 """Rows from which LightGBM chooses its bins (its `bin_construct_sample_cnt`)."""
-_FLOAT64 = 1
-_ROW_MAJOR = 1
-_NORMAL, _CONTRIBUTIONS = 0, 3
 
 
 class LightGBMEstimator(Estimator):
@@ -77,22 +72,39 @@ class LightGBMEstimator(Estimator):
         self._num_classes = num_classes
         self._target = target
         self._outputs = num_classes if num_classes > 2 else 1
-        self._booster = _Booster(text, num_columns, self._outputs)
+        self._prediction = LightGBMPrediction(
+            text,
+            num_columns=num_columns,
+            num_classes=num_classes,
+            offset=target.offset,
+            scale=target.scale,
+        )
+        self._booster = self._prediction.booster
 
     def predict(self, values: Floats) -> Floats:
         """Class probabilities (rows, classes) or values (rows,)."""
-        return self._finish(self._booster.predict(values, _NORMAL))
+        return self._prediction.predict(values)
 
     def predict_one(self, values: Floats) -> Floats:
         """One row in a few microseconds; same bits as `predict`."""
-        out = self._booster.predict_one(values)
-        if self._num_classes == 2:
-            return np.array([1.0 - out[0], out[0]])
-        return self._finish(out.reshape(1, -1)).reshape(-1)
+        return self._prediction.predict_one(values)
+
+    def portable(self) -> Portable:
+        """See `Estimator.portable`."""
+        return Portable(
+            "lightgbm",
+            {
+                "num_columns": self._num_columns,
+                "num_classes": self._num_classes,
+                **self._target.to_dict(),
+            },
+            files={"model.txt": self._text.encode()},
+            packages=("lightgbm",),
+        )
 
     def contributions(self, values: Floats) -> Floats:
         """TreeSHAP values of each column: (rows, columns) or (rows, columns, classes)."""
-        raw = self._booster.predict(values, _CONTRIBUTIONS)
+        raw = self._booster.predict(values, CONTRIBUTIONS)
         parts = raw.reshape(values.shape[0], self._outputs, self._num_columns + 1)[:, :, :-1]
         if self._outputs > 1:
             return np.ascontiguousarray(parts.transpose(0, 2, 1))
@@ -111,13 +123,6 @@ class LightGBMEstimator(Estimator):
             "target": self._target.to_dict(),
         }
         (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
-
-    def _finish(self, raw: Floats) -> Floats:
-        if self._num_classes > 2:
-            return raw
-        if self._num_classes:
-            return with_complement(raw[:, 0])
-        return self._target.restore(raw[:, 0])
 
 
 class LightGBM(BoostingFamily):
@@ -149,6 +154,20 @@ class LightGBM(BoostingFamily):
             "min_child_samples": max(2, min(20, num_rows // 50)),
             "max_bin": 255,
             "cat_smooth": 10.0,
+        }
+
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, size of the trees, regularisation, sampling; smoothing where there are categories.
+
+        Trees of more leaves than a tenth of the rows, and leaves of more than a twentieth, cannot
+        do better than their limits.
+        """
+        leaves = max(8, min(255, facts.num_rows // 10))
+        return {
+            **boosting_space(facts),
+            "num_leaves": Integer(4, leaves, log=True),
+            "min_child_samples": Integer(2, max(5, min(200, facts.num_rows // 20)), log=True),
+            **({"cat_smooth": Number(1.0, 200.0, log=True)} if facts.count("category") else {}),
         }
 
     def fit_matrix(
@@ -339,7 +358,7 @@ def _training_types() -> tuple[Any, Any]:
 def _sample_of(num_rows: int, settings: Mapping[str, Any]) -> NDArray[np.int32]:
     """The rows from which LightGBM will choose the bins, in their order."""
     sample, count = np.empty(_SAMPLE_ROWS, dtype=np.int32), ctypes.c_int32()
-    library = _library()
+    library = lightgbm_library()
     status = library.LGBM_SampleIndices(
         ctypes.c_int32(num_rows),
         f"seed={settings['seed']}".encode(),
@@ -349,125 +368,3 @@ def _sample_of(num_rows: int, settings: Mapping[str, Any]) -> NDArray[np.int32]:
     if status:
         raise LooplineError(f"LightGBM drew no sample: {library.LGBM_GetLastError().decode()}")
     return sample[: count.value]
-
-
-class _Booster:
-    """One model held by LightGBM's library. Safe to use from several threads."""
-
-    def __init__(self, text: str, num_columns: int, num_outputs: int) -> None:
-        self._library = _library()
-        self._columns = max(1, num_columns)
-        self._given = num_columns
-        self._outputs = num_outputs
-        handle, rounds = ctypes.c_void_p(), ctypes.c_int()
-        self._call(
-            "LGBM_BoosterLoadModelFromString",
-            text.encode(),
-            ctypes.byref(rounds),
-            ctypes.byref(handle),
-        )
-        self._handle = handle
-        fast = ctypes.c_void_p()
-        self._call(
-            "LGBM_BoosterPredictForMatSingleRowFastInit",
-            handle,
-            _NORMAL,
-            0,
-            -1,
-            _FLOAT64,
-            self._columns,
-            b"num_threads=1",
-            ctypes.byref(fast),
-        )
-        self._fast = fast
-        self._predict_row = self._library.LGBM_BoosterPredictForMatSingleRowFast
-        weakref.finalize(self, _free, self._library, handle, fast)
-
-    def predict(self, values: Floats, kind: int) -> Floats:
-        values = self._checked(values)
-        rows = values.shape[0]
-        width = self._outputs * (self._columns + 1 if kind == _CONTRIBUTIONS else 1)
-        out, written = np.empty((rows, width)), ctypes.c_int64()
-        if rows == 0:
-            return out
-        self._call(
-            "LGBM_BoosterPredictForMat",
-            self._handle,
-            ctypes.c_void_p(values.ctypes.data),
-            _FLOAT64,
-            ctypes.c_int32(rows),
-            ctypes.c_int32(self._columns),
-            _ROW_MAJOR,
-            kind,
-            0,
-            -1,
-            b"num_threads=1" if values.size < SMALL_CELLS else b"",
-            ctypes.byref(written),
-            ctypes.c_void_p(out.ctypes.data),
-        )
-        if kind == _CONTRIBUTIONS and self._columns != self._given:
-            return np.zeros((rows, self._outputs))
-        return out
-
-    def predict_one(self, values: Floats) -> Floats:
-        values = self._checked(values)
-        out, written = np.empty(self._outputs), ctypes.c_int64()
-        status = self._predict_row(
-            self._fast,
-            ctypes.c_void_p(values.ctypes.data),
-            ctypes.byref(written),
-            ctypes.c_void_p(out.ctypes.data),
-        )
-        if status:
-            raise self._error()
-        return out
-
-    def gains(self) -> Floats:
-        out = np.zeros(self._columns)
-        self._call(
-            "LGBM_BoosterFeatureImportance",
-            self._handle,
-            0,
-            1,
-            ctypes.c_void_p(out.ctypes.data),
-        )
-        return out[: self._given]
-
-    def _checked(self, values: Floats) -> Floats:
-        """The C side reads raw memory: shape, type and order must be exactly what it expects."""
-        if values.ndim != 2 or values.shape[1] != self._given:
-            raise ValueError(f"expected a matrix of {self._given} columns, got {values.shape}")
-        if self._given == 0:
-            return np.zeros((values.shape[0], 1))
-        if values.dtype != np.float64 or not values.flags.c_contiguous:
-            return np.ascontiguousarray(values, dtype=np.float64)
-        return values
-
-    def _call(self, name: str, *arguments: Any) -> None:
-        if getattr(self._library, name)(*arguments):
-            raise self._error()
-
-    def _error(self) -> LooplineError:
-        message = self._library.LGBM_GetLastError().decode(errors="replace")
-        return LooplineError(f"LightGBM refused the model or the rows: {message}")
-
-
-def _free(library: ctypes.CDLL, handle: ctypes.c_void_p, fast: ctypes.c_void_p) -> None:
-    library.LGBM_FastConfigFree(fast)
-    library.LGBM_BoosterFree(handle)
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """LightGBM's shared library, opened beside its Python package but without importing it."""
-    spec = importlib.util.find_spec("lightgbm")
-    if spec is None or spec.origin is None:
-        raise EnvironmentProblem("LightGBM is not installed; run `pip install lightgbm`.")
-    package = Path(spec.origin).parent
-    for name in ("lib_lightgbm.so", "lib_lightgbm.dylib", "lib_lightgbm.dll"):
-        for folder in (package / "lib", package / "bin", package.parent):
-            if (folder / name).is_file():
-                library = ctypes.CDLL(str(folder / name))
-                library.LGBM_GetLastError.restype = ctypes.c_char_p
-                return library
-    raise EnvironmentProblem(f"LightGBM's shared library was not found in {package}; reinstall it.")

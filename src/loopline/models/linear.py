@@ -30,7 +30,9 @@ from loopline.errors import DataError, IntegrityError
 from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.parameters import Rule
+from loopline.models.portable import Portable, linear_prediction, scaled
 from loopline.models.probability import probabilities
+from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Estimator, Matrix, TableFamily
 
 PENALTY_PATH: tuple[float, ...] = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01)
@@ -66,7 +68,7 @@ class _Scaling:
         return not self.center.any() and bool((self.scale == 1.0).all())
 
     def apply(self, values: Floats) -> Floats:
-        return values if self.is_plain else (values - self.center) / self.scale
+        return scaled(values, self.center, self.scale)
 
 
 class LinearEstimator(Estimator):
@@ -103,10 +105,22 @@ class LinearEstimator(Estimator):
 
     def predict(self, values: Floats) -> Floats:
         """Class probabilities (rows, classes) or values (rows,)."""
-        scores = self._scaling.apply(values) @ self._coefficients + self._intercepts
-        if not self._num_classes:
-            return np.ascontiguousarray(scores[:, 0])
-        return probabilities(scores[:, 0] if scores.shape[1] == 1 else scores)
+        return linear_prediction(
+            self._scaling.apply(values), self._coefficients, self._intercepts, self._num_classes
+        )
+
+    def portable(self) -> Portable:
+        """See `Estimator.portable`."""
+        return Portable(
+            "linear",
+            {"num_classes": self._num_classes},
+            {
+                "coefficients": self._coefficients,
+                "intercepts": self._intercepts,
+                "center": self._scaling.center,
+                "scale": self._scaling.scale,
+            },
+        )
 
     def unscaled(self) -> tuple[Floats, Floats]:
         """Coefficients (columns, scores) and intercepts (scores,) for columns as they come."""
@@ -162,6 +176,11 @@ class Linear(TableFamily):
         del num_rows
         shared: dict[str, Any] = {"penalty": "auto", "max_iter": 200}
         return {**shared, "l1_ratio": 0.0} if task == "regression" else shared
+
+    def space(self, facts: DataFacts) -> Space:
+        """The penalty, and for regression how much of it is on absolute values."""
+        mix = {"l1_ratio": Number(0.0, 1.0)} if facts.task == "regression" else {}
+        return {"penalty": Number(1e-3, 1e4, log=True), **mix}
 
     def fit_matrix(
         self,

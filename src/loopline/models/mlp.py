@@ -24,6 +24,7 @@ from loopline.models.encoder import Arrays, Encoder, Ints
 from loopline.models.neural import NeuralFamily
 from loopline.models.parameters import Rule
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
+from loopline.models.space import Choice, DataFacts, Integer, Number, Space
 from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 
@@ -161,6 +162,17 @@ class MLP(NeuralFamily):
             "depth": 2,
             "members": 8,
             "dropout": 0.1,
+        }
+
+    def space(self, facts: DataFacts) -> Space:
+        """The learning rate first, then regularisation, then the size of the network."""
+        del facts
+        return {
+            "learning_rate": Number(2e-4, 2e-2, log=True),
+            "weight_decay": Number(1e-4, 0.3, log=True),
+            "dropout": Number(0.0, 0.5),
+            "width": Choice((64, 128, 256)),
+            "depth": Integer(1, 3),
         }
 
     def learn(

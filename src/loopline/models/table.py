@@ -31,6 +31,7 @@ from loopline.features.graph import FeatureGraph
 from loopline.features.rows import Rows, ViewRows, blocks
 from loopline.features.settings import Recipe
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
+from loopline.models.portable import Portable, PortableModel
 from loopline.seeds import child_seed
 from loopline.splits.views import TestView, TrainView
 
@@ -87,6 +88,10 @@ class Estimator(ABC):
     @abstractmethod
     def importances(self) -> Floats:
         """How much each matrix column counts, shape (outputs,), in any unit, none negative."""
+
+    @abstractmethod
+    def portable(self) -> Portable:
+        """What it learned as plain data, which `loopline.models.portable` predicts with."""
 
     def predict_one(self, values: Floats) -> Floats:
         """Predict one row, shape (1, outputs); gives shape (classes,) or (1,)."""
@@ -182,6 +187,11 @@ class TableModel(FittedModel):
             source: float(values[columns].sum()) / total
             for source, columns in self._sources().items()
         }
+
+    def portable(self) -> PortableModel:
+        """See `FittedModel.portable`."""
+        readings = tuple(step.reading() for step in self.graph.steps)
+        return PortableModel(self.graph.columns, readings, self.estimator.portable())
 
     @property
     def size_bytes(self) -> int:

@@ -28,6 +28,7 @@ from loopline.models.neural import NeuralFamily, require_packages
 from loopline.models.parameters import Rule
 from loopline.models.pretrained import blank_network, find_pretrained, weights_digest
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
+from loopline.models.space import Choice, DataFacts, Integer, Number, Space
 from loopline.models.table import class_factors, read_facts, row_weights
 from loopline.models.text_encoder import MAX_WINDOWS, TextEncoder, TokenSettings
 from loopline.models.text_head import (
@@ -99,6 +100,19 @@ class Text(NeuralFamily):
             "rank": 8,
             "alpha": 16,
             "penalty": "auto",
+        }
+
+    def space(self, facts: DataFacts) -> Space:
+        """The head's penalty while the encoder is frozen; rates and regularisation when tuned."""
+        del facts
+        tuned = {"tune": ("full", "lora")}
+        return {
+            "learning_rate": Number(5e-6, 1e-3, log=True, when=tuned),
+            "weight_decay": Number(1e-4, 0.1, log=True, when=tuned),
+            "dropout": Number(0.0, 0.3, when=tuned),
+            "rank": Integer(2, 32, log=True, when={"tune": ("lora",)}),
+            "penalty": Number(1e-3, 1e4, log=True, when={"tune": ("head",)}),
+            "pooling": Choice(("mean", "cls"), when={"tune": ("head",)}),
         }
 
     def sources(self, params: Params) -> dict[str, str]:

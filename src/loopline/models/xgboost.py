@@ -9,54 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from loopline.data.schema import Task
-from loopline.errors import IntegrityError, LooplineError
-from loopline.models.base import FitContext, Floats, Params
+from loopline.errors import LooplineError
+from loopline.models.base import FitContext, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostedFamily,
     boosting_defaults,
-    require_library,
+    boosting_space,
     settle_rounds,
 )
+from loopline.models.library import require_library
 from loopline.models.parameters import Rule
+from loopline.models.space import DataFacts, Integer, Number, Space
 from loopline.models.table import Matrix
+from loopline.models.xgboost_library import XGBoostTrees, read_xgboost
 from loopline.seeds import child_seed
-
-
-class _XGBoostTrees:
-    """A trained booster."""
-
-    def __init__(self, booster: Any) -> None:
-        self._booster = booster
-
-    def scores(self, values: Floats) -> Floats:
-        raw = self._booster.inplace_predict(values, predict_type="margin", validate_features=False)
-        scores: Floats = np.asarray(raw, dtype=np.float64).reshape(values.shape[0], -1)
-        return scores
-
-    def shap(self, values: Floats) -> Floats:
-        import xgboost
-
-        matrix = xgboost.DMatrix(
-            values,
-            feature_names=self._booster.feature_names,
-            feature_types=self._booster.feature_types,
-            enable_categorical=True,
-        )
-        raw = self._booster.predict(matrix, pred_contribs=True, strict_shape=True)
-        parts: Floats = np.asarray(raw, dtype=np.float64)[:, :, :-1].transpose(0, 2, 1)
-        return parts
-
-    def gains(self) -> Floats:
-        found = self._booster.get_score(importance_type="total_gain")
-        count = self._booster.num_features()
-        return np.array([float(found.get(f"f{position}", 0.0)) for position in range(count)])
-
-    def to_bytes(self) -> bytes:
-        return bytes(self._booster.save_raw("ubj"))
 
 
 class XGBoost(BoostedFamily):
@@ -84,6 +52,14 @@ class XGBoost(BoostedFamily):
             "max_bin": 256,
         }
 
+    def space(self, facts: DataFacts) -> Space:
+        """Rate, depth, regularisation, sampling."""
+        return {
+            **boosting_space(facts),
+            "max_depth": Integer(2, 10 if facts.num_rows >= 5_000 else 7),
+            "min_child_weight": Number(0.1, max(2.0, min(200.0, facts.num_rows / 20)), log=True),
+        }
+
     def grow(
         self,
         train: Matrix,
@@ -93,7 +69,7 @@ class XGBoost(BoostedFamily):
         num_classes: int,
         params: Params,
         context: FitContext,
-    ) -> tuple[_XGBoostTrees, int]:
+    ) -> tuple[XGBoostTrees, int]:
         """Train with the histogram method."""
         import xgboost
 
@@ -142,20 +118,12 @@ class XGBoost(BoostedFamily):
                 f"{train.values.shape[1]} columns with {dict(params)}: {error}"
             ) from error
         used = rounds if valid is None else booster.best_iteration + 1
-        return _XGBoostTrees(booster[:used]), used
+        return XGBoostTrees(booster[:used]), used
 
-    def read_trees(self, data: bytes, categorical: Sequence[int]) -> _XGBoostTrees:
+    def read_trees(self, data: bytes, categorical: Sequence[int]) -> XGBoostTrees:
         """Read UBJ bytes; the file knows its categorical columns."""
         del categorical
-        require_library(self.name)
-        import xgboost
-
-        booster = xgboost.Booster()
-        try:
-            booster.load_model(bytearray(data))
-        except xgboost.core.XGBoostError as error:
-            raise IntegrityError(f"model.ubj is no XGBoost model: {error}") from error
-        return _XGBoostTrees(booster)
+        return read_xgboost(data)
 
     def versions(self) -> dict[str, str]:
         """XGBoost's version."""

@@ -1,0 +1,396 @@
+"""One trial of a search: a candidate fitted step by step, compared, and given up or finished.
+
+A trial fits through the very functions of the race, with the same seeds, so its out-of-fold
+predictions are those that the race would get. The fits of a trial that is the best of its family so
+far are kept where the race looks for them; of the others only the predictions are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from loopline.errors import EnvironmentProblem, IntegrityError, LooplineError
+from loopline.evaluate.intervals import student_tail
+from loopline.evaluate.metrics import metric
+from loopline.evaluate.rows import Units
+from loopline.line.context import LineContext, stage_key
+from loopline.line.divide import Prepared
+from loopline.line.race import (
+    FIT_VERSION,
+    PREDICTION,
+    FoldFit,
+    fit_fold,
+    fit_view,
+    fold_settings,
+    keep_fold,
+    metric_name,
+    observed,
+    resolve_params,
+)
+from loopline.line.rehearsal import rehearse
+from loopline.line.spec import Candidate
+from loopline.models.base import Floats
+from loopline.progress import SilentReporter, Step
+from loopline.search.pruning import Step as TrialStep
+from loopline.search.pruning import limit
+from loopline.search.record import Record, Trial, better
+from loopline.seeds import child_seed
+from loopline.select.compare import compare_rows
+from loopline.splits.spec import FOLD_TRAIN
+from loopline.words import figure
+
+OUT_OF_FOLD = "out_of_fold.safetensors"
+Ints = NDArray[np.int64]
+_FAILURES = (LooplineError, ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+class OutOfTime(Exception):  # noqa: N818  # not an error: the trial was asked to stop
+    """The time for the trial is over; nothing of it counts."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trial needs to know beside the line.
+
+    Args:
+        trial: number, arm and parameters.
+        entry: the candidate with all of its parameters.
+        steps: what is fitted, in this order.
+        rival: the artifact with the predictions of the best complete trial that the study may
+            know; None while there is none.
+        to_beat: the best value of the arm so far; fits of a trial that is no better are not kept.
+        timed: whether to measure what the model would take after the search, for a budget.
+    """
+
+    trial: Trial
+    entry: Candidate
+    steps: tuple[TrialStep, ...]
+    rival: str | None
+    to_beat: float | None
+    timed: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a process of its own."""
+        return {
+            "trial": {**vars(self.trial), "params": dict(self.trial.params)},
+            "entry": self.entry.model_dump(),
+            "steps": [vars(step) for step in self.steps],
+            "rival": self.rival,
+            "to_beat": self.to_beat,
+            "timed": self.timed,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Job:
+        """Read what `to_dict` wrote."""
+        return Job(
+            Trial(**data["trial"]),
+            Candidate(**data["entry"]),
+            tuple(TrialStep(**step) for step in data["steps"]),
+            data["rival"],
+            data["to_beat"],
+            data["timed"],
+        )
+
+
+class Watch(SilentReporter):
+    """Tells nothing, and ends a fit at its next round or epoch once the time is over.
+
+    Args:
+        deadline: when, by the monotonic clock; None for never.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def check(self) -> None:
+        """Raise `OutOfTime` when the time is over."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise OutOfTime
+
+    @contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        """A step whose every advance looks at the clock."""
+        del name, total
+        self.check()
+        yield _WatchedStep(self)
+
+
+class _WatchedStep:
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def advance(self, amount: float = 1.0) -> None:
+        del amount
+        self._watch.check()
+
+    def describe(self, text: str) -> None:
+        del text
+
+
+@dataclass
+class _Progress:
+    """What a trial has so far: for each fold rows, predictions and parameters, and new fits."""
+
+    rows: list[Ints] = field(default_factory=list)
+    predictions: list[Floats] = field(default_factory=list)
+    fitted: list[Mapping[str, Any]] = field(default_factory=list)
+    fits: dict[int, FoldFit] = field(default_factory=dict)
+    sample: Floats | None = None
+    steps: list[float] = field(default_factory=list)
+
+
+def run_trial(
+    context: LineContext, prepared: Prepared, job: Job, deadline: float | None = None
+) -> Record:
+    """Run a trial to its end.
+
+    A failure belongs to the trial and is recorded with its reason; a full disk, a damaged store or
+    a ledger that has gone do not, and are raised.
+
+    Raises:
+        OutOfTime: the deadline came first.
+        EnvironmentProblem: the machine lacks something.
+        IntegrityError: stored bytes are damaged.
+    """
+    began = time.monotonic()
+    watch = Watch(deadline)
+    quiet = replace(context, reporter=watch)
+    progress = _Progress()
+    try:
+        found = _run(quiet, prepared, job, progress, watch)
+    except (EnvironmentProblem, IntegrityError):
+        raise
+    except _FAILURES as error:
+        reason = str(error) or type(error).__name__
+        found = _record(job, "failed", reason=reason)
+    return replace(found, seconds=round(time.monotonic() - began, 4))
+
+
+def _run(
+    context: LineContext, prepared: Prepared, job: Job, progress: _Progress, watch: Watch
+) -> Record:
+    rival = None if job.rival is None else Rival.open(context, prepared, job.rival)
+    for place, step in enumerate(job.steps):
+        watch.check()
+        chance, value = _take(context, prepared, job, step, progress, rival)
+        if not np.isfinite(value):
+            name = metric_name(context, prepared)
+            reason = f"{name} is not defined for its predictions ({step.label})"
+            return _record(job, "failed", reason=reason)
+        progress.steps.append(value)
+        last = place == len(job.steps) - 1
+        allowed = limit(step, defaults=job.trial.origin == "defaults")
+        if chance < allowed and not last:
+            reason = (
+                f"after {step.label}: {figure(value)}, the chance to be the best is {chance:.1%}"
+            )
+            return _record(job, "pruned", progress, value, reason)
+    return _finish(context, prepared, job, progress)
+
+
+def _take(
+    context: LineContext,
+    prepared: Prepared,
+    job: Job,
+    step: TrialStep,
+    progress: _Progress,
+    rival: Rival | None,
+) -> tuple[float, float]:
+    """Fit one step; the chance that the trial is better than the rival, and its score so far."""
+    if step.rows is None:
+        _fold(context, prepared, job.entry, step.fold, progress)
+        rows, mine = np.concatenate(progress.rows), np.concatenate(progress.predictions)
+        fold = np.repeat(np.arange(len(progress.rows)), [len(part) for part in progress.rows])
+        other = None if rival is None else rival.at(rows)
+    else:
+        mine, rows = _sample(context, prepared, job.entry, step)
+        progress.sample = mine
+        fold = np.zeros(len(rows), dtype=np.int64)
+        other = None if rival is None else rival.sample
+    scorer = Scorer(context, prepared, rows, fold)
+    return (1.0 if other is None else scorer.chance(mine, other)), scorer.value(mine)
+
+
+def _fold(
+    context: LineContext, prepared: Prepared, entry: Candidate, number: int, progress: _Progress
+) -> None:
+    """Fit one fold, or take what an earlier run of the same settings left in the store."""
+    known = context.known(_fold_key(context, prepared, entry, number))
+    if known is not None:
+        arrays = load_file(known.path(PREDICTION))
+        progress.rows.append(arrays["rows"])
+        progress.predictions.append(arrays["prediction"])
+        progress.fitted.append(dict(known.meta["params"]))
+        return
+    fit = fit_fold(context, prepared, entry, number)
+    progress.rows.append(fit.rows)
+    progress.predictions.append(fit.prediction)
+    progress.fitted.append(dict(fit.model.params))
+    progress.fits[number] = fit
+
+
+def _fold_key(context: LineContext, prepared: Prepared, entry: Candidate, number: int) -> str:
+    return stage_key(
+        "fit",
+        FIT_VERSION,
+        settings=fold_settings(context, prepared, entry, number),
+        inputs={"split": prepared.split_artifact.id},
+    )
+
+
+def _sample(
+    context: LineContext, prepared: Prepared, entry: Candidate, step: TrialStep
+) -> tuple[Floats, Ints]:
+    train, valid = prepared.fold(step.fold)
+    assert step.rows is not None
+    part = train.sample(step.rows, child_seed(context.spec.seed, "search", "sample"))
+    params = resolve_params(context, prepared, entry, part.num_rows)
+    model = fit_view(context, prepared, entry, part, params, "sample", stop_early=True)
+    return model.predict_view(valid), valid.positions.astype(np.int64)
+
+
+def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progress) -> Record:
+    """Put the predictions into the store, and the fits where they are the arm's best so far."""
+    rows, prediction = np.concatenate(progress.rows), np.concatenate(progress.predictions)
+    order = np.argsort(rows, kind="stable")
+    arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": _slim(prediction[order])}
+    if progress.sample is not None:
+        arrays["sample"] = _slim(progress.sample)
+    value, costs = progress.steps[-1], {}
+    higher = metric(metric_name(context, prepared)).higher_is_better
+    if job.to_beat is None or better(value, job.to_beat, higher):
+        _keep(context, prepared, job.entry, progress)
+        if job.timed:
+            costs = rehearse(prepared, job.entry.family, progress.fits)
+    artifact = context.store.put(
+        "trial",
+        lambda folder: save_file(arrays, Path(folder) / OUT_OF_FOLD),
+        meta={"candidate": job.entry.name, "params": job.entry.params},
+        inputs={"split": prepared.split_artifact.id},
+    )
+    found = _record(job, "complete", progress, value)
+    return replace(found, artifact=artifact.id, costs=costs)
+
+
+def _keep(context: LineContext, prepared: Prepared, entry: Candidate, progress: _Progress) -> None:
+    for number, fit in progress.fits.items():
+        artifact = keep_fold(context, prepared, entry, number, fit)
+        context.store.bind(_fold_key(context, prepared, entry, number), artifact.id)
+
+
+def _record(
+    job: Job,
+    state: Any,
+    progress: _Progress | None = None,
+    value: float | None = None,
+    reason: str = "",
+) -> Record:
+    trial = job.trial
+    steps = () if progress is None else tuple(progress.steps)
+    fitted = () if progress is None else tuple(progress.fitted)
+    return Record(
+        trial.number, trial.arm, trial.params, trial.origin, state, value, steps, fitted,
+        reason=reason,
+    )  # fmt: skip
+
+
+def _slim(prediction: Floats) -> NDArray[np.float32]:
+    """Predictions at half the size: 32 bits, of a binary task the second class alone."""
+    if prediction.ndim == 2 and prediction.shape[1] == 2:
+        prediction = prediction[:, 1]
+    return np.ascontiguousarray(prediction, dtype=np.float32)
+
+
+def full(prediction: NDArray[np.float32]) -> Floats:
+    """What `_slim` stored, as metrics read it; rows of classes sum to 1 again."""
+    wide = prediction.astype(np.float64)
+    if wide.ndim == 1:
+        return wide
+    shares: Floats = wide / wide.sum(axis=1, keepdims=True)
+    return shares
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Predictions of the trial to beat.
+
+    Args:
+        rows: positions in the table, rising, shape (rows,).
+        prediction: out of fold.
+        sample: of the first fold's validation rows, by the model of the sample; None without one.
+    """
+
+    rows: Ints
+    prediction: Floats
+    sample: Floats | None
+
+    @staticmethod
+    def open(context: LineContext, prepared: Prepared, artifact: str) -> Rival:
+        """Read a complete trial's predictions."""
+        del prepared
+        arrays = load_file(context.store.get(artifact).path(OUT_OF_FOLD))
+        sample = full(arrays["sample"]) if "sample" in arrays else None
+        return Rival(arrays["rows"], full(arrays["prediction"]), sample)
+
+    def at(self, rows: Ints) -> Floats:
+        """Its predictions of these rows."""
+        return self.prediction[np.searchsorted(self.rows, rows)]
+
+
+class Scorer:
+    """The line's metric on some training rows.
+
+    Args:
+        context: the line.
+        prepared: its rows.
+        rows: positions in the table, shape (rows,).
+        fold: which model predicted each.
+    """
+
+    def __init__(self, context: LineContext, prepared: Prepared, rows: Ints, fold: Ints) -> None:
+        self.metric = metric(metric_name(context, prepared))
+        self._view = prepared.train.at(rows)
+        self._fold = fold
+        self._units = Units.build(observed(prepared, self._view), len(rows))
+        self._seed = child_seed(context.spec.seed, "search", "compare")
+
+    def value(self, prediction: Floats) -> float:
+        """The metric's value; NaN where it is not defined."""
+        return float(self.metric.score(self._rows(prediction)).value)
+
+    def chance(self, mine: Floats, other: Floats) -> float:
+        """Chance that `mine` is truly the better one, by the paired difference; 1 if unknown."""
+        difference = compare_rows(
+            self.metric,
+            self._rows(full(_slim(other))),
+            self._rows(full(_slim(mine))),
+            self._units,
+            seed=self._seed,
+        )
+        if np.isnan(difference.value) or np.isnan(difference.standard_error):
+            return 1.0
+        if difference.standard_error <= 0:
+            return 0.0 if difference.value > 0 else 1.0
+        return student_tail(difference.value / difference.standard_error, difference.freedom)
+
+    def _rows(self, prediction: Floats) -> Any:
+        return self.metric.rows(
+            self._view.target, prediction, weight=self._view.weight, folds=self._fold
+        )
+
+
+def fold_sizes(prepared: Prepared) -> tuple[int, int]:
+    """How many folds there are, and how many training rows the first one has."""
+    folds = prepared.split.folds[prepared.train.positions]
+    return folds.shape[1], int((folds[:, 0] == FOLD_TRAIN).sum())

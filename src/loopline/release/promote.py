@@ -1,0 +1,102 @@
+"""Promotion: an alias moves to a release only after the release has proved itself.
+
+Three things are proved, in this order: every byte is what was written, the kept rows can be read,
+and the packaged release answers them as the training process did (`loopline.release.replay`).
+Rolling back proves the bytes alone: that release was proved when it was promoted, and whoever rolls
+back is in a hurry.
+"""
+
+from __future__ import annotations
+
+from loopline.errors import IntegrityError, NotFoundError
+from loopline.release.aliases import CHAMPION, Aliases, Move, check_alias, previous
+from loopline.release.bundle import Release
+from loopline.release.fresh import in_fresh_process
+from loopline.release.replay import Answer, Proof, kept_rows, prove
+from loopline.store.artifacts import Store
+from loopline.store.ledger import Ledger
+
+
+def promote(
+    store: Store,
+    ledger: Ledger,
+    release: Release,
+    alias: str = CHAMPION,
+    *,
+    why: str = "",
+    answer: Answer | None = None,
+) -> Move:
+    """Prove a release and point ``NAME@alias`` of its line at it.
+
+    Args:
+        store: where the release and its kept rows are.
+        ledger: where the move is written.
+        release: the release; its name is the alias's first half.
+        alias: champion, challenger, or a word of one's own.
+        why: the reason, for whoever reads the history.
+        answer: the packaged path to prove, by default the release in a fresh process.
+
+    Returns:
+        The move, or the last one when the alias points at this release already.
+
+    Raises:
+        IntegrityError: damaged bytes, or an answer that is not that of training.
+        NotFoundError: the release or its kept rows are not in the store.
+        ConflictError: somebody else moved the alias meanwhile.
+    """
+    check_alias(alias)
+    aliases = Aliases(ledger)
+    moves = aliases.history(release.name, alias)
+    if moves and moves[-1].release == release.id:
+        return moves[-1]
+    proof = prove_release(store, release, answer)
+    return aliases.promote(
+        release.name,
+        alias,
+        release.id,
+        why=why,
+        proof=proof.to_dict(),
+        after=moves[-1].event if moves else 0,
+    )
+
+
+def rollback(
+    store: Store, ledger: Ledger, name: str, alias: str = CHAMPION, *, why: str = ""
+) -> Move:
+    """Point ``NAME@alias`` at the release before, after a look at its bytes.
+
+    Raises:
+        NotFoundError: there is none before, or it is no longer in the store.
+        IntegrityError: it is damaged.
+    """
+    aliases = Aliases(ledger)
+    before = previous(aliases.history(name, alias))
+    if before is not None:
+        _verify(store, before, "rolled back to")
+    return aliases.rollback(name, alias, why=why)
+
+
+def prove_release(store: Store, release: Release, answer: Answer | None = None) -> Proof:
+    """Prove a release's bytes, then its answers.
+
+    Raises:
+        IntegrityError: damaged bytes, or an answer that is not that of training.
+        NotFoundError: the release or its kept rows are not in the store.
+    """
+    _verify(store, release.id, "promoted")
+    stored = Release(store.get(release.id))
+    folder = stored.artifact.path()
+    if answer is None:
+        return prove(
+            stored, kept_rows(store, stored), lambda frame: in_fresh_process(folder, frame)
+        )
+    return prove(stored, kept_rows(store, stored), answer)
+
+
+def _verify(store: Store, release: str, doing: str) -> None:
+    try:
+        store.verify(release)
+    except IntegrityError as error:
+        raise IntegrityError(f"{release[:20]} is not {doing}: {error}") from error
+    except NotFoundError as error:
+        raise NotFoundError(f"{release[:20]} cannot be {doing}: {error}") from error

@@ -1,0 +1,129 @@
+"""Arms: the candidates among which trials are shared out, and whose turn is next.
+
+Every arm's defaults are tried first, then what earlier studies found. From then on an arm gets
+trials in proportion to the dimensions of its space, halved for each place that it stands behind the
+best (successive halving across families), and none once it is hopeless: measurably behind after
+enough trials. The turn depends on the records alone, never on the clock.
+
+Source: Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+Optimization", AISTATS 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopline.models.space import Space, dimension_from_dict
+from loopline.search.record import Record
+
+ENOUGH_TRIALS = 3
+"""Trials of every arm before places count."""
+MOST_HALVINGS = 3
+"""The last arm still gets an eighth of the first one's share, until it is hopeless."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One candidate whose parameters are searched.
+
+    Args:
+        name: the candidate's name in the race.
+        family: its family.
+        complexity: its place in the order of simplicity.
+        space: what is searched; empty for a candidate that is tried once, as it is.
+        fixed: the parameters that the settings give it.
+        defaults: the parameters of the first trial, those of the space only.
+        seeds: parameters that earlier studies found good, to be tried next.
+    """
+
+    name: str
+    family: str
+    complexity: int
+    space: Space
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `from_dict` reads it back.
+
+        The space is a list: its order, on which proposals depend, survives sorted keys.
+        """
+        return {
+            "name": self.name,
+            "family": self.family,
+            "complexity": self.complexity,
+            "space": [{"name": name, **entry.to_dict()} for name, entry in self.space.items()],
+            "fixed": dict(self.fixed),
+            "defaults": dict(self.defaults),
+            "seeds": [dict(seed) for seed in self.seeds],
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Arm:
+        """Read what `to_dict` wrote."""
+        space = {entry["name"]: dimension_from_dict(entry) for entry in data["space"]}
+        seeds = tuple(data["seeds"])
+        return Arm(**{**data, "space": space, "seeds": seeds})
+
+
+def turn(
+    arms: Sequence[Arm],
+    counts: Mapping[str, int],
+    told: Sequence[Record],
+    *,
+    higher: bool,
+    exhausted: frozenset[str],
+) -> Arm | None:
+    """The arm whose trial comes next; None when no arm has anything left to try.
+
+    Args:
+        arms: in the order of simplicity.
+        counts: trials that each arm has been given, finished or not.
+        told: the records that may be known.
+        higher: whether a higher value is better.
+        exhausted: arms of which every point was tried.
+
+    >>> from loopline.models.space import Number
+    >>> arms = [Arm("a", "a", 1, {"x": Number(0, 1)}), Arm("b", "b", 2, {"x": Number(0, 1)})]
+    >>> turn(arms, {"a": 1}, [], higher=True, exhausted=frozenset()).name
+    'b'
+    """
+    left = [arm for arm in arms if arm.name not in exhausted]
+    for first in range(1 + max((len(arm.seeds) for arm in arms), default=0)):
+        for arm in left:
+            if counts.get(arm.name, 0) == first and first <= len(arm.seeds):
+                return arm
+    searched = [arm for arm in left if arm.space]
+    alive = [arm for arm in searched if not hopeless(arm, told)] or searched
+    places = standing(alive, told, higher)
+    shares = {
+        arm.name: len(arm.space) / 2 ** min(MOST_HALVINGS, places.get(arm.name, 0)) for arm in alive
+    }
+    return min(alive, key=lambda arm: counts[arm.name] / shares[arm.name], default=None)
+
+
+def standing(arms: Sequence[Arm], told: Sequence[Record], higher: bool) -> dict[str, int]:
+    """The place of each arm by its best complete trial, 0 the first; empty while some are new."""
+    counts = {arm.name: sum(record.arm == arm.name for record in told) for arm in arms}
+    if any(count < ENOUGH_TRIALS for count in counts.values()):
+        return {}
+    sign = -1.0 if higher else 1.0
+
+    def rank(arm: Arm) -> float:
+        values = [
+            sign * record.value
+            for record in told
+            if record.arm == arm.name and record.state == "complete" and record.value is not None
+        ]
+        return min(values, default=float("inf"))
+
+    return {arm.name: place for place, arm in enumerate(sorted(arms, key=rank))}
+
+
+def hopeless(arm: Arm, told: Sequence[Record]) -> bool:
+    """Whether all of an arm's trials, and enough of them, were given up or failed."""
+    own = [record for record in told if record.arm == arm.name]
+    return len(own) >= ENOUGH_TRIALS and all(record.state != "complete" for record in own)
