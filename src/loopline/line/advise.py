@@ -223,13 +223,13 @@ class _Pricing:
             )
 
     def _labels(self) -> None:
-        number = suspected_labels(self.run)
-        if number:
+        suspects = suspected_labels(self.run)
+        if suspects.number:
             self._priced(
                 "fix_labels",
                 "The suspected labels",
                 without_suspects(self.run),
-                lambda found: fix_labels_step(self.ground, number, found),
+                lambda found: fix_labels_step(self.ground, suspects, found),
                 times=2.0,
             )
 

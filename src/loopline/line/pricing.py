@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,20 +74,34 @@ class Ground:
         """The present score in a metric."""
         return goal.score(rows_of(self.run, self.scored, self.view)).value
 
-    def better(self, other: Scored, goal: Metric | None = None) -> Estimate:
-        """How much better other predictions of the same rows are than the run's, uncalibrated."""
-        return self.between(
-            rows_of(self.run, other, self.view),
-            rows_of(self.run, self.plain.scored, self.view),
-            goal,
-        )
+    def better(
+        self, other: Scored, goal: Metric | None = None, where: NDArray[np.bool_] | None = None
+    ) -> Estimate:
+        """How much better other predictions of the same rows are than the run's, uncalibrated.
 
-    def between(self, after: Rows, before: Rows, goal: Metric | None = None) -> Estimate:
+        Args:
+            other: predictions of all the run's rows.
+            goal: the metric (default: the one that ranks).
+            where: rows to compare on (default: all).
+        """
+        after = rows_of(self.run, other, self.view)
+        return self.between(after, rows_of(self.run, self.plain.scored, self.view), goal, where)
+
+    def between(
+        self,
+        after: Rows,
+        before: Rows,
+        goal: Metric | None = None,
+        where: NDArray[np.bool_] | None = None,
+    ) -> Estimate:
         """How much better the one is than the other."""
         seed = child_seed(self.run.context.spec.seed, "advise")
-        return compare_fits(
-            goal or self.goal, after, before, self.units, self.scored.fold, seed=seed
-        )
+        units, folds = self.units, self.scored.fold
+        if where is not None:
+            rows = np.flatnonzero(where).astype(np.int64)
+            after, before = after.take(rows), before.take(rows)
+            units, folds = units.take(rows), folds[rows]
+        return compare_fits(goal or self.goal, after, before, units, folds, seed=seed)
 
     def command(self, **overrides: Any) -> str:
         """What runs the line again with other settings."""
@@ -251,13 +265,27 @@ def add_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> S
     )
 
 
-def suspected_labels(run: FinishedRun) -> int:
-    """How many labels the run's own review suspects."""
+@dataclass(frozen=True)
+class Suspects:
+    """The labels that the run's own review suspects.
+
+    Args:
+        number: how many.
+        sharp: whether the columns settle the label so far that an odd one is likelier wrong than
+            hard.
+    """
+
+    number: int
+    sharp: bool
+
+
+def suspected_labels(run: FinishedRun) -> Suspects:
+    """What the run's own review said of labels."""
     review = run.project.store.get(run.summary["digests"]["review"])
-    return sum(
-        int(finding["num_rows"])
-        for finding in review.meta["findings"]
-        if finding["check"] == "label_errors"
+    told = [entry for entry in review.meta["findings"] if entry["check"] == "label_errors"]
+    return Suspects(
+        sum(int(finding["num_rows"]) for finding in told),
+        any(finding["severity"] == "warning" for finding in told),
     )
 
 
@@ -280,38 +308,40 @@ def without_suspects(run: FinishedRun) -> Variant:
     return Variant("without the suspected labels", {"without_suspects": 1}, learn=clean)
 
 
-def fix_labels_step(ground: Ground, number: int, found: Refitted) -> Step:
-    """What the suspected labels cost the model, scored on all rows as they are labelled.
+def fix_labels_step(ground: Ground, suspects: Suspects, found: Refitted) -> Step:
+    """What the suspected labels cost the model.
 
-    Leaving suspects out of the scored rows as well would flatter: rows on which the classes overlap
-    look wrong too, and without them any model seems better.
+    Where the columns settle the label, suspects are likelier wrong than right, and the models are
+    scored on the other rows. Elsewhere most suspects are rows on which the classes overlap; without
+    them any model that never saw such rows seems better, so all rows are scored as labelled.
     """
-    run = ground.run
-    rows = suspects_of(run)
+    run, number = ground.run, suspects.number
+    order = suspects_of(run)
+    others = ~np.isin(ground.scored.rows, order) if suspects.sharp else None
+    rows = "the other rows" if suspects.sharp else "all rows, as they are labelled"
     return Step(
         "fix_labels",
         f"Look at {counted(number, 'label')} that {'looks' if number == 1 else 'look'} wrong",
-        "The model was fitted again without such rows and scored on all rows as they are labelled. "
-        "Where the labels are wrong indeed, mending them is worth at least as much, and makes "
-        "the score itself truer. The rows stand in `--json`, the most suspicious first.",
+        f"The model was fitted again without such rows and scored on {rows}. Where the labels are "
+        "wrong indeed, mending them is worth at least as much, and makes the score itself truer. "
+        "The rows stand in `--json`, the most suspicious first.",
         ground.goal.name,
         ground.now(ground.goal),
-        ground.better(found.scored),
+        ground.better(found.scored, where=others),
         again(run, {}),
         cost_seconds=found.seconds,
-        facts={"suspected": number, "rows": rows},
+        facts={"suspected": number, "sharp": suspects.sharp, "rows": order[:SHOWN_ROWS].tolist()},
     )
 
 
-def suspects_of(run: FinishedRun) -> list[int]:
-    """Places, in the cleaned table, of the rows whose labels look most wrong, worst first."""
+def suspects_of(run: FinishedRun) -> NDArray[np.int64]:
+    """Places, in the cleaned table, of the rows whose labels look wrong, worst first."""
     best = best_known(list(run.raced.values()))
     if best is None:
-        return []
-    out = out_of_fold(run.context, run.prepared, best)
-    review = review_labels(out, seed=run.context.spec.seed)
+        return np.empty(0, dtype=np.int64)
+    review = review_labels(out_of_fold(run.context, run.prepared, best), seed=run.context.spec.seed)
     rows = review.order[review.suspected[review.order]]
-    return [int(row) for row in review.rows[rows[:SHOWN_ROWS]]]
+    return np.asarray(review.rows[rows], dtype=np.int64)
 
 
 def calibrations(ground: Ground) -> list[Step]:
