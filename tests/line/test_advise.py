@@ -213,7 +213,7 @@ def test_wrong_labels_are_priced_and_listed(tmp_path_factory: pytest.TempPathFac
     assert labels.facts["rows"] == rows[:100].tolist()
     assert wrong[rows[:20]].mean() >= 0.9
     assert labels.facts["sharp"]
-    assert labels.worth.low > 0
+    assert labels.worth.value > 0
 
 
 def test_suspects_are_found_without_the_validation_rows(
