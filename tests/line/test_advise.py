@@ -21,7 +21,8 @@ from loopline.line.curves import learning_curve
 from loopline.line.files import read_line
 from loopline.line.finished import finished_run
 from loopline.line.more_search import gained_by_second_half
-from loopline.line.pricing import Ground, suspects_of, without_suspects
+from loopline.line.pricing import Ground
+from loopline.line.pricing_labels import suspects_of, without_suspects
 from loopline.line.refits import num_folds
 from loopline.line.regions import Regions, losses
 from loopline.line.steps import Advice, Step, ranked

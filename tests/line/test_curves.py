@@ -49,13 +49,19 @@ def test_shares_are_nested(seed: int) -> None:
     assert [len(part) for part in parts] == pytest.approx([40, 120, 240, 400], abs=2)
 
 
-def test_shares_keep_classes_and_units() -> None:
-    """A quarter of the rows has a quarter of each class, and no unit is cut."""
+def test_shares_keep_units_whole() -> None:
+    """A quarter of the rows holds whole units only."""
     units = np.repeat(np.arange(100), 4)
     part = nested_part(some_view(units=units), 0.25, 0)
-    assert part.target.mean() == pytest.approx(0.25)
     sizes = np.bincount(part.units)
     assert set(sizes[sizes > 0].tolist()) == {4}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_keep_the_classes_shares(seed: int) -> None:
+    """A tenth of 300 rows of one class and 100 of the other is 30 and 10, not about so many."""
+    part = nested_part(some_view(), 0.1, seed)
+    assert np.bincount(part.target).tolist() == [30, 10]
 
 
 def test_another_seed_draws_other_rows() -> None:
@@ -158,3 +164,19 @@ def test_more_rows_help_where_they_truly_do(tmp_path_factory: pytest.TempPathFac
     gain = law.gain(2 * law.largest)
     assert gain.low > 0
     assert gain.low < 0.016 < gain.high
+
+
+def test_a_searched_candidate_is_fitted_with_the_parameters_that_were_found(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """After a search, a refit without a change gives the tuned candidate's own predictions."""
+    store = tmp_path_factory.mktemp("searched")
+    result = loopline.fit(
+        make_table(200), "bought", models=["lightgbm"], store=store, progress=False,
+        settings={"search": {"trials": 4, "prune": False}, "threads": 1},
+    )  # fmt: skip
+    found = finished_run(result.project, result.run)
+    spec = found.raced["lightgbm"].spec
+    assert spec.params == result.summary["search"]["best"]["params"]
+    same = refit(found, Variant("the same again", {"nothing": 1}, found.raced["lightgbm"].spec))
+    assert np.array_equal(same.scored.prediction, as_run(found, "lightgbm").scored.prediction)

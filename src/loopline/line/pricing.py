@@ -6,25 +6,17 @@ Each function gives steps, or none where there is nothing to do. What costs a fi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.audit.crossfit import assign_folds, cross_fit
-from loopline.audit.labels import review_labels
-from loopline.audit.whole import reviewable
-from loopline.evaluate.calibration import fit_calibration
 from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import Metric, metric
 from loopline.evaluate.rows import Rows, Units
-from loopline.evaluate.threshold import choose_threshold
 from loopline.line.again import again
-from loopline.line.audit import best_known, out_of_fold
-from loopline.line.choosing import goal as threshold_goal
 from loopline.line.curves import rows_of
 from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
@@ -35,15 +27,10 @@ from loopline.models.families import CORE_FAMILIES, family
 from loopline.seeds import child_seed
 from loopline.select.by_fold import compare_fits
 from loopline.splits.views import TrainView
-from loopline.words import counted, figure
+from loopline.words import counted
 
 Floats = NDArray[np.float64]
-LEAST_ROWS_ISOTONIC = 1_000
-"""Monotone steps follow noise on fewer rows than this."""
-AIMS = ("f1", "balanced_accuracy", "accuracy")
-"""What a threshold may be set for without prices or floors, which a person has to name."""
 SHOWN_COLUMNS = 6
-SHOWN_ROWS = 100
 
 
 class Ground:
@@ -263,197 +250,3 @@ def add_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> S
         cost_seconds=found.seconds,
         facts={"columns": list(names)},
     )
-
-
-@dataclass(frozen=True)
-class Suspects:
-    """The labels that the run's own review suspects.
-
-    Args:
-        number: how many.
-        sharp: whether the columns settle the label so far that an odd one is likelier wrong than
-            hard.
-    """
-
-    number: int
-    sharp: bool
-
-
-def suspected_labels(run: FinishedRun) -> Suspects:
-    """What the run's own review said of labels."""
-    review = run.project.store.get(run.summary["digests"]["review"])
-    told = [entry for entry in review.meta["findings"] if entry["check"] == "label_errors"]
-    return Suspects(
-        sum(int(finding["num_rows"]) for finding in told),
-        any(finding["severity"] == "warning" for finding in told),
-    )
-
-
-def without_suspects(run: FinishedRun) -> Variant:
-    """The candidate on training rows whose labels do not look wrong.
-
-    Suspects are found within each fold's training rows alone, by models of their own: a review that
-    had seen the validation rows would keep the rows that agree with them, and so help where
-    nothing was wrong.
-    """
-    seed = child_seed(run.context.spec.seed, "advise labels")
-    threads = run.context.spec.num_threads
-
-    def clean(view: TrainView) -> TrainView:
-        out = cross_fit(view, assign_folds(view, view.units, seed=seed), threads=threads, seed=seed)
-        if not reviewable(out):
-            return view
-        return view.subset(~review_labels(out, seed=seed).suspected)
-
-    return Variant("without the suspected labels", {"without_suspects": 1}, learn=clean)
-
-
-def fix_labels_step(ground: Ground, suspects: Suspects, found: Refitted) -> Step:
-    """What the suspected labels cost the model.
-
-    Where the columns settle the label, suspects are likelier wrong than right, and the models are
-    scored on the other rows. Elsewhere most suspects are rows on which the classes overlap; without
-    them any model that never saw such rows seems better, so all rows are scored as labelled.
-    """
-    run, number = ground.run, suspects.number
-    order = suspects_of(run)
-    others = ~np.isin(ground.scored.rows, order) if suspects.sharp else None
-    rows = "the other rows" if suspects.sharp else "all rows, as they are labelled"
-    return Step(
-        "fix_labels",
-        f"Look at {counted(number, 'label')} that {'looks' if number == 1 else 'look'} wrong",
-        f"The model was fitted again without such rows and scored on {rows}. Where the labels are "
-        "wrong indeed, mending them is worth at least as much, and makes the score itself truer. "
-        "The rows stand in `--json`, the most suspicious first.",
-        ground.goal.name,
-        ground.now(ground.goal),
-        ground.better(found.scored, where=others),
-        again(run, {}),
-        cost_seconds=found.seconds,
-        facts={"suspected": number, "sharp": suspects.sharp, "rows": order[:SHOWN_ROWS].tolist()},
-    )
-
-
-def suspects_of(run: FinishedRun) -> NDArray[np.int64]:
-    """Places, in the cleaned table, of the rows whose labels look wrong, worst first."""
-    best = best_known(list(run.raced.values()))
-    if best is None:
-        return np.empty(0, dtype=np.int64)
-    review = review_labels(out_of_fold(run.context, run.prepared, best), seed=run.context.spec.seed)
-    rows = review.order[review.suspected[review.order]]
-    return np.asarray(review.rows[rows], dtype=np.int64)
-
-
-def calibrations(ground: Ground) -> list[Step]:
-    """What a calibration would do to the log loss, fitted on the other folds."""
-    run = ground.run
-    given = run.context.spec.calibration not in (None, "none")
-    if run.schema.task == "regression" or given or run.raced[run.chosen].spec.family == "baseline":
-        return []
-    kinds = ["temperature"]
-    if ground.view.num_rows >= LEAST_ROWS_ISOTONIC:
-        kinds.append("isotonic")
-    goal = ground.goal if ground.goal.name in ("log_loss", "brier") else metric("log_loss")
-    steps = []
-    for kind in kinds:
-        said = _cross_calibrated(ground, kind)
-        if said is None:
-            continue
-        steps.append(
-            Step(
-                "calibration",
-                f"Calibrate the probabilities ({kind})",
-                "Each fold was calibrated by the others. It matters to whoever uses the "
-                "probabilities; the order of the rows hardly changes.",
-                goal.name,
-                ground.now(goal),
-                ground.better(replace(ground.scored, prediction=said), goal),
-                ground.command(calibration=kind),
-                aside=ground.goal.needs != "probability" or ground.goal.name == "auc",
-            )
-        )
-    return steps[:1] if len(steps) == 1 else sorted(steps, key=lambda s: -s.worth.value)[:1]
-
-
-def _cross_calibrated(ground: Ground, kind: str) -> NDArray[np.float64] | None:
-    said = ground.scored.prediction.copy()
-    for number in np.unique(ground.scored.fold):
-        here = ground.scored.fold == number
-        target = ground.view.target[~here]
-        if np.unique(target).size < ground.run.schema.num_classes:
-            return None
-        weight = None if ground.view.weight is None else ground.view.weight[~here]
-        learned = fit_calibration(kind, target, ground.scored.prediction[~here], weight=weight)
-        said[here] = learned.apply(ground.scored.prediction[here])
-    return said
-
-
-def thresholds(ground: Ground) -> list[Step]:
-    """What the decision threshold costs in other aims, each fold's set by the other folds."""
-    run = ground.run
-    if run.schema.task != "binary" or run.raced[run.chosen].spec.family == "baseline":
-        return []
-    mine = threshold_goal(run.context)
-    present = "f1" if mine is None else mine.kind
-    if present not in AIMS:
-        return []
-    steps = []
-    for name in AIMS:
-        if name == present:
-            continue
-        goal = metric(name)
-        after = _cross_thresholded(ground, name)
-        if after is None:
-            continue
-        worth = _labels_differ(ground, goal, after, rows_of(run, ground.scored, ground.view))
-        aim, old = (kind.replace("_", " ") for kind in (name, present))
-        steps.append(
-            Step(
-                "threshold",
-                f"Decide for {aim} rather than {old}",
-                f"The threshold of {figure(run.threshold)} was set for {old}; "
-                "here each fold's was set by the others.",
-                name,
-                ground.now(goal),
-                worth,
-                ground.command(**{"objective.threshold": name}),
-                aside=ground.goal.name != name,
-            )
-        )
-    return steps
-
-
-def _cross_thresholded(ground: Ground, goal: str) -> NDArray[np.int64] | None:
-    """The labels that thresholds of the other folds give."""
-    said = ground.scored.prediction[:, 1]
-    labels = np.zeros(said.size, dtype=np.int64)
-    for number in np.unique(ground.scored.fold):
-        here = ground.scored.fold == number
-        target = ground.view.target[~here]
-        if np.unique(target).size < 2:
-            return None
-        weight = None if ground.view.weight is None else ground.view.weight[~here]
-        found = choose_threshold(target, said[~here], goal, weight=weight)
-        labels[here] = said[here] >= found.value
-    return labels
-
-
-def _labels_differ(
-    ground: Ground, goal: Metric, after: NDArray[np.int64], before: Rows
-) -> Estimate:
-    """The paired difference of two labellings; a label is a probability of 0 or 1."""
-
-    def rows(labels: NDArray[np.int64]) -> Rows:
-        return Rows.build(
-            ground.view.target,
-            labels.astype(np.float64),
-            regression=False,
-            weight=ground.view.weight,
-        )
-
-    return ground.between(rows(after), rows(before.label), goal)
-
-
-def is_finite(step: Step) -> bool:
-    """Whether a step's worth was found at all."""
-    return math.isfinite(step.worth.value) and math.isfinite(step.worth.low)
