@@ -344,10 +344,10 @@ def test_earlier_studies_give_the_first_trials(tmp_path: Path) -> None:
 def test_a_warm_study_goes_on_with_its_own_seeds(tmp_path: Path) -> None:
     """Seeds are settled when a study begins: what is found later does not change it."""
     space = {"linear": {"penalty": {"low": 1e-4, "high": 1e5, "log": True}}}
-    first = run(tmp_path, models="linear", trials=3, space=space)
+    first = run(tmp_path, models="linear", trials=1, space=space)
     run(tmp_path, models="linear", trials=5, prune=False)
-    more = run(tmp_path, models="linear", trials=5, space=space)
-    assert study(more)["records"][:3] == study(first)["records"]
+    more = run(tmp_path, models="linear", trials=3, space=space)
+    assert study(more)["records"][:1] == study(first)["records"]
     assert "earlier study" not in {record.origin for record in records(more)}
 
 
@@ -430,3 +430,23 @@ def test_nothing_to_search_is_refused(tmp_path: Path) -> None:
     """A race of the baseline alone has no space."""
     with pytest.raises(SettingsError, match="nothing to search"):
         run(tmp_path, models="baseline", trials=3)
+
+
+@pytest.mark.postgres
+def test_a_study_may_live_in_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    """With the ledger on a server the trials go on where they ended, in other processes too."""
+    settings = {"ledger": postgres_url, "split": {"folds": 3}, "threads": 1}
+
+    def run_there(trials: int, parallel: int) -> Result:
+        return loopline.fit(
+            TABLE, "bought", models=MODELS, store=tmp_path, progress=False,
+            search={"trials": trials, "parallel": parallel}, settings=settings,
+        )  # fmt: skip
+
+    few = run_there(3, 2)
+    more = run_there(5, 2)
+    assert more.summary["search"]["trials"]["restored"] == 3
+    assert study(more)["records"][:3] == study(few)["records"]
+    assert sorted(record.number for record in records(more)) == list(range(5))
+    for result in (few, more):
+        result._project.close()
