@@ -100,7 +100,7 @@ def test_every_arms_defaults_come_first_then_what_earlier_studies_found() -> Non
     seeded = Arm(**{**vars(steep), "seeds": ({"x": 0.31, "z": 0.69},)})
     study = run_study("random", limit=4, among=(flat, seeded))
     told = [(record.arm, record.origin) for record in study.records]
-    assert told[:3] == [("flat", "defaults"), ("steep", "defaults"), ("steep", "earlier study")]
+    assert told[:3] == [("flat", "defaults"), ("steep", "defaults"), ("steep", "start")]
 
 
 def test_bayesian_search_comes_nearer_than_random() -> None:

@@ -242,6 +242,11 @@ class Project:
             for event in self.ledger.events(kind="stage.finished")
             if event.subject and event.run in runs
         ]
+        kept += [
+            event.data["artifact"]
+            for event in self.ledger.events(kind="trial.finished")
+            if event.data["artifact"] and (event.run is None or event.run in runs)
+        ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
         return sorted(set(kept))
 

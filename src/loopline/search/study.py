@@ -161,7 +161,7 @@ class Study:
         if not own:
             return Trial(number, arm.name, dict(arm.defaults), "defaults")
         if len(own) <= len(arm.seeds):
-            return Trial(number, arm.name, dict(arm.seeds[len(own) - 1]), "earlier study")
+            return Trial(number, arm.name, dict(arm.seeds[len(own) - 1]), "start")
         tried = self._tried(arm)
         if self.sampler != "grid":
             running = [trial.params for trial in own if trial.number >= len(told)]
