@@ -78,7 +78,7 @@ def test_an_arms_latest_best_counts(project: Project) -> None:
 
 
 def test_a_run_corrects_the_next_ones_estimate(project: Project) -> None:
-    """What took twice as long as expected is expected to do so again; the median of the latest, within limits."""
+    """What took twice as long as expected is expected to again: the median, within limits."""
     made, context = clock(project, 100.0)
     made.learn(trial("a", final=4.0))
     plain = made.reserve()
