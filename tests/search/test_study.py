@@ -15,6 +15,7 @@ from loopline.models.space import Choice, Integer, Number
 from loopline.search.arms import Arm, hopeless, turn
 from loopline.search.record import Record, Trial
 from loopline.search.study import Study
+from loopline.search.suggest import axis, grid_size, is_whole
 
 SAMPLERS = ("random", "tpe", "grid")
 
@@ -124,6 +125,14 @@ def test_a_grid_tries_every_point_once() -> None:
         study.tell(Record(trial.number, "g", trial.params, trial.origin, "complete", 1.0))
     assert len(seen) == 7
     assert sorted(seen[1:]) == [(d, k) for d in (1, 2, 3) for k in ("a", "b")]
+
+
+def test_a_grid_of_ten_whole_numbers_leaves_none_out() -> None:
+    """Ten whole numbers are all tried; of eleven, five."""
+    assert [len(axis(Integer(1, high))) for high in (10, 11)] == [10, 5]
+    assert is_whole({"a": Integer(1, 10), "b": Choice((1, 2))})
+    assert not is_whole({"a": Integer(1, 11)})
+    assert grid_size({"a": Integer(1, 10), "b": Choice((1, 2))}) == 20
 
 
 def test_a_small_space_ends_when_all_of_it_was_tried() -> None:

@@ -141,7 +141,7 @@ class Study:
             if self.sampler == "grid":
                 self._points[arm.name] = grid(arm.space, arm.fixed, seed)
             elif math.prod(dimension.size for dimension in arm.space.values()) <= GRID_LIMIT:
-                self._points[arm.name] = grid(arm.space, arm.fixed, seed, points=GRID_LIMIT)
+                self._points[arm.name] = grid(arm.space, arm.fixed, seed, whole=True)
             else:
                 self._points[arm.name] = None
         return self._points[arm.name]
