@@ -159,8 +159,11 @@ def test_a_gigabyte_is_refused_by_its_length(client: Client) -> None:
 def test_a_body_without_an_end_is_refused_while_it_comes(client: Client) -> None:
     """A chunked body has no stated length: it is cut off once it is longer than allowed."""
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-    answer = raw(client, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), *[chunk] * 9)
+    before = client.metric("requests_total", status="413")
+    head = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+    answer = raw(client, head, *[chunk] * 9, seconds=5)  # whose end never comes
     assert answer == b"" or answer.startswith(b"HTTP/1.1 413")
+    assert client.metric("requests_total", status="413") == before + 1
 
 
 def test_chunks_of_a_few_bytes_are_put_together(client: Client, rows: Any) -> None:
@@ -216,6 +219,13 @@ def test_a_long_head_is_refused(client: Client) -> None:
     long = f"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: {'a' * 20_000}".encode()
     assert raw(client, long + b"\r\n\r\n").startswith(b"HTTP/1.1 431")
     assert raw(client, long).startswith(b"HTTP/1.1 431")
+    first = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", client.port), timeout=10)) as link:
+        link.sendall(first + long + b"\r\n\r\n")
+        answer = b""
+        while chunk := link.recv(65_536):
+            answer += chunk
+    assert b"HTTP/1.1 431" in answer
     many = "".join(f"X-{n}: {n}\r\n" for n in range(5_000))
     assert raw(client, f"GET /v2 HTTP/1.1\r\n{many}".encode()).startswith(b"HTTP/1.1 431")
 
