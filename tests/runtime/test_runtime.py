@@ -89,10 +89,11 @@ def pair(
     result = loopline.fit(
         table(task),
         "y",
+        task=task,
         models=[{family: {"rounds": 20} if "boost" in family else {}}],
         store=folder / "store",
         progress=False,
-        settings={"columns": ROLES, "split": {"folds": 2}},
+        settings={"columns": ROLES, "split": {"folds": 2}, "threads": 1},
     )
     assert result.release.facts["family"] == family
     with loopline.open_project(folder / "store") as project:

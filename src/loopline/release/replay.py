@@ -245,7 +245,7 @@ def _refusal(
         f"Of {len(wrong):,} rows {int(wrong.sum()):,} differ {way} by more than {allowed:g}; the "
         f"first is row {row} ({shown}{more}): {_told(release, kept.expected, row)} in training, "
         f"{_told(release, given, row)} now. Look for what changed since it was made "
-        "(`loopline verify`), or run its line again."
+        "(`loopline verify`), whether a service serves another release, or run its line again."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,7 @@ def answered(
         input=json.dumps(list(rows)).encode(),
         capture_output=True,
         check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # single rows: threads would only wait
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()

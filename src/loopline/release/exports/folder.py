@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from loopline.errors import InputError
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Form, Subject
-from loopline.release.exports.rows import proof_rows
+from loopline.release.exports.rows import example_row, proof_rows
 from loopline.release.replay import Answers
 from loopline.runtime.folder import write_folder
 from loopline.runtime.fresh import answered
@@ -95,11 +95,6 @@ def requirements(packages: Sequence[str]) -> str:
         except metadata.PackageNotFoundError:  # xgboost's build for the processor alone
             found.append(f"{package}-cpu=={metadata.version(f'{package}-cpu')}\n")
     return "".join(found)
-
-
-def example_row(release: Release) -> Mapping[str, Any]:
-    """A made-up row that the release answers."""
-    return proof_rows(release, None, 20).rows[0]
 
 
 def _shaped(raw: Any, release: Release) -> Any:

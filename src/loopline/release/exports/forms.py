@@ -7,12 +7,19 @@ from pathlib import Path
 from loopline.errors import InputError, NotFoundError
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Exported, Form, Subject, write_export
+from loopline.release.exports.docker import Docker
 from loopline.release.exports.folder import Folder
+from loopline.release.exports.kserve import KServe
+from loopline.release.exports.mlflow import MLflow
+from loopline.release.exports.onnx_form import Onnx
+from loopline.release.exports.triton import Triton
 from loopline.release.replay import Kept, kept_rows
 from loopline.store.artifacts import Store
 from loopline.words import nearest
 
-FORMS: dict[str, Form] = {form.name: form for form in (Folder(),)}
+FORMS: dict[str, Form] = {
+    form.name: form for form in (Folder(), Onnx(), Docker(), KServe(), Triton(), MLflow())
+}
 FORM_NAMES = tuple(FORMS)
 
 

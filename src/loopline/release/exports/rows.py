@@ -92,6 +92,11 @@ def proof_rows(release: Release, kept: Kept | None, num_made: int = NUM_MADE) ->
     return ProofRows(rows + made, Answers(raw, codes), len(rows))
 
 
+def example_row(release: Release) -> Mapping[str, Any]:
+    """A made-up row that the release answers."""
+    return proof_rows(release, None, 20).rows[0]
+
+
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as a client writes it in JSON: dates as ISO text, durations as seconds, NaN as null."""
     return {name: _plain(value) for name, value in row.items()}
