@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -310,10 +311,13 @@ def test_too_many_rows(serve: Serve, releases: Any, rows: Any) -> None:
     assert client.post("/explain", plain(rows)[:6]).status == 413
 
 
-def test_packed_bodies_are_refused(client: Client) -> None:
-    """Content-Encoding is not taken: nothing is unpacked for a client."""
+@pytest.mark.parametrize("packed", [False, True])
+def test_packed_bodies_are_refused(client: Client, rows: Any, packed: bool) -> None:
+    """Content-Encoding is not taken: nothing is unpacked for a client, nor believed to be plain."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert client.post("/predict/binary", b"\x1f\x8b", headers).status == 415
+    body = json.dumps(plain(rows)[0]).encode()
+    sent = gzip.compress(body) if packed else body
+    assert client.post("/predict/binary", sent, headers).status == 415
 
 
 def _until(done: Callable[[], bool], seconds: float = 10.0) -> None:
