@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import polars as pl
 import pytest
 from tests.serve.conftest import Client, Serve, plain
 
@@ -134,20 +136,22 @@ def test_tables_that_are_none(client: Client, kind: str, body: bytes) -> None:
     assert "body.csv" not in answer.json()["error"]
 
 
-def test_arrow_that_unpacks_to_far_more_is_refused(client: Client) -> None:
-    """A compressed Arrow body of a few kilobytes that holds 80 MB is refused before it is read."""
-    import io
-
-    import polars as pl
-
-    bomb = io.BytesIO()
-    zeros = pl.DataFrame({"x": pl.zeros(10_000_000, eager=True)})
-    zeros.write_ipc_stream(bomb, compression="zstd")
-    assert len(bomb.getvalue()) < 100_000
-    answer = client.post(
-        "/predict/binary", bomb.getvalue(), {"Content-Type": "application/vnd.apache.arrow.stream"}
-    )
-    assert answer.status == 413
+@pytest.mark.parametrize("packing", ["zstd", "lz4"])
+def test_arrow_that_unpacks_to_far_more_is_refused(client: Client, rows: Any, packing: Any) -> None:
+    """A compressed body of kilobytes whose one cell holds 70 MB is refused before it is unpacked;
+    one of a hundred thousand equal rows is answered."""
+    kind = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    one = rows.head(1)
+    for table, status in (
+        (one.with_columns(city=pl.lit("a" * 70_000_000)), 413),
+        (pl.concat([one] * 100_000), 200),
+    ):
+        body = io.BytesIO()
+        table.write_ipc_stream(body, compression=packing)
+        assert len(body.getvalue()) < 500_000
+        answer = client.post("/predict/regression", body.getvalue(), kind)
+        assert answer.status == status
+        assert status == 200 or "may unpack to 67,108,864 bytes" in answer.json()["error"]
 
 
 def test_a_gigabyte_is_refused_by_its_length(client: Client) -> None:
