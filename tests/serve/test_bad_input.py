@@ -315,6 +315,20 @@ def test_too_many_rows(serve: Serve, releases: Any, rows: Any) -> None:
     assert client.post("/explain", plain(rows)[:6]).status == 413
 
 
+def test_bodies_are_bounded_together(serve: Serve, releases: Any, tmp_path: Any) -> None:
+    """While a body that came in part holds most of what all may hold, another one is 429."""
+    limits = {"held_bytes": 1000, "body_bytes": 1000}
+    client = serve(releases["binary"], settings={"limits": limits}, folder=tmp_path)
+    body = b'{"id": "nobody", "label": 1}' + b" " * 200
+    kind = {"Content-Type": "application/json"}
+    head = b"POST /feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", client.port))) as link:
+        link.sendall(head + b"{")
+        _until(lambda: client.post("/feedback", body, kind).status == 429)
+    _until(lambda: client.post("/feedback", body, kind).status == 404)
+    assert client.service.metrics.value("busy_total") >= 1
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_packed_bodies_are_refused(client: Client, rows: Any, packed: bool) -> None:
     """Content-Encoding is not taken: nothing is unpacked for a client, nor believed to be plain."""
