@@ -86,8 +86,8 @@ def test_a_final_model_that_breaks_a_limit_is_not_released(
     """The folds' model keeps the limit and the final one does not: the next is chosen instead."""
     truly = measure._measured
 
-    def larger(prepared, model, facts, seconds):
-        values = truly(prepared, model, facts, seconds)
+    def larger(prepared, model, facts, seconds, way):
+        values = truly(prepared, model, facts, seconds, way)
         if model.kind == "model" and facts["family"] == "lightgbm":
             values["size"] = 10**9
         return values
@@ -206,5 +206,6 @@ def test_measuring_answers_in_a_process_of_its_own(wave: pl.DataFrame, tmp_path:
     told = entry["measured"]
     assert 0 < told["latency_p50"] <= told["latency_p95"] <= told["latency_p99"]
     assert 5e7 < told["memory"] < 5e8
+    assert told["path"] == "http"
     assert told["num_calls"] >= 5 * measuring.FEWEST_CALLS
     assert json.dumps(replace(measure.Measured.from_dict(told)).to_dict())

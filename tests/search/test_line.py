@@ -235,6 +235,18 @@ def test_a_failed_trial_is_recorded_with_its_reason(
     assert result.summary["search"]["trials"]["failed"] == len(failed)
 
 
+def test_a_full_disk_is_no_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine lacks stops the search, and is recorded of no trial."""
+    full = failing(
+        lambda entry: entry.family == "lightgbm", EnvironmentProblem("The disk is full.")
+    )
+    monkeypatch.setattr(trial_module, "fit_fold", full)
+    with pytest.raises(EnvironmentProblem, match="The disk is full"):
+        run(tmp_path, trials=6)
+    with open_project(tmp_path) as project:
+        assert len(project.ledger.events(kind=TRIAL)) == 1
+
+
 def test_a_family_that_always_fails_is_left_out_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

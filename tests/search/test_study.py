@@ -178,17 +178,21 @@ def test_the_worse_arm_gets_fewer_trials() -> None:
 
 
 def test_a_hopeless_arm_gets_no_more_trials() -> None:
-    """After three trials that were given up or failed the turn never comes back."""
+    """After three trials and one for its dimension, all given up, the turn never comes back."""
     flat, steep = arms()
     lost = [
         Record(n, "flat", {"x": 0.1 * n}, "random", "pruned", 0.1, (0.1,), reason="")
-        for n in range(3)
+        for n in range(4)
     ]
-    good = [Record(n, "steep", {"x": 0.1}, "random", "complete", 0.9) for n in range(3, 60)]
+    good = [Record(n, "steep", {"x": 0.1}, "random", "complete", 0.9) for n in range(4, 60)]
+    failed = [Record(n, "flat", {"x": 0.1}, "random", "failed", reason="") for n in range(3)]
     assert hopeless(flat, lost)
-    assert not hopeless(flat, lost[:2])
+    assert hopeless(flat, failed)
+    assert not hopeless(flat, lost[:3])
+    assert not hopeless(flat, failed[:2])
+    assert not hopeless(flat, [*lost, Record(9, "flat", {"x": 0.2}, "random", "complete", 0.2)])
     found = turn(
-        (flat, steep), {"flat": 3, "steep": 57}, [*lost, *good],
+        (flat, steep), {"flat": 4, "steep": 56}, [*lost, *good],
         higher=True, exhausted=frozenset(),
     )  # fmt: skip
     assert found is steep

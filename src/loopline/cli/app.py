@@ -28,6 +28,7 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    search,
     serve,
     train,
     verify,
@@ -66,6 +67,7 @@ def _root(
 
 app.command("init")(init.init)
 app.command("run")(run.run)
+app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)

@@ -205,19 +205,19 @@ def _serve(
         store=None if records is None else records.store,
         tell=None if records is None else noted(records),
     )
-    add_all(service, [(served.name, served.release) for served in found], tried)
-    if worker is not None:
-        settings = settings.model_copy(update={"port": worker.port})
-    bound = listen(settings, shared=worker is not None)
-    url = address_of(bound, settings.host)
 
     def started() -> None:
         if worker is None:
             _say(url, service, places.missing, token is not None, as_json)
 
-    server = Server(service, token=token, newest=follow(found), started=started)
-    if worker is not None:
-        join(worker, server)
+    with service.closed_on_error():
+        add_all(service, [(served.name, served.release) for served in found], tried)
+        server = Server(service, token=token, newest=follow(found), started=started)
+        if worker is not None:
+            join(worker, server)
+            settings = settings.model_copy(update={"port": worker.port})
+        bound = listen(settings, shared=worker is not None)
+    url = address_of(bound, settings.host)
     run_alone(server, bound)
 
 

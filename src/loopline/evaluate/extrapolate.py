@@ -34,10 +34,10 @@ Floats = NDArray[np.float64]
 FEWEST_SIZES = 3
 EXPONENTS = np.geomspace(0.05, 2.0, 40)
 DRAWS = 4_000
-MISFIT = 0.05
+MISFIT = 0.1
 """Standard deviation of how far a true curve is from a power law at a size that was measured, as a
 share of what is gained from there to the largest size."""
-BEYOND = 0.2
+BEYOND = 0.3
 """The same of a gain beyond the largest size, for one doubling; it grows with the root of their
 number."""
 

@@ -547,7 +547,8 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
     if numeric and values.dtype == pl.String:
         count = len(read) - read.null_count()
         text = f"Column {column.name!r} holds numbers as text in {count:,} of {len(read):,} rows."
-        remarks.append(Remark(column.name, "converted", count, count / rows, text))
+        if count:
+            remarks.append(Remark(column.name, "converted", count, count / rows, text))
     unseen = _unseen(column, read)
     if unseen is not None:
         bad = unseen.arg_true().to_list()

@@ -21,23 +21,19 @@ from loopline.line.pricing import (
     Ground,
     add_columns_step,
     broken_limits,
-    calibrations,
     drop_columns_step,
     families,
-    fix_labels_step,
     idle_columns,
-    is_finite,
-    suspected_labels,
-    thresholds,
     unraced_family,
     unraced_family_step,
     unused_columns,
     with_columns,
     without_columns,
-    without_suspects,
 )
+from loopline.line.pricing_decisions import calibrations, thresholds
+from loopline.line.pricing_labels import fix_labels_step, suspected_labels, without_suspects
 from loopline.line.project import Project
-from loopline.line.refits import Refitted, Variant, as_run, is_known, refit
+from loopline.line.refits import Refitted, Variant, as_run, can_refit, is_known, refit
 from loopline.line.regions import Regions
 from loopline.line.steps import Advice, Step, Unpriced, ranked
 from loopline.progress import Reporter
@@ -111,12 +107,18 @@ class _Pricing:
         ]
         self.steps += thresholds(self.ground)
         self.steps += calibrations(self.ground)
-        self._rows()
-        self._columns()
-        self._labels()
-        self._families()
-        self._search()
-        kept = [step for step in self.steps if is_finite(step)]
+        if can_refit(self.run):
+            self._rows()
+            self._columns()
+            self._labels()
+            self._families()
+            self._search()
+        else:
+            told = f"{self.run.chosen} is put together from others: rows, columns and labels are"
+            self.unpriced.append(
+                Unpriced("more_rows", f"{told} priced for single candidates only.")
+            )
+        kept = [step for step in self.steps if math.isfinite(step.worth.low)]
         level = 1 - (1 - LEVEL) / max(1, len(kept))
         steps = ranked([step.at_level(level) for step in kept])
         score = Estimate.from_dict(self.run.summary["out_of_fold"][self.run.metric])
@@ -223,13 +225,13 @@ class _Pricing:
             )
 
     def _labels(self) -> None:
-        number = suspected_labels(self.run)
-        if number:
+        suspects = suspected_labels(self.run)
+        if suspects.number:
             self._priced(
                 "fix_labels",
                 "The suspected labels",
                 without_suspects(self.run),
-                lambda found: fix_labels_step(self.ground, number, found),
+                lambda found: fix_labels_step(self.ground, suspects, found),
                 times=2.0,
             )
 

@@ -35,7 +35,7 @@ TIMES_FILE = "times.json"
 SECONDS = 0.3
 """Time of one measurement, half of it single rows, where no limit is set."""
 LIMIT_SECONDS = 2.0
-"""The same where one is: the choice depends on it."""
+"""The same where one is: the choice depends on it, and the model is asked over HTTP."""
 START_SECONDS = 1.0
 """About what the process takes to start."""
 BATCH_SHARE = 5
@@ -126,12 +126,12 @@ def measure_model(
         train_seconds: how long its fit takes; by default what its artifact tells.
     """
     limits = context.spec.constraints.limits()
-    seconds = LIMIT_SECONDS if limits.given else SECONDS
+    seconds, way = (LIMIT_SECONDS, "http") if limits.given else (SECONDS, "python")
 
     def make() -> Artifact:
         contract = InputContract.learn(prepared.train)
         facts = served_facts(context, source, plan, prepared, model, contract.to_dict())
-        values = _measured(prepared, model, facts, seconds)
+        values = _measured(prepared, model, facts, seconds, way)
         values["train_time"] = _fit_seconds(model) if train_seconds is None else train_seconds
         measured = Measured.from_dict(values)
         text = json.dumps(measured.to_dict())
@@ -146,7 +146,7 @@ def measure_model(
     artifact = context.stage(
         "measure",
         1,
-        settings={"limits": limits.given, "name": name},
+        settings={"limits": limits.given, "name": name, "way": way},
         inputs={"model": model.id, "plan": plan.artifact.id},
         make=make,
         label=f"measure {name}",
@@ -156,7 +156,7 @@ def measure_model(
 
 
 def _measured(
-    prepared: Prepared, model: Artifact, facts: Mapping[str, Any], seconds: float
+    prepared: Prepared, model: Artifact, facts: Mapping[str, Any], seconds: float, way: str
 ) -> dict[str, Any]:
     num_rows = max(1, family(str(facts["family"])).importance_rows // BATCH_SHARE)
     with tempfile.TemporaryDirectory() as place:
@@ -169,7 +169,7 @@ def _measured(
         release = Store.open(folder / "store").put("release", write)
         (folder / "release").symlink_to(release.path().parent)
         prepared.train.sample(num_rows, 0).frame().write_parquet(folder / "rows.parquet")
-        command = [sys.executable, "-m", "loopline.line.measuring", place, str(seconds)]
+        command = [sys.executable, "-m", "loopline.line.measuring", place, str(seconds), way]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )

@@ -6,7 +6,6 @@ Each function gives steps, or none where there is nothing to do. What costs a fi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,17 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.audit.crossfit import assign_folds, cross_fit
-from loopline.audit.labels import review_labels
-from loopline.audit.whole import reviewable
-from loopline.evaluate.calibration import fit_calibration
 from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import Metric, metric
 from loopline.evaluate.rows import Rows, Units
-from loopline.evaluate.threshold import choose_threshold
 from loopline.line.again import again
-from loopline.line.audit import best_known, out_of_fold
-from loopline.line.choosing import goal as threshold_goal
 from loopline.line.curves import rows_of
 from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
@@ -35,15 +27,10 @@ from loopline.models.families import CORE_FAMILIES, family
 from loopline.seeds import child_seed
 from loopline.select.by_fold import compare_fits
 from loopline.splits.views import TrainView
-from loopline.words import counted, figure
+from loopline.words import counted
 
 Floats = NDArray[np.float64]
-LEAST_ROWS_ISOTONIC = 1_000
-"""Monotone steps follow noise on fewer rows than this."""
-AIMS = ("f1", "balanced_accuracy", "accuracy")
-"""What a threshold may be set for without prices or floors, which a person has to name."""
 SHOWN_COLUMNS = 6
-SHOWN_ROWS = 100
 
 
 class Ground:
@@ -74,20 +61,34 @@ class Ground:
         """The present score in a metric."""
         return goal.score(rows_of(self.run, self.scored, self.view)).value
 
-    def better(self, other: Scored, goal: Metric | None = None) -> Estimate:
-        """How much better other predictions of the same rows are than the run's, uncalibrated."""
-        return self.between(
-            rows_of(self.run, other, self.view),
-            rows_of(self.run, self.plain.scored, self.view),
-            goal,
-        )
+    def better(
+        self, other: Scored, goal: Metric | None = None, where: NDArray[np.bool_] | None = None
+    ) -> Estimate:
+        """How much better other predictions of the same rows are than the run's, uncalibrated.
 
-    def between(self, after: Rows, before: Rows, goal: Metric | None = None) -> Estimate:
+        Args:
+            other: predictions of all the run's rows.
+            goal: the metric (default: the one that ranks).
+            where: rows to compare on (default: all).
+        """
+        after = rows_of(self.run, other, self.view)
+        return self.between(after, rows_of(self.run, self.plain.scored, self.view), goal, where)
+
+    def between(
+        self,
+        after: Rows,
+        before: Rows,
+        goal: Metric | None = None,
+        where: NDArray[np.bool_] | None = None,
+    ) -> Estimate:
         """How much better the one is than the other."""
         seed = child_seed(self.run.context.spec.seed, "advise")
-        return compare_fits(
-            goal or self.goal, after, before, self.units, self.scored.fold, seed=seed
-        )
+        units, folds = self.units, self.scored.fold
+        if where is not None:
+            rows = np.flatnonzero(where).astype(np.int64)
+            after, before = after.take(rows), before.take(rows)
+            units, folds = units.take(rows), folds[rows]
+        return compare_fits(goal or self.goal, after, before, units, folds, seed=seed)
 
     def command(self, **overrides: Any) -> str:
         """What runs the line again with other settings."""
@@ -249,181 +250,3 @@ def add_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> S
         cost_seconds=found.seconds,
         facts={"columns": list(names)},
     )
-
-
-def suspected_labels(run: FinishedRun) -> int:
-    """How many labels the run's own review suspects."""
-    review = run.project.store.get(run.summary["digests"]["review"])
-    return sum(
-        int(finding["num_rows"])
-        for finding in review.meta["findings"]
-        if finding["check"] == "label_errors"
-    )
-
-
-def without_suspects(run: FinishedRun) -> Variant:
-    """The candidate on training rows whose labels do not look wrong.
-
-    Suspects are found within each fold's training rows alone, by models of their own: a review that
-    had seen the validation rows would keep the rows that agree with them, and so help where
-    nothing was wrong.
-    """
-    seed = child_seed(run.context.spec.seed, "advise labels")
-    threads = run.context.spec.num_threads
-
-    def clean(view: TrainView) -> TrainView:
-        out = cross_fit(view, assign_folds(view, view.units, seed=seed), threads=threads, seed=seed)
-        if not reviewable(out):
-            return view
-        return view.subset(~review_labels(out, seed=seed).suspected)
-
-    return Variant("without the suspected labels", {"without_suspects": 1}, learn=clean)
-
-
-def fix_labels_step(ground: Ground, number: int, found: Refitted) -> Step:
-    """What the suspected labels cost the model, scored on all rows as they are labelled.
-
-    Leaving suspects out of the scored rows as well would flatter: rows on which the classes overlap
-    look wrong too, and without them any model seems better.
-    """
-    run = ground.run
-    rows = suspects_of(run)
-    return Step(
-        "fix_labels",
-        f"Look at {counted(number, 'label')} that {'looks' if number == 1 else 'look'} wrong",
-        "The model was fitted again without such rows and scored on all rows as they are labelled. "
-        "Where the labels are wrong indeed, mending them is worth at least as much, and makes "
-        "the score itself truer. The rows stand in `--json`, the most suspicious first.",
-        ground.goal.name,
-        ground.now(ground.goal),
-        ground.better(found.scored),
-        again(run, {}),
-        cost_seconds=found.seconds,
-        facts={"suspected": number, "rows": rows},
-    )
-
-
-def suspects_of(run: FinishedRun) -> list[int]:
-    """Places, in the cleaned table, of the rows whose labels look most wrong, worst first."""
-    best = best_known(list(run.raced.values()))
-    if best is None:
-        return []
-    out = out_of_fold(run.context, run.prepared, best)
-    review = review_labels(out, seed=run.context.spec.seed)
-    rows = review.order[review.suspected[review.order]]
-    return [int(row) for row in review.rows[rows[:SHOWN_ROWS]]]
-
-
-def calibrations(ground: Ground) -> list[Step]:
-    """What a calibration would do to the log loss, fitted on the other folds."""
-    run = ground.run
-    given = run.context.spec.calibration not in (None, "none")
-    if run.schema.task == "regression" or given or run.raced[run.chosen].spec.family == "baseline":
-        return []
-    kinds = ["temperature"]
-    if ground.view.num_rows >= LEAST_ROWS_ISOTONIC:
-        kinds.append("isotonic")
-    goal = ground.goal if ground.goal.name in ("log_loss", "brier") else metric("log_loss")
-    steps = []
-    for kind in kinds:
-        said = _cross_calibrated(ground, kind)
-        if said is None:
-            continue
-        steps.append(
-            Step(
-                "calibration",
-                f"Calibrate the probabilities ({kind})",
-                "Each fold was calibrated by the others. It matters to whoever uses the "
-                "probabilities; the order of the rows hardly changes.",
-                goal.name,
-                ground.now(goal),
-                ground.better(replace(ground.scored, prediction=said), goal),
-                ground.command(calibration=kind),
-                aside=ground.goal.needs != "probability" or ground.goal.name == "auc",
-            )
-        )
-    return steps[:1] if len(steps) == 1 else sorted(steps, key=lambda s: -s.worth.value)[:1]
-
-
-def _cross_calibrated(ground: Ground, kind: str) -> NDArray[np.float64] | None:
-    said = ground.scored.prediction.copy()
-    for number in np.unique(ground.scored.fold):
-        here = ground.scored.fold == number
-        target = ground.view.target[~here]
-        if np.unique(target).size < ground.run.schema.num_classes:
-            return None
-        weight = None if ground.view.weight is None else ground.view.weight[~here]
-        learned = fit_calibration(kind, target, ground.scored.prediction[~here], weight=weight)
-        said[here] = learned.apply(ground.scored.prediction[here])
-    return said
-
-
-def thresholds(ground: Ground) -> list[Step]:
-    """What the decision threshold costs in other aims, each fold's set by the other folds."""
-    run = ground.run
-    if run.schema.task != "binary" or run.raced[run.chosen].spec.family == "baseline":
-        return []
-    mine = threshold_goal(run.context)
-    present = "f1" if mine is None else mine.kind
-    if present not in AIMS:
-        return []
-    steps = []
-    for name in AIMS:
-        if name == present:
-            continue
-        goal = metric(name)
-        after = _cross_thresholded(ground, name)
-        if after is None:
-            continue
-        worth = _labels_differ(ground, goal, after, rows_of(run, ground.scored, ground.view))
-        aim, old = (kind.replace("_", " ") for kind in (name, present))
-        steps.append(
-            Step(
-                "threshold",
-                f"Decide for {aim} rather than {old}",
-                f"The threshold of {figure(run.threshold)} was set for {old}; "
-                "here each fold's was set by the others.",
-                name,
-                ground.now(goal),
-                worth,
-                ground.command(**{"objective.threshold": name}),
-                aside=ground.goal.name != name,
-            )
-        )
-    return steps
-
-
-def _cross_thresholded(ground: Ground, goal: str) -> NDArray[np.int64] | None:
-    """The labels that thresholds of the other folds give."""
-    said = ground.scored.prediction[:, 1]
-    labels = np.zeros(said.size, dtype=np.int64)
-    for number in np.unique(ground.scored.fold):
-        here = ground.scored.fold == number
-        target = ground.view.target[~here]
-        if np.unique(target).size < 2:
-            return None
-        weight = None if ground.view.weight is None else ground.view.weight[~here]
-        found = choose_threshold(target, said[~here], goal, weight=weight)
-        labels[here] = said[here] >= found.value
-    return labels
-
-
-def _labels_differ(
-    ground: Ground, goal: Metric, after: NDArray[np.int64], before: Rows
-) -> Estimate:
-    """The paired difference of two labellings; a label is a probability of 0 or 1."""
-
-    def rows(labels: NDArray[np.int64]) -> Rows:
-        return Rows.build(
-            ground.view.target,
-            labels.astype(np.float64),
-            regression=False,
-            weight=ground.view.weight,
-        )
-
-    return ground.between(rows(after), rows(before.label), goal)
-
-
-def is_finite(step: Step) -> bool:
-    """Whether a step's worth was found at all."""
-    return math.isfinite(step.worth.value) and math.isfinite(step.worth.low)

@@ -21,6 +21,9 @@ from loopline.words import counted, nearest
 if TYPE_CHECKING:
     from loopline.release.exports.base import Exported
 
+PREDICTIONS = "predictions"
+"""The kind of artifact that a service's prediction log is made of."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -280,6 +283,7 @@ class Project:
             if event.subject and event.run in runs
         ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
+        kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
         return sorted(set(kept))
 
     def collect(

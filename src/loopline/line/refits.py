@@ -91,19 +91,23 @@ def refit(run: FinishedRun, variant: Variant) -> Refitted:
     )
 
 
+def can_refit(run: FinishedRun, name: str | None = None) -> bool:
+    """Whether a candidate was fitted fold by fold, and is not put together from others."""
+    return "fold0" in run.raced[run.chosen if name is None else name].artifact.inputs
+
+
 def as_run(run: FinishedRun, name: str | None = None) -> Refitted:
     """What a candidate of the run itself predicted, before any calibration, as a variant's."""
     raced = run.raced[run.chosen if name is None else name]
-    store = run.project.store
     folds = num_folds(run)
-    parts = [store.get(raced.artifact.inputs[f"fold{number}"]) for number in range(folds)]
-    loaded = [load_file(part.path("prediction.safetensors")) for part in parts]
-    rows = [run.prepared.fold(number)[0].num_rows for number in range(folds)]
-    return Refitted(
-        _together(loaded),
-        float(np.mean(rows)),
-        sum(float(read_json(part, "times.json")["fit_seconds"]) for part in parts),
-    )
+    rows = float(np.mean([run.prepared.fold(number)[0].num_rows for number in range(folds)]))
+    store = run.project.store
+    seconds = 0.0
+    if can_refit(run, name):
+        parts = [store.get(raced.artifact.inputs[f"fold{number}"]) for number in range(folds)]
+        seconds = sum(float(read_json(part, "times.json")["fit_seconds"]) for part in parts)
+    places, prediction = raced.predictions()
+    return Refitted(Scored(places, prediction, raced.folds()), rows, seconds)
 
 
 def is_known(run: FinishedRun, variant: Variant) -> bool:

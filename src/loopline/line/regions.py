@@ -73,13 +73,15 @@ class Regions:
     Args:
         ground: the run.
         curve: its learning curve.
+
+    `draws` holds what each row cost, for each size and each draw of it.
     """
 
     def __init__(self, ground: Ground, curve: Curve) -> None:
         self.ground = ground
         self.curve = curve
         run, view = ground.run, ground.view
-        self._draws = [
+        self.draws = [
             [losses(rows_of(run, each.scored, view)) for each in same] for same in curve.draws
         ]
         self._sizes = np.array([point.num_rows for point in curve.points])
@@ -95,8 +97,7 @@ class Regions:
             inside[part.rows] = True
             if self.ground.units.count_where(inside) < FEWEST_UNITS:
                 continue
-            gained, error = self._contrast(inside)
-            chances.append(1.0 if error <= 0 else 2 * student_tail(abs(gained) / error, FREEDOM))
+            chances.append(self._chance(inside))
             found.append((part, inside))
         raised = holm(np.minimum(chances, 1.0)) if chances else np.empty(0)
         order = np.argsort(chances, kind="stable").tolist()
@@ -106,7 +107,7 @@ class Regions:
         ]
 
     def _region(self, part: Slice, inside: NDArray[np.bool_], chance: float) -> Region:
-        before, now = (np.mean(self._draws[place], axis=0) for place in (-2, -1))
+        before, now = (np.mean(self.draws[place], axis=0) for place in (-2, -1))
         gained = before - now
         return Region(
             part,
@@ -117,17 +118,23 @@ class Regions:
             chance,
         )
 
-    def _contrast(self, inside: NDArray[np.bool_]) -> tuple[float, float]:
-        """What the last doubling brought more inside than outside, and its standard error."""
+    def _chance(self, inside: NDArray[np.bool_]) -> float:
+        """Chance that the last doubling brought as unlike much inside and outside by luck."""
         share = inside.mean()
         side = np.where(inside, 1 / share, -1 / (1 - share))
-        gained = np.mean(self._draws[-2], axis=0) - np.mean(self._draws[-1], axis=0)
+        gained = np.mean(self.draws[-2], axis=0) - np.mean(self.draws[-1], axis=0)
         means = np.where(inside, gained[inside].mean(), gained[~inside].mean())
-        sums = self.ground.units.sums(side * (gained - means))
+        units = self.ground.units
+        sums = units.sums(side * (gained - means))
         of_rows = float(sums @ sums) / gained.size**2
-        noise = self._luck([[each * side for each in same] for same in self._draws])
-        value = float((gained * side).mean())
-        return value, math.sqrt(of_rows + float(noise[-1] + noise[-2]))
+        noise = self._luck([[each * side for each in same] for same in self.draws])
+        of_luck = float(noise[-1] + noise[-2])
+        variance = of_rows + of_luck
+        if variance <= 0:
+            return 1.0
+        few = min(units.count_where(inside), units.count_where(~inside)) - 1
+        freedom = variance**2 / (of_rows**2 / max(few, 1) + of_luck**2 / FREEDOM)
+        return 2 * student_tail(abs(float((gained * side).mean())) / math.sqrt(variance), freedom)
 
     def _luck(self, draws: Sequence[Sequence[Floats]]) -> Floats:
         """Variance of mean losses by the rows learned from, at each size."""
@@ -153,19 +160,22 @@ class Regions:
     def _step(self, region: Region) -> Step:
         ground = self.ground
         draws = self._worth(region)
-        now = float(self._draws[-1][0].mean())
+        now = float(self.draws[-1][0].mean())
         name = "brier"
         if ground.run.schema.task == "regression":
             name = "rmse"
             draws = math.sqrt(now) - np.sqrt(np.maximum(now - draws, 0.0))
             now = math.sqrt(now)
-        elsewhere = max(region.outside, 0.0)
-        times = f"{region.inside / elsewhere:.1f} times" if elsewhere > 0 else "surely more than"
+        beside = (
+            f"{region.inside / region.outside:.1f} times as much off it as elsewhere"
+            if region.outside > 0
+            else "some off it, and nothing elsewhere"
+        )
         return Step(
             "label_where",
             f"Label {counted(len(region.part), 'more row')} where {region.part.title}",
             f"{100 * region.share:.0f} % of the rows carry {100 * region.loss_share:.0f} % of the "
-            f"loss there, and the last doubling of rows took {times} as much off it as elsewhere.",
+            f"loss there, and the last doubling of rows took {beside}.",
             name,
             now,
             Estimate(0.0, 0.0, 0.0, "", 0),
@@ -189,11 +199,11 @@ class Regions:
         inside = np.zeros(self.ground.view.num_rows, dtype=bool)
         inside[region.part.rows] = True
         units = self.ground.units.take(region.part.rows)
-        draws = [[each[inside] for each in same] for same in self._draws]
+        draws = [[each[inside] for each in same] for same in self.draws]
         means = [np.mean(same, axis=0) for same in draws]
         sums = np.column_stack([units.sums(each - each.mean()) for each in means])
         covariance = sums.T @ sums / len(region.part) ** 2
-        whole = [[each * inside / region.share for each in same] for same in self._draws]
+        whole = [[each * inside / region.share for each in same] for same in self.draws]
         law = fit_power_law(
             self._sizes,
             np.array([each.mean() for each in means]),

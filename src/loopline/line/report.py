@@ -27,6 +27,7 @@ from loopline.line.charts import (
     curve_charts,
     importance_chart,
 )
+from loopline.line.cost_page import cost_section
 from loopline.line.page import block, bullets, chart_place, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
 from loopline.line.search_page import read_study, search_section
@@ -135,6 +136,9 @@ def render(facts: Facts) -> str:
     if facts.study is not None:
         told, charts = search_section(summary["search"], facts.study)
         body.append(block("The search", told + "".join(chart(figure) for figure in charts)))
+    costs, compared = cost_section(summary)
+    if costs:
+        body.append(block("What it costs", chart(compared) + costs))
     drawn = [chart(figure) for figure in curve_charts(facts.evaluation["curves"], release["task"])]
     confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
     if drawn or confusion:

@@ -222,7 +222,7 @@ def _run(
     if best not in measured and best != winner.spec.name:
         rival = next(entry for entry in raced if entry.spec.name == best)
         measured = {best: measure_fold(context, source, planned, prepared, rival)}
-    measured = {winner.spec.name: final, **measured}
+    measured = {**measured, winner.spec.name: final}
     if searched is not None and context.spec.search and context.spec.search.budget:
         from loopline.line.search_budget import put_down
 
@@ -356,6 +356,7 @@ def _facts(
             }
             for entry in raced
         ],
+        "limits": bundle.facts["spec"].get("constraints", {}),
         "skipped": list(skipped),
         "chosen": data["chosen"],
         "why": f"{data['sentence']}{_speed(data, measured)}",

@@ -17,6 +17,7 @@ from loopline.errors import LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt, noted
 from loopline.line.race import fold_stage, fold_threads, metric_name, refuse_unread
 from loopline.line.search_arms import (
     STARTED,
@@ -74,9 +75,7 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
         EnvironmentProblem: the disk is full, or the ledger cannot be reached; every trial that was
             finished before is kept.
     """
-    spec = context.spec.search
-    assert spec is not None, "a line without `search` is not searched"
-    hunt = _Hunt.begin(context, prepared, spec)
+    hunt = begin(context, prepared)
     for entry in hunt.contest.others:
         refuse_unread([entry], prepared.schema)
         for number in range(fold_sizes(prepared)[0]):
@@ -87,8 +86,19 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
     return hunt.finish()
 
 
+def begin(context: LineContext, prepared: Prepared) -> Hunt:
+    """A search that is ready to run: who is searched, by whom, in which steps.
+
+    Raises:
+        SettingsError: nothing to search, or fewer trials than candidates.
+    """
+    spec = context.spec.search
+    assert spec is not None, "a line without `search` is not searched"
+    return Hunt.begin(context, prepared, spec)
+
+
 @dataclass
-class _Hunt:
+class Hunt:
     """One search in progress."""
 
     context: LineContext
@@ -105,7 +115,8 @@ class _Hunt:
     durations: list[float] = field(default_factory=list)
 
     @staticmethod
-    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> _Hunt:
+    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> Hunt:
+        """See `begin` of this module."""
         contested = contest(context, prepared, spec)
         refuse_unread(list(contested.searched.values()), prepared.schema)
         num_folds, num_rows = fold_sizes(prepared)
@@ -140,7 +151,7 @@ class _Hunt:
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
         clock = Clock(context, prepared, spec.budget)
-        return _Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
+        return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:
         """Take in what was recorded of this very study, and what others found."""
@@ -198,8 +209,15 @@ class _Hunt:
         return True
 
     def run(self) -> None:
-        """Run trials until there are no more, the time is over, or somebody interrupts."""
-        with self.context.reporter.step("search", total=self.study.limit) as step:
+        """Run trials until there are no more, the time is over, or somebody interrupts.
+
+        Raises:
+            KeyboardInterrupt: the interrupt came before anything was found, or a second one.
+        """
+        with (
+            self.context.reporter.step("search", total=self.study.limit) as step,
+            noted() as interrupt,
+        ):
 
             def keep(record: Record) -> None:
                 self.context.ledger.append(
@@ -212,25 +230,30 @@ class _Hunt:
                 step.describe(self._board(record))
                 step.advance()
 
-            pool = self._pool()
+            def wanted() -> bool:
+                return not interrupt.asked and self.clock.wanted()
+
+            pool = self._pool(interrupt)
             try:
-                conduct(self.study, pool, keep, self.clock.wanted)
+                conduct(self.study, pool, keep, wanted)
                 if not self.clock.wanted():
                     self.stopped = "budget"
-            except KeyboardInterrupt:
-                if not best_of_each(self.study, self.study.records):
-                    raise
-                self.stopped = "interrupted"
+            except KeyboardInterrupt:  # a library's own, or in another thread than the main one
+                interrupt.ask()
             finally:
                 pool.close()
+            if interrupt.asked:
+                self.stopped = "interrupted"
+        if self.stopped == "interrupted" and not best_of_each(self.study, self.study.records):
+            raise KeyboardInterrupt
         self._tell_stop()
 
-    def _pool(self) -> Pool:
+    def _pool(self, interrupt: Interrupt) -> Pool:
+        context, prepared, clock = self.context, self.prepared, self.clock
         if self.spec.parallel == 1:
-            return InThisProcess(self.context, self.prepared, self._job, self.clock.deadline)
-        threads = fold_threads(self.context)
-        facts = line_facts(self.context, self.prepared, threads)
-        return Workers(facts, self.spec.parallel, self._job, self.clock.deadline)
+            return InThisProcess(context, prepared, self._job, clock.deadline, interrupt)
+        facts = line_facts(context, prepared, fold_threads(context))
+        return Workers(facts, self.spec.parallel, self._job, clock.deadline, interrupt)
 
     def _job(self, trial: Trial) -> Job:
         """What a trial may know: the best ones among those on which it may depend."""

@@ -87,9 +87,10 @@ def open_service(
     if challenger is None and chosen.canary.share:
         raise SettingsError(["`canary.share` has no effect without a challenger."])
     service = Service(chosen, folder=place, store=opened)
-    add_all(service, [(None, release) for release in releases], challenger)
-    bound = listen(chosen)
-    return RunningService(Server(service, token=token), bound)
+    with service.closed_on_error():
+        add_all(service, [(None, release) for release in releases], challenger)
+        server = Server(service, token=token)
+        return RunningService(server, listen(chosen))
 
 
 def add_all(

@@ -24,6 +24,7 @@ from loopline.evaluate.metrics import metric
 from loopline.evaluate.rows import Units
 from loopline.line.context import LineContext, stage_key
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt
 from loopline.line.race import (
     FIT_VERSION,
     PREDICTION,
@@ -103,19 +104,23 @@ class Job:
 
 
 class Watch(SilentReporter):
-    """Tells nothing, and ends a fit at its next round or epoch once the time is over.
+    """Tells nothing, and ends a fit at its next round or epoch when it is to stop.
 
     Args:
         deadline: when, by the monotonic clock; None for never.
+        interrupt: whether somebody asked to stop; None where nobody can.
     """
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, interrupt: Interrupt | None) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._interrupt = deadline, interrupt
+        self.stopped = False
 
     def check(self) -> None:
-        """Raise `OutOfTime` when the time is over."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        """Raise `OutOfTime` when the time is over, or somebody asked to stop."""
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if late or (self._interrupt is not None and self._interrupt.asked):
+            self.stopped = True
             raise OutOfTime
 
     @contextmanager
@@ -151,7 +156,11 @@ class _Progress:
 
 
 def run_trial(
-    context: LineContext, prepared: Prepared, job: Job, deadline: float | None = None
+    context: LineContext,
+    prepared: Prepared,
+    job: Job,
+    deadline: float | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Record:
     """Run a trial to its end.
 
@@ -159,12 +168,12 @@ def run_trial(
     a ledger that has gone do not, and are raised.
 
     Raises:
-        OutOfTime: the deadline came first.
+        OutOfTime: the deadline came first, or an interrupt.
         EnvironmentProblem: the machine lacks something.
         IntegrityError: stored bytes are damaged.
     """
     began = time.monotonic()
-    watch = Watch(deadline)
+    watch = Watch(deadline, interrupt)
     quiet = replace(context, reporter=watch)
     progress = _Progress()
     try:
@@ -172,6 +181,8 @@ def run_trial(
     except (EnvironmentProblem, IntegrityError):
         raise
     except _FAILURES as error:
+        if watch.stopped:  # the library made an error of its own of what ended it
+            raise OutOfTime from error
         reason = str(error) or type(error).__name__
         found = _record(job, "failed", reason=reason)
     return replace(found, seconds=round(time.monotonic() - began, 4))

@@ -124,6 +124,13 @@ def standing(arms: Sequence[Arm], told: Sequence[Record], higher: bool) -> dict[
 
 
 def hopeless(arm: Arm, told: Sequence[Record]) -> bool:
-    """Whether all of an arm's trials, and enough of them, were given up or failed."""
+    """Whether all of an arm's trials, and enough of them, were given up or failed.
+
+    Enough are three and one more for each dimension: a family of many parameters may begin badly.
+    Where all of them failed three are enough.
+    """
     own = [record for record in told if record.arm == arm.name]
-    return len(own) >= ENOUGH_TRIALS and all(record.state != "complete" for record in own)
+    if any(record.state == "complete" for record in own):
+        return False
+    failed = all(record.state == "failed" for record in own)
+    return len(own) >= ENOUGH_TRIALS + (0 if failed else len(arm.space))

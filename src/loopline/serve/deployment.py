@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -35,6 +35,7 @@ SHADOW_WAITING = 64
 """Requests that wait for a shadow; more are let go and counted."""
 
 Tell = Callable[[str, Mapping[str, Any]], None]
+T = TypeVar("T")
 
 
 class Keeper(Protocol):
@@ -118,8 +119,7 @@ class Deployment:
         self.champion = model
         self.trial = None
         if before.version != model.version:
-            del self.versions[before.version]
-            self._lanes.pop(before.version, None)
+            self._forget(before.version)
         self._shared.metrics.add("swaps_total", (("model", self.name), ("outcome", "done")))
         self._shared.tell("serve.swapped", {"name": self.name, "from": before.id, "to": model.id})
 
@@ -134,13 +134,17 @@ class Deployment:
         challenger = self.trial.challenger
         self.trial = None
         if challenger.version != self.champion.version:
-            self.versions.pop(challenger.version, None)
-            self._lanes.pop(challenger.version, None)
+            self._forget(challenger.version)
         labels = (("model", self.name), ("reason", reason.partition(":")[0]))
         self._shared.metrics.add("rollbacks_total", labels)
         self._shared.tell(
             "serve.rolled_back", {"name": self.name, "release": challenger.id, "reason": reason}
         )
+
+    def _forget(self, version: str) -> None:
+        self.versions.pop(version, None)
+        self._lanes.pop(version, None)
+        self._windows.pop(version, None)
 
     def answers_inline(self, version: str | None = None) -> bool:
         """Whether one row may be answered at once, in the event loop."""
@@ -267,7 +271,9 @@ class Deployment:
         if shared.log is not None:
             shared.log.add(model, role, request_id, checked, raw, remarks)
         for remark in remarks:
-            told = (("column", remark.column), ("model", self.name), ("what", remark.what))
+            # a caller chooses the names of extra columns; they must not become counters
+            column = "" if remark.what == "extra" else remark.column
+            told = (("column", column), ("model", self.name), ("what", remark.what))
             shared.metrics.add("remarks_total", told, remark.count)
         window = self._windows.get(model.version)
         if window is None:
@@ -284,28 +290,29 @@ class Deployment:
 
     def _judge(self, model: ServedModel, window: InputWindow) -> None:
         judge = window.take()
+        self._later(lambda: attempt(judge), lambda found: self._judged(model, window, *found))
 
-        def work() -> None:
-            flags, error = attempt(judge)
-            if flags is None:
-                self._shared.tell("serve.window_failed", {"name": self.name, "message": str(error)})
-                return
-            before = {(flag.column, flag.what) for flag in window.flags}
-            window.flags = flags
-            for flag in flags:
-                told = (("column", flag.column), ("model", self.name), ("what", flag.what))
-                self._shared.metrics.set("window_flags", 1, told)
-                before.discard((flag.column, flag.what))
-            for column, what in before:
-                told = (("column", column), ("model", self.name), ("what", what))
-                self._shared.metrics.set("window_flags", 0, told)
-            if flags:
-                self._shared.tell(
-                    "serve.flagged",
-                    {"name": self.name, "version": model.version, "flags": [f.text for f in flags]},
-                )
-
-        self._later(work)
+    def _judged(
+        self,
+        model: ServedModel,
+        window: InputWindow,
+        flags: tuple[Remark, ...] | None,
+        error: Exception | None,
+    ) -> None:
+        shared = self._shared
+        if flags is None:
+            shared.tell("serve.window_failed", {"name": self.name, "message": str(error)})
+            return
+        before = {(flag.column, flag.what) for flag in window.flags}
+        now = {(flag.column, flag.what) for flag in flags}
+        window.flags = flags
+        for column, what in before | now:
+            told = (("column", column), ("model", self.name), ("what", what))
+            shared.metrics.set("window_flags", int((column, what) in now), told)
+        if now - before:
+            texts = [flag.text for flag in flags]
+            data = {"name": self.name, "version": model.version, "flags": texts}
+            shared.tell("serve.flagged", data)
 
     def _challenger_failed(self, trial: Trial, error: BaseException | None) -> None:
         """Rows that the champion answers and the challenger does not speak against it."""
@@ -349,16 +356,19 @@ class Deployment:
             return
         self._shadowed += 1
 
-        def work() -> None:
+        def work() -> tuple[float, _Found | None]:
             start = time.perf_counter()
             found, _ = attempt(lambda: _answered(trial.challenger, rows))
+            return (time.perf_counter() - start) / max(1, count), found
+
+        def done(result: tuple[float, _Found | None]) -> None:
             self._shadowed -= 1
+            seconds, found = result
             if found is None:
                 trial.failed("challenger")
                 metrics.add("shadow_failures_total", labels, count)
                 return
             theirs, checked, remarks = found
-            seconds = (time.perf_counter() - start) / max(1, count)
             trial.answered("challenger", request_id, theirs, seconds)
             metrics.add("shadow_rows_total", labels, count)
             metrics.add("shadow_differs_total", labels, _num_differing(trial, raw, theirs))
@@ -367,18 +377,25 @@ class Deployment:
                     trial.challenger, "shadow", request_id, checked, theirs, remarks
                 )
 
-        self._later(work)
+        self._later(work, done)
 
-    def _later(self, work: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.run_in_executor(self._shared.executor, work)
+    def _later(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Do some work in a thread; what it gives is taken in the event loop."""
+        task = asyncio.get_running_loop().run_in_executor(self._shared.executor, work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def take(ended: asyncio.Future[T]) -> None:
+            self._tasks.discard(ended)
+            if not ended.cancelled():
+                done(ended.result())
+
+        task.add_done_callback(take)
 
 
-def _answered(
-    model: ServedModel, rows: Mapping[str, Any] | pl.DataFrame
-) -> tuple[Floats, Mapping[str, Any] | pl.DataFrame, tuple[Remark, ...]]:
+_Found = tuple[Floats, Mapping[str, Any] | pl.DataFrame, tuple[Remark, ...]]
+
+
+def _answered(model: ServedModel, rows: Mapping[str, Any] | pl.DataFrame) -> _Found:
     if isinstance(rows, pl.DataFrame):
         answer = model.answer_frame(rows)
         return answer.raw, answer.checked, answer.remarks

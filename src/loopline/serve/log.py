@@ -238,7 +238,8 @@ def _frame_of_rows(model: ServedModel, entries: Sequence[_Entry]) -> pl.DataFram
 
 def _odd(remarks: Sequence[Remark]) -> str | None:
     """Which cells were odd and how, ``age:outside;city:unseen``; without their values."""
-    return ";".join(sorted({f"{r.column}:{r.what}" for r in remarks})) or None
+    cells = {f"{r.column}:{r.what}" for r in remarks if r.what != "extra"}
+    return ";".join(sorted(cells)) or None
 
 
 def _column(column: InputColumn, values: list[Any]) -> pl.Series:

@@ -1,13 +1,14 @@
 """What the service counts, told as Prometheus reads it (text format 0.0.4).
 
-Counting costs the request path a dictionary look-up and an addition; texts are made when asked
-for. Every number is one process's; `merged` adds the snapshots of several workers up.
+Counting costs the request path a dictionary look-up, an addition and a lock; texts are made when
+asked for. Every number is one process's; `merged` adds the snapshots of several workers up.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -63,40 +64,41 @@ class Metrics:
     def __init__(self) -> None:
         self._values: dict[tuple[str, Labels], float] = {}
         self._times: dict[Labels, list[float]] = {}
+        self._lock = threading.Lock()
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Add to a counter."""
         key = (name, labels)
-        self._values[key] = self._values.get(key, 0) + amount
+        with self._lock:
+            self._values[key] = self._values.get(key, 0) + amount
 
     def set(self, name: str, value: float, labels: Labels = ()) -> None:
         """Set a gauge."""
-        self._values[name, labels] = value
-
-    def clear(self, name: str) -> None:
-        """Forget a gauge with all its labels."""
-        for key in [key for key in self._values if key[0] == name]:
-            del self._values[key]
+        with self._lock:
+            self._values[name, labels] = value
 
     def value(self, name: str, **labels: str) -> float:
         """The sum of what is counted under a name, over all labels that are not given."""
         wanted = set(labels.items())
-        return sum(v for (n, told), v in self._values.items() if n == name and wanted <= set(told))
+        with self._lock:
+            values = list(self._values.items())
+        return sum(v for (n, told), v in values if n == name and wanted <= set(told))
 
     def time(self, labels: Labels, seconds: float) -> None:
         """Count one request's time."""
-        found = self._times.get(labels)
-        if found is None:
-            found = self._times[labels] = [0.0] * (len(BUCKETS) + 2)
-        found[bisect_left(BUCKETS, seconds)] += 1
-        found[-1] += seconds
+        with self._lock:
+            found = self._times.get(labels)
+            if found is None:
+                found = self._times[labels] = [0.0] * (len(BUCKETS) + 2)
+            found[bisect_left(BUCKETS, seconds)] += 1
+            found[-1] += seconds
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data that `merged` takes."""
-        return {
-            "values": [[name, labels, value] for (name, labels), value in self._values.items()],
-            "times": [[labels, counts] for labels, counts in self._times.items()],
-        }
+        with self._lock:
+            values = [[name, labels, value] for (name, labels), value in self._values.items()]
+            times = [[labels, list(counts)] for labels, counts in self._times.items()]
+        return {"values": values, "times": times}
 
     @staticmethod
     def merged(snapshots: Iterable[Mapping[str, Any]]) -> Metrics:
@@ -114,11 +116,16 @@ class Metrics:
     def text(self) -> str:
         """All numbers in Prometheus' text format."""
         lines: list[str] = []
+        told = self.snapshot()
         for name, (kind, meaning) in MEANINGS.items():
             if kind == "histogram":
-                body = [line for labels in sorted(self._times) for line in self._buckets(labels)]
+                body = [
+                    line
+                    for labels, counts in sorted(told["times"])
+                    for line in _buckets(labels, counts)
+                ]
             else:
-                found = sorted((labels, v) for (n, labels), v in self._values.items() if n == name)
+                found = sorted((labels, v) for n, labels, v in told["values"] if n == name)
                 body = [f"{PREFIX}{name}{_braces(labels)} {_number(v)}" for labels, v in found]
             if body:
                 lines += [
@@ -128,14 +135,14 @@ class Metrics:
                 ]
         return "\n".join(lines) + "\n"
 
-    def _buckets(self, labels: Labels) -> Iterable[str]:
-        counts = self._times[labels]
-        name, total = f"{PREFIX}request_seconds", 0.0
-        for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=False):
-            total += count
-            yield f"{name}_bucket{_braces((*labels, ('le', bound)))} {_number(total)}"
-        yield f"{name}_sum{_braces(labels)} {counts[-1]!r}"
-        yield f"{name}_count{_braces(labels)} {_number(total)}"
+
+def _buckets(labels: Labels, counts: Sequence[float]) -> Iterable[str]:
+    name, total = f"{PREFIX}request_seconds", 0.0
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=False):
+        total += count
+        yield f"{name}_bucket{_braces((*labels, ('le', bound)))} {_number(total)}"
+    yield f"{name}_sum{_braces(labels)} {counts[-1]!r}"
+    yield f"{name}_count{_braces(labels)} {_number(total)}"
 
 
 def _labels(given: Iterable[Iterable[str]]) -> Labels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import orjson
 import polars as pl
@@ -21,6 +21,10 @@ from loopline.serve.reply import HTML, TEXT, Refusal, Reply, Request
 from loopline.serve.service import Service
 
 JSON_KIND = b"application/json"
+LONG_BYTES = 65_536
+"""Bodies beyond this are worked on in a thread, so that others need not wait."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Handler(Protocol):
@@ -65,17 +69,17 @@ async def predict(service: Service, request: Request) -> Reply:
     """Predict rows; the answer is of the body's kind."""
     deployment = service.find(request.parts[1] if len(request.parts) > 1 else None)
     if request.kind == JSON_KIND:
-        data = bodies.read_json(request.body)
+        data = await _worked(service, request.body, bodies.read_json, request.body)
         if type(data) is dict and deployment.answers_inline():
             return predict_row(deployment, data)
-        return await _predict_json(service, deployment, data)
+        return await _predict_json(service, deployment, request.body, data)
     make = bodies.reader(request.kind, request.body, deployment.champion)
     frame = await _in_thread(service, make)
     refuse_long(service, frame.height)
     request_id, model, answer = await deployment.answer_frame(frame)
     predicted = model.release.as_table(answer.raw)
-    reply = bodies.table_reply(request.kind, predicted)
-    told = orjson.dumps([remark.text for remark in answer.remarks[:20]])
+    reply = await _worked(service, request.body, bodies.table_reply, request.kind, predicted)
+    told = orjson.dumps([remark.text[:200] for remark in answer.remarks[:20]])
     headers = [*_who(request_id, model), (b"x-remarks", told.decode().encode("ascii", "replace"))]
     return Reply(reply.status, reply.body, reply.kind, headers)
 
@@ -93,17 +97,21 @@ def predict_row(deployment: Deployment, row: dict[str, Any]) -> Reply:
     return json_reply(told)
 
 
-async def _predict_json(service: Service, deployment: Deployment, data: Any) -> Reply:
+async def _predict_json(service: Service, deployment: Deployment, body: bytes, data: Any) -> Reply:
     rows = [data] if type(data) is dict else data
     refuse_long(service, len(rows))
-    frame = bodies.rows_frame(rows, deployment.champion)
+    frame = await _worked(service, body, bodies.rows_frame, rows, deployment.champion)
     request_id, model, answer = await deployment.answer_frame(frame)
     head = {"id": request_id, "model": model.name, "version": model.version}
     remarks = told_remarks(answer.remarks)
-    told = model.told_rows(answer.raw)
-    if type(data) is dict:
-        return json_reply({**head, **told[0], "remarks": remarks})
-    return json_reply({**head, "predictions": told, "remarks": remarks})
+
+    def tell() -> Reply:
+        told = model.told_rows(answer.raw)
+        if type(data) is dict:
+            return json_reply({**head, **told[0], "remarks": remarks})
+        return json_reply({**head, "predictions": told, "remarks": remarks})
+
+    return await _worked(service, body, tell)
 
 
 async def explain(service: Service, request: Request) -> Reply:
@@ -111,10 +119,10 @@ async def explain(service: Service, request: Request) -> Reply:
     deployment = service.find(request.parts[1] if len(request.parts) > 1 else None)
     model = deployment.champion
     if request.kind == JSON_KIND:
-        data = bodies.read_json(request.body)
+        data = await _worked(service, request.body, bodies.read_json, request.body)
         rows = [data] if type(data) is dict else data
         refuse_long(service, len(rows))
-        frame = bodies.rows_frame(rows, model)
+        frame = await _worked(service, request.body, bodies.rows_frame, rows, model)
     else:
         frame = await _in_thread(service, bodies.reader(request.kind, request.body, model))
         refuse_long(service, frame.height)
@@ -140,10 +148,13 @@ async def feedback(service: Service, request: Request) -> Reply:
 async def infer(service: Service, request: Request) -> Reply:
     """Predict by the Open Inference Protocol."""
     deployment, version = _named(service, request)
-    sent, frame = oip.read(request.body, request.headers)
+    sent, frame = await _worked(service, request.body, oip.read, request.body, request.headers)
     refuse_long(service, frame.height)
     request_id, model, answer = await deployment.answer_frame(frame, version)
-    reply = oip.reply(sent, model, answer.raw, request_id, [r.text for r in answer.remarks])
+    remarks = [remark.text for remark in answer.remarks]
+    reply = await _worked(
+        service, request.body, oip.reply, sent, model, answer.raw, request_id, remarks
+    )
     headers = [*reply.headers, *_who(request_id, model)]
     return Reply(reply.status, reply.body, reply.kind, headers)
 
@@ -295,6 +306,16 @@ def _named(service: Service, request: Request) -> tuple[Deployment, str | None]:
         request.parts[4] if len(request.parts) > 4 and request.parts[3] == "versions" else None
     )
     return service.find(request.parts[2]), version
+
+
+async def _worked(
+    service: Service, body: bytes, work: Callable[P, T], *given: P.args, **named: P.kwargs
+) -> T:
+    """Some work on a request: at once for a short body, in a thread for one that takes its time."""
+    if len(body) <= LONG_BYTES:
+        return work(*given, **named)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(service.executor, lambda: work(*given, **named))
 
 
 async def _in_thread(service: Service, work: Callable[[], pl.DataFrame]) -> pl.DataFrame:

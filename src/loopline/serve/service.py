@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,15 @@ class Service:
         """All counters, as Prometheus reads them."""
         self.metrics.set("ready", int(self.ready))
         return (self.metrics if self.summed is None else self.summed()).text()
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the service where its start fails, so that no thread and no file stays open."""
+        try:
+            yield
+        except BaseException:
+            asyncio.run(self.close())
+            raise
 
     async def close(self) -> None:
         """Finish what is under way and write what waits."""

@@ -90,6 +90,7 @@ class InputWindow:
         return lambda: judge(columns, _gathered(columns, rows, frames))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # cells may be as large as floats can be
 def judge(columns: Sequence[InputColumn], window: Mapping[str, pl.Series]) -> tuple[Remark, ...]:
     """What looks wrong over a window of checked rows.
 
