@@ -38,8 +38,8 @@ class Region:
         part: the slice.
         share: of the rows.
         loss_share: of the total loss.
-        inside: what the last rows, from the largest share fitted to all, took off the mean loss in the
-            slice.
+        inside: what the last rows took off the mean loss in the slice: all rows in place of the
+            largest share of them that was fitted.
         outside: the same elsewhere.
         chance: of so large a difference by chance, raised for the number of slices.
     """
@@ -178,7 +178,8 @@ class Regions:
             "label_where",
             f"Label {counted(len(region.part), 'more row')} where {region.part.title}",
             f"{100 * region.share:.0f} % of the rows carry {100 * region.loss_share:.0f} % of the "
-            f"loss there. All rows in place of {100 * self._shares[-2]:.0f} % of them took {beside}.",
+            f"loss there. All rows in place of {100 * self._shares[-2]:.0f} % of them took "
+            f"{beside}.",
             name,
             now,
             Estimate(0.0, 0.0, 0.0, "", 0),
