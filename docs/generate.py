@@ -20,6 +20,7 @@ from loopline.data.cleaning.policy import KINDS
 from loopline.evaluate.metrics import METRIC_NAMES
 from loopline.line.spec import Spec, json_schema
 from loopline.models.families import FAMILY_NAMES, family
+from loopline.serve.settings import ServeSettings
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; `make docs` writes it anew. -->\n"
@@ -99,6 +100,13 @@ def settings() -> str:
     lines += ["", "## Metrics", "", "`objective.metric` is one of:", ""]
     lines.append(", ".join(f"`{name}`" for name in METRIC_NAMES) + ".")
     lines.append("Arguments follow `=`: `recall_at_precision=0.9`, `pinball=0.1`, `cost=1,5`.")
+    lines += ["", "## A service", ""]
+    lines.append(
+        "`loopline serve --settings FILE` takes these, as YAML; `--set key=value` rules over the "
+        "file, and the command's own options over both. [Serving](serving.md) tells what they do."
+    )
+    lines += ["", "| key | values | default | meaning |", "|---|---|---|---|"]
+    rows(ServeSettings, "", lines)
     lines += ["", "## Kinds of findings", "", "`clean` takes, for each of these kinds, "]
     lines[-1] += "`report`, `repair` or `off`:"
     lines += ["", ", ".join(f"`{kind}`" for kind in KINDS) + ".", ""]

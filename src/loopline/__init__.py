@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from loopline.line.compare import RunComparison, compare
     from loopline.line.face import Result, fit, run
     from loopline.line.project import Project, open_project
+    from loopline.line.serving import open_service
     from loopline.line.spec import Spec
     from loopline.release.bundle import Release, load_release
 
@@ -45,6 +46,7 @@ _HOMES = {
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
     "Project": "loopline.line.project",
+    "open_service": "loopline.line.serving",
     "open_project": "loopline.line.project",
     "Spec": "loopline.line.spec",
     "Release": "loopline.release.bundle",
@@ -84,6 +86,7 @@ __all__ = [
     "fit",
     "load_release",
     "open_project",
+    "open_service",
     "run",
 ]
 

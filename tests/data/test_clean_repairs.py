@@ -125,6 +125,17 @@ def test_the_row_path_equals_the_table_path(frame, repairs):
     ]
 
 
+@pytest.mark.parametrize(
+    ("cell", "pair"), [(1.0, (1, 0)), (1, (1, 0.0)), (True, (True, False)), (2.5, (2.5, -0.0))]
+)
+def test_a_replaced_number_is_of_the_columns_kind(cell, pair):
+    """A map of whole numbers on a column of floats gives floats in a row as in a table."""
+    repair = Repair.replace("c", [pair])
+    (in_table,) = repair_values(pl.DataFrame({"c": [cell]}), [repair])["c"].to_list()
+    in_row = repair_row({"c": cell}, [repair])["c"]
+    assert (type(in_row), bits(in_row)) == (type(in_table), bits(in_table))
+
+
 @settings(max_examples=50, deadline=None)
 @given(frames(), VALUE_REPAIRS)
 def test_training_and_prediction_repair_values_alike(frame, repairs):

@@ -22,6 +22,7 @@ from loopline.data.fingerprint import (
     row_digests,
     table_digest,
 )
+from loopline.data.string_views import StringViews
 from loopline.errors import DataError
 
 BERLIN = pl.Datetime("us", "Europe/Berlin")
@@ -163,6 +164,24 @@ def test_columns_are_taken_off_a_digest(table: pl.DataFrame, data) -> None:
     gone = data.draw(st.sets(st.sampled_from(table.columns), max_size=table.width - 1))
     left = digests_without(table, row_digests(table), gone)
     assert (left == row_digests(table.drop(gone))).all()
+
+
+def test_columns_are_taken_off_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 64 rows and one block of all give the same digests, the last rows too."""
+    rows = 1000
+    table = pl.DataFrame({"x": np.arange(rows), "s": many_texts(rows), "y": np.arange(rows) % 7})
+    digests, left = row_digests(table), row_digests(table.drop("s"))
+    monkeypatch.setattr(fingerprint, "_BLOCK_BYTES", 1)
+    assert (digests_without(table, digests, ["s"]) == left).all()
+
+
+def test_a_missing_string_is_empty_whatever_its_view_holds() -> None:
+    """A cell that was masked keeps its bytes in memory; its length is 0 and its digest a null's."""
+    texts = pl.Series("x", ["a string of 22 bytes !", "short", LONG])
+    masked = texts.set(pl.Series([True, False, True]), None)
+    assert StringViews(masked).lengths.tolist() == [0, 5, 0]
+    nulls = row_digests(pl.DataFrame({"x": pl.Series([None], dtype=pl.String)}))
+    assert (row_digests(masked.to_frame())[[0, 2]] == nulls).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.data.sources import TableFormat, read_table
-from loopline.data.units import find_unit, plain_numbers
+from loopline.data.units import find_unit, plain_numbers, read_unit_row, read_units
 from loopline.errors import DataError, SettingsError
 
 
@@ -170,3 +170,25 @@ def test_iso_dates_are_read_whatever_the_format(tmp_path):
     assert fmt.dates == {"a": "%d.%m.%Y"}
     later = read(tmp_path, "a,b\n2022-03-04,x\n", fmt).frame["a"]
     assert str(later[0]) == "2022-03-04"
+
+
+def test_cells_of_two_currencies_are_no_column_of_amounts():
+    """Dollars and euros are not added up in silence: the column stays text."""
+    assert find_unit(pl.Series(["$3", "€3"])) is None
+    assert find_unit(pl.Series(["$3", "3 $"])) is None
+
+
+def test_a_column_with_one_cell_that_is_no_amount_stays_text():
+    """A cell of another unit, or of words, keeps the whole column as it is written."""
+    for odd in ("€3", "three", "$1,2,3", "$"):
+        frame = pl.DataFrame({"price": ["$5", odd, None]})
+        assert read_units(frame, {"price": "$#"}).equals(frame)
+
+
+@pytest.mark.parametrize("cell", ["$5", " $1,204.50", "-$3", "€3", "three", "", None, 7, 2.5])
+def test_a_row_is_read_as_its_table_is(cell):
+    """One row gives what a table of that row gives, cells that are no amount included."""
+    row, units = {"price": cell, "city": "Bonn"}, {"price": "$#"}
+    assert dict(read_unit_row(row, units)) == read_units(pl.DataFrame([row]), units).row(
+        0, named=True
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.errors import SettingsError
@@ -128,6 +128,7 @@ def test_needed_rows_would_do():
     assert promise(np.tile(y, times), np.tile(p, times), Floors(precision=0.9)).verdict == "yes"
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from([0.5, 0.8, 0.9]), st.sampled_from([0.5, 0.9, 0.99])
 )

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.evaluate.intervals import estimate, student_quantile
@@ -20,6 +20,7 @@ def moments(losses):
     return Moments.of(losses.mean(), losses - losses.mean(), float(len(losses)))
 
 
+@settings(deadline=None)
 @given(LOSSES, st.floats(0, 1e5))
 def test_one_more_unit_is_as_if_it_had_been_drawn(losses, extra):
     """The moments with one more unit are those of the longer list."""
@@ -46,6 +47,7 @@ def test_equal_losses_have_no_tail():
     assert next_worst(np.zeros(4)) == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 12))
 def test_largest_is_the_head_of_the_sorted(values, count):
     """The largest are those that sorting puts first, ties and short lists included."""
@@ -71,6 +73,7 @@ def test_the_lower_end_follows_the_skewness():
     assert skewed.steady_end(2.0) == pytest.approx(skewed.mean / (1 + ratio))
 
 
+@settings(deadline=None)
 @given(LOSSES)
 def test_ends_are_no_nearer_above_and_no_farther_below_than_students(losses):
     """Beside Student's interval on the log scale, the upper end is higher and so is the lower."""
@@ -131,6 +134,20 @@ def test_heavy_tailed_r2_is_covered(heavy):
         found = estimate("r2", *proportional(np.random.default_rng([trial, 5]), 100))
         held += found.low <= truth <= found.high
     assert abs(held / 400 - 0.955) < 0.033
+
+
+def test_both_ends_of_r2_allow_for_a_row_that_did_not_turn_up():
+    """An unseen far target makes R2 too small, an unseen error too large: both ends lie farther."""
+    rng, farther = np.random.default_rng(3), np.zeros(2)
+    for trial in range(20):
+        y, prediction = proportional(rng, 40 + trial)
+        found = estimate("r2", y, prediction)
+        loss = 1 - found.value
+        step = student_quantile(0.975, found.freedom) * found.standard_error / loss
+        beyond = np.array([math.log(loss / (1 - found.high)), math.log((1 - found.low) / loss)])
+        assert (beyond > step - 1e-9).all()
+        farther += beyond > step + 0.01
+    assert (farther >= 18).all()
 
 
 def test_a_dear_mistake_that_did_not_turn_up_is_allowed_for():

@@ -18,7 +18,7 @@ FLOORS = {
     "data": 2, "label": 2, "cluster": 2,
     "splits": 3, "features": 4, "engine": 3, "nets": 4,
     "models": 5, "evaluate": 5,
-    "select": 6, "search": 6,
+    "select": 6, "search": 6, "runtime": 6,
     "release": 7, "audit": 7, "serve": 8, "monitor": 8,
     "line": 9, "loop": 10, "cli": 11, "ui": 11, "testing": 12, "__main__": 12,
 }  # fmt: skip

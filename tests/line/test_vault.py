@@ -78,7 +78,8 @@ def test_a_reason_opens_and_is_counted_with_its_bound(
     assert not opened.found
     facts = opened.summary["vault"]
     score = opened.summary["test"]["auc"]
-    error = (score["high"] - score["low"]) / (2 * 1.959964)
+    error = score["standard_error"]
+    assert error == pytest.approx((score["high"] - score["low"]) / (2 * 1.959964), rel=0.1)
     assert (facts["opened"], facts["looks"], facts["openings"]) == (True, 2, 2)
     assert facts["bound"] == pytest.approx(inflation(error, 2))
     assert facts["reasons"][1] == REASON

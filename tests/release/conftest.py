@@ -10,9 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 from tests.line.conftest import make_table
+from tests.store.conftest import small_disk
 
 import loopline
 from loopline.line.project import Project, open_project
+
+__all__ = ["small_disk"]
 
 SETTINGS = {"name": "churn", "columns": {"day": {"role": "feature"}}}
 

@@ -92,7 +92,7 @@ def test_a_changed_preprocessing_number_is_refused(project: Project, made: Two) 
     with pytest.raises(IntegrityError) as caught:
         project.promote(changed(project, made.linear, change))
     text = str(caught.value)
-    assert "does not answer as in training, so it is not promoted. Of 240 kept rows" in text
+    assert "does not answer as in training, so it is not promoted. Of 240 rows" in text
     assert "the first is row" in text
     assert "x=" in text
     assert "city='" in text

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Column, Schema
 from loopline.errors import DataError, IntegrityError, SplitError
-from loopline.splits.certificate import ALIKE
+from loopline.splits.certificate import ALIKE, prove
 from loopline.splits.deal import shares_unit
+from loopline.splits.rows import read_rows
 from loopline.splits.spec import EXCLUDED, FOLD_TRAIN, FOLD_VALID, TEST, TRAIN, SplitSettings
 from loopline.splits.split import Split, make_split
 from loopline.splits.splitters import SPLITTERS
@@ -116,6 +117,20 @@ def test_one_moved_row_breaks_the_claim(name: str) -> None:
     side[row], folds[row] = TRAIN, 0
     with pytest.raises(IntegrityError, match=rf"The proof failed \(test, {structure}\)"):
         verify(replace(split, side=side, folds=folds), frame, schema, alike=alike)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_certificate_counts_the_moved_row(name: str) -> None:
+    """A certificate made of sides with one row moved has a broken claim on that structure."""
+    split, frame, schema, alike = made(name)
+    row, digests = moved(name, split, frame, alike), row_digests(frame)
+    side = split.side.copy()
+    side[row] = TRAIN
+    rows = read_rows(frame, schema, digests, split.settings, None, alike)
+    again = prove(rows, digests, side, split.folds, split.settings, excluded={}, ignored={})
+    broken = [claim for claim in again.broken if claim.border == "test"]
+    assert ("time" if name == "gap" else name) in {claim.structure for claim in broken}
+    assert not any(claim.proven for claim in broken)
 
 
 def test_near_duplicates_are_needed_to_prove_them() -> None:

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from loopline.data.fingerprint import row_digests
 from loopline.data.schema import Column, Schema
 from loopline.errors import DataError, IntegrityError, SettingsError, SplitError
+from loopline.splits.base import HeldOut
+from loopline.splits.certificate import assignment_digest
+from loopline.splits.random import RandomSplitter
 from loopline.splits.spec import TEST, TRAIN, SplitSettings
-from loopline.splits.split import Split, make_split
+from loopline.splits.split import SPLIT_FILE, Split, make_split
 from loopline.splits.verify import verify
 
 
@@ -125,6 +128,48 @@ def test_a_forged_certificate_is_refused():
     forged = replace(split, certificate=replace(split.certificate, num_units=1))
     with pytest.raises(IntegrityError, match="num_units differ"):
         verify(forged, frame, schema)
+
+
+def test_a_splitter_that_cuts_units_makes_no_split():
+    """Whatever the splitter, a split whose proof fails is never given out."""
+
+    class Careless(RandomSplitter):
+        def hold_out(self, rows, settings, seed):
+            side = np.random.default_rng(seed).random(rows.num_rows) < settings.test_share
+            return HeldOut(np.where(side, TEST, TRAIN).astype(np.int8))
+
+    table, schema = people(), schema_with()
+    frame = pl.concat([table, table.head(200)])
+    asked = SplitSettings("random", num_folds=0)
+    with pytest.raises(IntegrityError, match="made a split whose proof failed: Training and test"):
+        make_split(frame, schema, row_digests(frame), asked, splitter=Careless())
+
+
+def test_a_split_of_a_newer_format_is_not_read(tmp_path):
+    """The format of the file is looked at before anything is taken from it."""
+    split, _, _ = made()
+    split.save(tmp_path)
+    text = (tmp_path / SPLIT_FILE).read_text()
+    (tmp_path / SPLIT_FILE).write_text(text.replace('"format": 1', '"format": 2'))
+    with pytest.raises(IntegrityError, match="has format 2; this version reads 1"):
+        Split.load(tmp_path)
+
+
+@pytest.mark.parametrize("num_folds", [0, 3, 40])
+def test_the_digest_of_an_assignment_knows_every_place(num_folds):
+    """A row on another side, or with another part in any fold, gives another digest."""
+    digests = np.random.default_rng(0).integers(0, 2**63, (5, 2)).astype(np.uint64)
+    side, folds = np.zeros(5, dtype=np.int8), np.ones((5, num_folds), dtype=np.int8)
+    known = {assignment_digest(digests, side, folds)}
+    for row in range(5):
+        moved = side.copy()
+        moved[row] = TEST
+        known.add(assignment_digest(digests, moved, folds))
+    for fold in range(num_folds):
+        other = folds.copy()
+        other[2, fold] = 2
+        known.add(assignment_digest(digests, side, other))
+    assert len(known) == 1 + 5 + num_folds
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

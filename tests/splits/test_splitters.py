@@ -316,6 +316,44 @@ def test_predefined_duplicates_on_both_sides_are_refused_with_an_example():
         SPLITTERS["predefined"].assign(rows, replace(SETTINGS["predefined"], num_folds=0))
 
 
+def predefined_rows(part, **changes):
+    """Rows that nothing ties together, with a given column."""
+    alone = np.arange(len(part))
+    free = {"twins": alone, "groups": {}, "order": None, "clock": None}
+    return replace(with_units(alone, part=np.array(part)), **(free | changes))
+
+
+def test_predefined_groups_on_both_sides_are_refused_with_an_example():
+    """Rows 0 and 3 are of one home and stand on different sides."""
+    rows = predefined_rows([-2, -2, -1, -1], groups={"home": np.array([0, 1, 2, 0])})
+    with pytest.raises(SplitError, match=r"rows of one 'home' on both sides .* row 0 and row 3"):
+        SPLITTERS["predefined"].assign(rows, replace(SETTINGS["predefined"], num_folds=0))
+
+
+def test_predefined_folds_may_not_share_a_group():
+    """Rows 0 and 2 are of one home: the first validates in fold 0 while the other trains there."""
+    rows = predefined_rows([0, 0, 1, 1, -1], groups={"home": np.array([0, 1, 0, 2, 3])})
+    with pytest.raises(SplitError, match="one 'home' on both sides of training and validation of"):
+        SPLITTERS["predefined"].assign(rows, SETTINGS["predefined"])
+
+
+def test_predefined_sides_must_go_forward_in_time():
+    """Test row 2 is earlier than training row 1: the column is refused, both rows named."""
+    order = np.array([0, 5, 3, 9])
+    rows = predefined_rows([-2, -2, -1, -1], order=order, clock=order * 1.0)
+    with pytest.raises(SplitError, match=r"test row 2 is not later than training row 1"):
+        SPLITTERS["predefined"].assign(rows, replace(SETTINGS["predefined"], num_folds=0))
+
+
+def test_group_time_refuses_a_share_that_whole_groups_cannot_make():
+    """Two groups of 50, one after the other: a tenth for testing can only be a sixth."""
+    group, order = np.repeat([0, 1], 50), np.arange(100)
+    rows = with_units(group, groups={"g": group}, order=order, clock=order * 1.0)
+    asked = SplitSettings("group_time", group=("g",), time=("t",), num_folds=0, test_share=0.1)
+    with pytest.raises(SplitError, match=r"should hold 10\.0% .* only hold 16\.7% \(10 of 60\)"):
+        SPLITTERS["group_time"].assign(rows, asked)
+
+
 def test_predefined_without_a_test_side_is_refused():
     """Only an explicit share of 0 allows a column that marks no test rows."""
     rows = replace(with_units(np.arange(6), part=np.array([0, 0, 1, 1, 2, 2])), groups={})

@@ -279,3 +279,24 @@ def test_targets_become_codes_or_values():
         views.target_codes(pl.Series("y", [1.0, float("nan")]), schema)
     with pytest.raises(DataError, match="regression needs numbers"):
         views.target_codes(pl.Series("y", ["a"]), schema)
+
+
+def test_a_label_that_is_no_class_is_named():
+    """A training row with an unknown label is refused with its row and the classes."""
+    labels = pl.Series("y", ["no", "yes", "maybe"])
+    schema = Schema((Column("y", "category", "target"),), "binary", ("no", "yes"))
+    with pytest.raises(DataError, match=r"'y' holds 'maybe' \(row 2\), which is not one of"):
+        views.target_codes(labels, schema)
+
+
+def test_a_view_without_a_column_gives_only_the_others(cut):
+    """What is left out is no feature any more: not in the frame, not by name; the rest is equal."""
+    split, frame = cut
+    view = split.train_view(frame, SCHEMA)
+    fewer = view.without(["x"])
+    assert list(fewer.schema.features) == ["name"]
+    assert fewer.frame().equals(view.frame(["name"]))
+    with pytest.raises(LeakError, match="'x' has the role 'ignore'"):
+        fewer.column("x")
+    with pytest.raises(LeakError, match="'home' has the role"):
+        view.without(["home"])

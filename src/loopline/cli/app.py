@@ -14,6 +14,7 @@ from loopline.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     gc,
     init,
     lineage,
@@ -27,6 +28,8 @@ from loopline.cli import (
     run,
     runs,
     schema,
+    search,
+    serve,
     train,
     verify,
 )
@@ -64,9 +67,11 @@ def _root(
 
 app.command("init")(init.init)
 app.command("run")(run.run)
+app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
@@ -75,6 +80,7 @@ app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)

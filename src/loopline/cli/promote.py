@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -18,6 +19,14 @@ def promote(
         str, typer.Option("--as", help="The alias: champion, challenger or a word of your own.")
     ] = "champion",
     why: Annotated[str, typer.Option("--why", help="The reason, for the history.")] = "",
+    through: Annotated[
+        str | None,
+        typer.Option(
+            "--through",
+            help="A running service that must answer the kept rows too, such as "
+            "http://127.0.0.1:8000/predict (token: LOOPLINE_SERVE_TOKEN).",
+        ),
+    ] = None,
     as_json: Json = False,
     store: Store = None,
     ledger: LedgerUrl = None,
@@ -30,7 +39,8 @@ def promote(
 
     with project(store, ledger) as opened:
         known = {move.event for move in opened.aliases.history()}
-        move = opened.promote(release, alias, why=why)
+        token = os.environ.get("LOOPLINE_SERVE_TOKEN")
+        move = opened.promote(release, alias, why=why, through=through, token=token)
     moved = move.event not in known
     if as_json:
         show.print_json({**move.to_dict(), "moved": moved})

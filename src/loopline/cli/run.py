@@ -47,13 +47,14 @@ def run(
         raise SettingsError(
             ['`--open-vault` needs a reason, such as "final choice"; it is printed in reports.']
         )
-    began = time.monotonic()
+    began = _process_start()
     line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
         try:
             outcome = run_line(
-                project, line.spec, line.folder, reporter(), open_vault=open_vault or ""
-            )
+                project, line.spec, line.folder, reporter(),
+                open_vault=open_vault or "", started=began,
+            )  # fmt: skip
         finally:
             if num_started() > 1:
                 dismiss()
@@ -68,3 +69,19 @@ def run(
             f"\nNothing to do: this line was run before on the same data and settings "
             f"(found in {time.monotonic() - began:.1f} s)."
         )
+
+
+def _process_start() -> float:
+    """When this process began, by the monotonic clock; now, where the system does not tell."""
+    import os
+    import time
+
+    now = time.monotonic()
+    try:
+        ticks = int(
+            Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+        )
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+    return now - max(0.0, since_boot - ticks / os.sysconf("SC_CLK_TCK"))

@@ -63,6 +63,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
 def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     """The end of a run as a person reads it: what was found, chosen and measured."""
     from loopline.evaluate.threshold import WHY_DEFAULT
+    from loopline.line.cost_page import limits_sentences
 
     name = data["metric"]
     split = data["split"]
@@ -95,6 +96,8 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
     table(["  candidate", f"out-of-fold {name} [95 %]", "size"], rows)
     if data["skipped"]:
         say(f"  Left out for lack of time: {', '.join(data['skipped'])}.")
+    for told in data.get("search", {}).get("sentences", ()):
+        say(f"  {told}")
     say()
     say(data["why"])
     if data["threshold"]:
@@ -122,6 +125,9 @@ def summary(data: Mapping[str, Any], report: str | None = None) -> None:
             f"(99 % within {measured['predict_one_p99_microseconds'] / 1000:.2f} ms); "
             f"the model is {size(measured['size_bytes'])}."
         )
+    kept = limits_sentences(data)
+    if kept:
+        say(f"  Limits: {' '.join(kept)}")
     say()
     say(f"run      {data['run']}")
     say(f"release  {data['release'][:24]}")

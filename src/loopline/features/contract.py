@@ -19,9 +19,8 @@ Text that is no number in a number column is a problem (``on_bad_value="error"``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,10 +29,10 @@ import polars as pl
 
 from loopline.cores import in_threads
 from loopline.data.cleaning.texts import MOJIBAKE
-from loopline.data.pixels import contents, decodes, readable
+from loopline.data.pixels import contents, readable
 from loopline.data.schema import ColumnType, Missing, Schema
 from loopline.errors import DataError, SettingsError
-from loopline.features.calendar import EPOCH, iso_micros
+from loopline.features.cells import BOOLEANS, WANTED, CellReader, Kind, UnreadError, cell_reader
 from loopline.features.reading import as_floats, as_texts, parse_numbers, parse_times
 from loopline.words import counted
 
@@ -41,13 +40,10 @@ if TYPE_CHECKING:
     from loopline.splits.views import TrainView
 
 OnBadValue = Literal["error", "missing"]
-Kind = Literal["integer", "float", "boolean", "text", "date", "datetime", "seconds", "image"]
-
 MAX_LEVELS = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN = 5
 MANY_UNSEEN = 0.5
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _DTYPES: dict[str, Any] = {
     "integer": pl.Int64,
     "float": pl.Float64,
@@ -58,18 +54,8 @@ _DTYPES: dict[str, Any] = {
     "seconds": pl.Float64,
     "image": pl.Binary,
 }
-_WANTED = {
-    "integer": "a number",
-    "float": "a number",
-    "seconds": "a number of seconds",
-    "boolean": "true or false",
-    "text": "text",
-    "date": "an ISO 8601 date such as 2024-05-31",
-    "datetime": "an ISO 8601 date or time such as 2024-05-31T13:45:00",
-    "image": "the bytes of an image file",
-}
 
-RowReader = Callable[[Any], Any]
+Looker = Callable[[Any], "Remark | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +74,8 @@ class InputColumn:
         quantiles: training quantiles of a number at `QUANTILES`; empty for others.
         levels: the category's levels as text, sorted; empty when there are more than 1,000.
         num_levels: number of levels, 0 for columns that are no category.
+        top_share: share of the most common value among cells that are not missing; 1 where it was
+            not counted (texts, images, releases made before it was).
     """
 
     name: str
@@ -101,6 +89,7 @@ class InputColumn:
     quantiles: tuple[float, ...] = ()
     levels: tuple[str, ...] = ()
     num_levels: int = 0
+    top_share: float = 1.0
 
     @property
     def dtype(self) -> Any:
@@ -210,8 +199,44 @@ class InputContract:
         """
         try:
             return {name: read(row[name]) for name, read in self._readers}
-        except (KeyError, _UnreadError):
-            return self._row_by_table(row)
+        except (KeyError, UnreadError):
+            return self._row_by_table(row, None)
+
+    def inspect_row(
+        self, row: Mapping[str, Any], *, expected: Collection[str] = ()
+    ) -> tuple[dict[str, Any], tuple[Remark, ...]]:
+        """`check_row`, with the remarks that `check` makes on a table of that one row.
+
+        What a column allows is laid out once, and only odd cells are looked at closely.
+
+        Args:
+            row: values by column name.
+            expected: further columns that may come without a remark.
+
+        Raises:
+            DataError: the row breaks the contract; every problem is told.
+        """
+        try:
+            checked = {name: read(row[name]) for name, read in self._readers}
+        except (KeyError, UnreadError):
+            remarks: list[Remark] = []
+            checked = self._row_by_table(row, remarks)
+            return checked, tuple(
+                r for r in remarks if r.what != "extra" or r.column not in expected
+            )
+        odd = [told for name, look in self._lookers if (told := look(checked[name])) is not None]
+        if len(row) > len(checked):
+            extra = [name for name in row if name not in checked and name not in expected]
+            odd = [*self._extra(extra), *odd]
+        return checked, tuple(odd)
+
+    def odd_cells(self, values: pl.Series) -> pl.Series:
+        """Which cells of a checked column were never seen or lie outside the training range."""
+        column = next(column for column in self.columns if column.name == values.name)
+        odd = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+        for mask in (_unseen(column, values), _outside(column, values)):
+            odd = odd if mask is None else odd | mask.fill_null(value=False)
+        return odd
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` reads it back."""
@@ -245,7 +270,9 @@ class InputContract:
         made: list[pl.Series] = []
         present = set(frame.columns)
         if remarks is not None:
-            remarks += self._extra(frame)
+            known = {column.name for column in self.columns}
+            extra = (name for name in frame.columns if name not in known)
+            remarks += self._extra(extra, frame.height)
         for column in self.columns:
             if column.name not in present:
                 made.append(pl.Series(column.name, [None] * frame.height, dtype=column.dtype))
@@ -275,12 +302,11 @@ class InputContract:
             raise DataError(_told(problems))
         return pl.DataFrame(made)
 
-    def _extra(self, frame: pl.DataFrame) -> list[Remark]:
-        known = {column.name for column in self.columns}
+    @staticmethod
+    def _extra(names: Iterable[str], height: int = 1) -> list[Remark]:
         return [
-            Remark(name, "extra", frame.height, 1.0, f"Column {name!r} is not used by the model.")
-            for name in frame.columns
-            if name not in known
+            Remark(name, "extra", height, 1.0, f"Column {name!r} is not used by the model.")
+            for name in names
         ]
 
     def _note_absent(
@@ -291,7 +317,7 @@ class InputContract:
         remarks: list[Remark] | None,
     ) -> None:
         if self.on_absent == "error" or column.missing == "error":
-            problems.append(f"Column {column.name!r} ({_WANTED[column.kind]}) is absent; add it.")
+            problems.append(f"Column {column.name!r} ({WANTED[column.kind]}) is absent; add it.")
         elif remarks is not None:
             text = f"Column {column.name!r} is absent and is read as missing in every row."
             remarks.append(Remark(column.name, "absent", height, 1.0, text))
@@ -307,7 +333,7 @@ class InputContract:
         rows = unread.arg_true().to_list()
         shown = ", ".join(f"row {row}: {values[row]!r}" for row in rows[:SHOWN])
         text = (
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, but {len(rows):,} of "
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, but {len(rows):,} of "
             f"{len(values):,} rows do not ({shown})."
         )
         if self.on_bad_value == "error":
@@ -317,18 +343,27 @@ class InputContract:
             remarks.append(Remark(column.name, "unread", len(rows), len(rows) / len(values), text))
 
     @cached_property
-    def _readers(self) -> list[tuple[str, RowReader]]:
+    def _readers(self) -> list[tuple[str, CellReader]]:
         return [(column.name, _row_reader(column)) for column in self.columns]
 
-    def _row_by_table(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    @cached_property
+    def _lookers(self) -> list[tuple[str, Looker]]:
+        made = [(column.name, _looker(column)) for column in self.columns]
+        return [(name, look) for name, look in made if look is not None]
+
+    def _row_by_table(self, row: Mapping[str, Any], remarks: list[Remark] | None) -> dict[str, Any]:
         names = [column.name for column in self.columns if column.name in row]
+        if remarks is not None:
+            known = {column.name for column in self.columns}
+            remarks += self._extra(name for name in row if name not in known)
         row = {name: contents(value) for name, value in row.items()}
-        series = [_series_of(name, row[name]) for name in names] or [pl.Series("", [None])]
-        return self._checked(pl.DataFrame(series), None).row(0, named=True)
-
-
-class _UnreadError(Exception):
-    """A cell that the fast path leaves to the table path."""
+        series = [_series_of(name, row[name]) for name in names]
+        frame = pl.DataFrame(series) if series else pl.DataFrame({"": [None]})
+        noted: list[Remark] = []
+        checked = self._checked(frame, noted if remarks is not None else None).row(0, named=True)
+        if remarks is not None:
+            remarks += [remark for remark in noted if remark.what != "extra"]
+        return checked
 
 
 def _learn_column(values: pl.Series, kind_of: ColumnType, missing: Missing) -> InputColumn:
@@ -366,7 +401,16 @@ def _learn_column(values: pl.Series, kind_of: ColumnType, missing: Missing) -> I
         quantiles=quantiles,
         levels=levels,
         num_levels=num_levels,
+        top_share=1.0 if kind_of in ("text", "image") else _top_share(read),
     )
+
+
+def _top_share(read: pl.Series) -> float:
+    present = read.drop_nulls()
+    if present.is_empty():
+        return 1.0
+    counts = present.unique_counts()
+    return float(counts.to_numpy().max()) / len(present)
 
 
 def _kind(values: pl.Series, kind_of: ColumnType) -> tuple[Kind, str | None]:
@@ -399,7 +443,7 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
         return _read_images(column, values), None
     if dtype.is_nested() or dtype in (pl.Object, pl.Binary):
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     if column.kind == "text":
         return as_texts(values), None
@@ -413,7 +457,7 @@ def _read(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.Series 
 def _read_images(column: InputColumn, values: pl.Series) -> pl.Series:
     if values.dtype != pl.Binary():
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED['image']}, got the type {values.dtype}. A "
+            f"Column {column.name!r} must hold {WANTED['image']}, got the type {values.dtype}. A "
             "table in a file may hold paths; a row may hold a `pathlib.Path`."
         )
     return values.set(~readable(values), None)
@@ -428,7 +472,7 @@ def _read_numbers(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl
         column.kind != "seconds" and (isinstance(dtype, pl.Duration) or dtype == pl.Time)
     ):
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     elif dtype.is_integer() and column.kind == "integer":
         return values.cast(pl.Int64, strict=False), None
@@ -453,7 +497,7 @@ def _read_booleans(column: InputColumn, values: pl.Series) -> tuple[pl.Series, p
             values.str.strip_chars()
             .str.to_lowercase()
             .replace_strict(
-                list(_BOOLEANS), list(_BOOLEANS.values()), default=None, return_dtype=pl.Boolean
+                list(BOOLEANS), list(BOOLEANS.values()), default=None, return_dtype=pl.Boolean
             )
         )
     elif dtype.is_numeric():
@@ -479,7 +523,7 @@ def _read_times(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl.S
         times = values.cast(pl.Datetime("us"))
     else:
         raise DataError(
-            f"Column {column.name!r} must hold {_WANTED[column.kind]}, got the type {dtype}."
+            f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
     if column.kind == "date":
         return times.cast(pl.Date), unread
@@ -503,10 +547,11 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
     if numeric and values.dtype == pl.String:
         count = len(read) - read.null_count()
         text = f"Column {column.name!r} holds numbers as text in {count:,} of {len(read):,} rows."
-        remarks.append(Remark(column.name, "converted", count, count / rows, text))
-    if column.levels:
-        unseen = as_texts(read).is_in(list(column.levels))
-        bad = (~unseen & read.is_not_null()).arg_true().to_list()
+        if count:
+            remarks.append(Remark(column.name, "converted", count, count / rows, text))
+    unseen = _unseen(column, read)
+    if unseen is not None:
+        bad = unseen.arg_true().to_list()
         if bad:
             shown = ", ".join(
                 repr(value) for value in read[bad].unique(maintain_order=True)[:SHOWN]
@@ -520,9 +565,9 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
             elif len(bad) >= MANY_UNSEEN * (len(read) - read.null_count()) and len(bad) >= SHOWN:
                 text += " That is most of them: are its encoding and spelling those of training?"
             remarks.append(Remark(column.name, "unseen", len(bad), len(bad) / rows, text))
-    if column.low is not None and column.high is not None:
-        numbers = read if column.type == "number" else read.cast(pl.Datetime("us")).cast(pl.Int64)
-        count = int(((numbers < column.low) | (numbers > column.high)).sum())
+    outside = _outside(column, read)
+    if outside is not None:
+        count = int(outside.sum())
         if count:
             text = (
                 f"Column {column.name!r} lies outside the training range in {count:,} of "
@@ -532,70 +577,56 @@ def _odd(column: InputColumn, values: pl.Series, read: pl.Series) -> list[Remark
     return remarks
 
 
-def _row_reader(column: InputColumn) -> RowReader:
+def _unseen(column: InputColumn, read: pl.Series) -> pl.Series | None:
+    """Which cells hold a level that training never saw; None where every level may come."""
+    if not column.levels:
+        return None
+    return ~as_texts(read).is_in(list(column.levels)) & read.is_not_null()
+
+
+def _outside(column: InputColumn, read: pl.Series) -> pl.Series | None:
+    """Which cells lie outside the training range; None for columns that have none."""
+    if column.low is None or column.high is None:
+        return None
+    numbers = read if column.type == "number" else read.cast(pl.Datetime("us")).cast(pl.Int64)
+    return (numbers < column.low) | (numbers > column.high)
+
+
+def _row_reader(column: InputColumn) -> CellReader:
     """The happy path of one cell; anything unusual is left to the table path."""
-    none_allowed = column.missing != "error"
+    return cell_reader(column.kind, column.zone, none_allowed=column.missing != "error")
 
-    def none(value: Any) -> None:
-        if value is not None or not none_allowed:
-            raise _UnreadError
 
-    def number(value: Any) -> Any:
-        kind = type(value)
-        if kind is float:
-            return value if value - value == 0.0 else none(None)
-        if kind is int and -(2**53) < value < 2**53:
-            return float(value)
-        return none(value)
+def _looker(column: InputColumn) -> Looker | None:
+    """What tells whether one checked cell is odd; None for a column where no cell can be.
 
-    def integer(value: Any) -> Any:
-        kind = type(value)
-        if kind is int and -(2**63) <= value < 2**63:
-            return value
-        if kind is float and value - value == 0.0:
-            return int(value) if value.is_integer() and abs(value) < 2**53 else value
-        return none(value)
+    An ordinary cell is passed here, any other is looked at by `_odd` as a table's would be.
+    """
+    low, high, levels = column.low, column.high, frozenset(column.levels)
+    numeric = column.kind in ("integer", "float", "seconds") and not levels
 
-    def boolean(value: Any) -> Any:
-        return value if type(value) is bool else none(value)
+    def by_table(value: Any) -> Remark | None:
+        fraction = type(value) is float  # a fraction may come where training had whole numbers
+        cell = pl.Series(column.name, [value], dtype=pl.Float64 if fraction else column.dtype)
+        found = _odd(column, cell, cell)
+        return found[0] if found else None
 
-    def text(value: Any) -> Any:
-        return value if type(value) is str else none(value)
+    def level(value: Any) -> Remark | None:
+        return None if value in levels or value is None else by_table(value)
 
-    def day(value: Any) -> Any:
-        if type(value) is str and len(value) == 10 and iso_micros(value) is not None:
-            return date.fromisoformat(value)
-        return value if type(value) is date else none(value)
+    def within(value: Any) -> Remark | None:
+        if value is None or low <= value <= high:
+            return None
+        return Remark(column.name, "outside", 1, 1.0, _OUTSIDE.format(column.name))
 
-    def time(value: Any) -> Any:
-        if type(value) is str:
-            micros = iso_micros(value)
-            if micros is not None:
-                return EPOCH + timedelta(microseconds=micros)
-        elif type(value) is datetime and value.tzinfo is None:
-            return value
-        return none(value)
+    if levels:
+        return level if column.kind == "text" else by_table
+    if low is None or high is None:
+        return None
+    return within if numeric else by_table
 
-    def zoned(value: Any) -> Any:
-        return none(value)
 
-    def image(value: Any) -> Any:
-        if type(value) is bytes and decodes(value):
-            return value
-        return none(value if type(value) is not bytes else 0)
-
-    if column.kind == "datetime":
-        return zoned if column.zone else time
-    readers: dict[str, RowReader] = {
-        "integer": integer,
-        "float": number,
-        "seconds": number,
-        "boolean": boolean,
-        "text": text,
-        "date": day,
-        "image": image,
-    }
-    return readers[column.kind]
+_OUTSIDE = "Column {0!r} lies outside the training range in 1 of 1 rows."
 
 
 def _series_of(name: str, value: Any) -> pl.Series:

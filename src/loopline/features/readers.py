@@ -95,7 +95,8 @@ def level_reader(reading: Reading, slow: Reader) -> Reader:
         return absent if value is None and not refuse else slow(value)
 
     def read_number(value: Any) -> Sequence[float]:
-        if type(value) is float or (type(value) is int and -(2**53) <= value <= 2**53):
+        kind = type(value)
+        if kind is float or kind is bool or (kind is int and -(2**53) <= value <= 2**53):
             if value - value == 0.0:
                 return get(value, unseen)
             return slow(value) if refuse else absent

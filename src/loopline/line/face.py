@@ -133,6 +133,7 @@ def fit(
     weight: str | None = None,
     ignore: str | Sequence[str] = (),
     models: Any = None,
+    search: Mapping[str, Any] | None = None,
     budget_seconds: float | None = None,
     seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -158,6 +159,8 @@ def fit(
         weight: column of sample weights.
         ignore: columns to leave out.
         models: family names, or a mapping from name to parameters.
+        search: the `search` part of the settings, such as ``{"trials": 50}`` or
+            ``{"budget": "10m"}``; an empty mapping searches 50 trials.
         budget_seconds: start no further candidate after this time.
         seed: root of every random choice (default 0).
         settings: any other key of the settings file, as nested mappings.
@@ -187,6 +190,7 @@ def fit(
         "target": target,
         "task": task,
         "models": models,
+        "search": search,
         "budget_seconds": budget_seconds,
         "seed": seed,
         "store": None if store is None else str(store),

@@ -19,6 +19,7 @@ from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
 from loopline.evaluate.importance import Rearranged, permutation_importance
 from loopline.evaluate.metrics import metric
 from loopline.features.contract import InputContract
+from loopline.line.blending import final_blend
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.facts import copy_model, served_facts
@@ -60,7 +61,6 @@ def final_fit(
 ) -> Artifact:
     """Fit the chosen candidate on all training rows, with what its folds learned of themselves."""
     winner = chosen(choice, raced)
-    kind = family(winner.spec.family)
 
     def make() -> Artifact:
         train = prepared.train
@@ -68,11 +68,7 @@ def final_fit(
         with context.reporter.step(
             f"fit {winner.spec.name} on all {train.num_rows:,} training rows"
         ):
-            params = resolve_params(context, prepared, winner.spec, train.num_rows)
-            params |= kind.consolidate(winner.meta["params"])
-            model = fit_view(
-                context, prepared, winner.spec, train, params, "final", stop_early=False
-            )
+            model = _fitted(context, prepared, winner)
         seconds = round(time.monotonic() - began, 4)
         contract = InputContract.learn(train)
 
@@ -105,6 +101,15 @@ def final_fit(
         make=make,
         label=f"fit {winner.spec.name} on all training rows",
     )
+
+
+def _fitted(context: LineContext, prepared: Prepared, winner: Raced) -> FittedModel:
+    if winner.weighed is not None:
+        return final_blend(context, prepared, winner)
+    train = prepared.train
+    params = resolve_params(context, prepared, winner.spec, train.num_rows)
+    params |= family(winner.spec.family).consolidate(winner.meta["params"])
+    return fit_view(context, prepared, winner.spec, train, params, "final", stop_early=False)
 
 
 def load_model(artifact: Artifact) -> FittedModel:

@@ -22,7 +22,7 @@ from loopline.features.contract import InputContract
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.facts import copy_model, served_facts
-from loopline.line.measuring import energy_meters
+from loopline.line.measuring import FEWEST_CALLS, ROUNDS, energy_meters
 from loopline.line.prepare import Plan
 from loopline.line.race import Raced
 from loopline.models.families import family
@@ -32,8 +32,12 @@ from loopline.store.artifacts import Artifact, Store
 
 MEASURED_FILE = "measured.json"
 TIMES_FILE = "times.json"
-SECONDS = 1.0
-"""Time of one measurement, half of it single rows; as long again where a limit is set."""
+SECONDS = 0.3
+"""Time of one measurement, half of it single rows, where no limit is set."""
+LIMIT_SECONDS = 2.0
+"""The same where one is: the choice depends on it, and the model is asked over HTTP."""
+START_SECONDS = 1.0
+"""About what the process takes to start."""
 BATCH_SHARE = 5
 """The batch has a fifth of the rows on which a family's importance is measured: 1,000 as a rule."""
 PATIENCE_SECONDS = 900
@@ -52,6 +56,11 @@ class Measurement:
     values: Measured
     broken: tuple[str, ...]
     artifact: Artifact
+
+
+def expected_seconds(one_row: float) -> float:
+    """About how long a measurement takes where no limit is set, for a model of that speed."""
+    return START_SECONDS + max(SECONDS, one_row * FEWEST_CALLS * (ROUNDS + 1))
 
 
 def check_measurable(limits: Limits) -> None:
@@ -117,12 +126,12 @@ def measure_model(
         train_seconds: how long its fit takes; by default what its artifact tells.
     """
     limits = context.spec.constraints.limits()
-    seconds = SECONDS * (2 if limits.given else 1)
+    seconds, way = (LIMIT_SECONDS, "http") if limits.given else (SECONDS, "python")
 
     def make() -> Artifact:
         contract = InputContract.learn(prepared.train)
         facts = served_facts(context, source, plan, prepared, model, contract.to_dict())
-        values = _measured(prepared, model, facts, seconds)
+        values = _measured(prepared, model, facts, seconds, way)
         values["train_time"] = _fit_seconds(model) if train_seconds is None else train_seconds
         measured = Measured.from_dict(values)
         text = json.dumps(measured.to_dict())
@@ -137,7 +146,7 @@ def measure_model(
     artifact = context.stage(
         "measure",
         1,
-        settings={"limits": limits.given, "name": name},
+        settings={"limits": limits.given, "name": name, "way": way},
         inputs={"model": model.id, "plan": plan.artifact.id},
         make=make,
         label=f"measure {name}",
@@ -147,7 +156,7 @@ def measure_model(
 
 
 def _measured(
-    prepared: Prepared, model: Artifact, facts: Mapping[str, Any], seconds: float
+    prepared: Prepared, model: Artifact, facts: Mapping[str, Any], seconds: float, way: str
 ) -> dict[str, Any]:
     num_rows = max(1, family(str(facts["family"])).importance_rows // BATCH_SHARE)
     with tempfile.TemporaryDirectory() as place:
@@ -160,7 +169,7 @@ def _measured(
         release = Store.open(folder / "store").put("release", write)
         (folder / "release").symlink_to(release.path().parent)
         prepared.train.sample(num_rows, 0).frame().write_parquet(folder / "rows.parquet")
-        command = [sys.executable, "-m", "loopline.line.measuring", place, str(seconds)]
+        command = [sys.executable, "-m", "loopline.line.measuring", place, str(seconds), way]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )

@@ -149,5 +149,7 @@ def vault_facts(
 def _standard_error(score: dict[str, Any] | None) -> float | None:
     if score is None or score.get("low") is None or score.get("high") is None:
         return None
+    if score.get("standard_error") is not None:
+        return float(score["standard_error"])
     width = float(score["high"]) - float(score["low"])
     return width / WIDTH if np.isfinite(width) else None

@@ -7,15 +7,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopline.errors import NotFoundError
 from loopline.release.aliases import CHAMPION, Aliases, Move, is_alias, resolve
 from loopline.release.bundle import Release, is_release_folder, load_release
 from loopline.release.promote import promote, rollback
+from loopline.release.through import over_http
 from loopline.store.artifacts import Artifact, Store
 from loopline.store.ledger import Event, Ledger
 from loopline.words import counted, nearest
+
+if TYPE_CHECKING:
+    from loopline.release.exports.base import Exported
+
+PREDICTIONS = "predictions"
+"""The kind of artifact that a service's prediction log is made of."""
 
 
 @dataclass(frozen=True)
@@ -192,13 +199,46 @@ class Project:
         """Names such as ``churn@champion`` and where they point."""
         return Aliases(self.ledger)
 
-    def promote(self, which: str, alias: str = CHAMPION, *, why: str = "") -> Move:
-        """Point an alias at a release, after it answered its kept rows as in training."""
-        return promote(self.store, self.ledger, self.release(which), alias, why=why)
+    def promote(
+        self,
+        which: str,
+        alias: str = CHAMPION,
+        *,
+        why: str = "",
+        through: str | None = None,
+        token: str | None = None,
+    ) -> Move:
+        """Point an alias at a release, after it answered its kept rows as in training.
+
+        Args:
+            which: the release by id, name or alias.
+            alias: champion, challenger or a word of one's own.
+            why: the reason, for the history.
+            through: the address of a running service that shall answer the rows as well.
+            token: that service's token.
+        """
+        release = self.release(which)
+        asked = None if through is None else over_http(release, through, token=token)
+        return promote(self.store, self.ledger, release, alias, why=why, through=asked)
 
     def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
         """Point an alias at the release before."""
         return rollback(self.store, self.ledger, name, alias, why=why)
+
+    def export(
+        self, which: str, to: str, folder: str | Path, *, repaired: bool = False
+    ) -> Exported:
+        """Write a release in another form, proved to answer as it does.
+
+        Args:
+            which: the release by id, name, alias or folder.
+            to: folder, onnx, docker, kserve, triton or mlflow.
+            folder: where to; it must not exist yet.
+            repaired: ONNX and Triton: whoever asks makes the line's repairs beforehand.
+        """
+        from loopline.release.exports.forms import export
+
+        return export(self.release(which), to, folder, store=self.store, repaired=repaired)
 
     def resolve(self, which: str) -> Artifact:
         """Any artifact by id or unique part of it, or a release by name or alias."""
@@ -243,6 +283,7 @@ class Project:
             if event.subject and event.run in runs
         ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
+        kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
         return sorted(set(kept))
 
     def collect(

@@ -52,10 +52,14 @@ class Raced:
     Args:
         spec: its entry in the settings.
         artifact: holds its out-of-fold predictions and scores.
+        members: of a blend, the candidates that it is made of.
+        weighed: of a blend, its weights.
     """
 
     spec: CandidateSpec
     artifact: Artifact
+    members: tuple[Raced, ...] = ()
+    weighed: Artifact | None = None
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -113,7 +117,9 @@ def race(
                 step.advance()
             fitted.append((entry, parts))
     prepared.let_go()  # scores take as much memory as fits, and need no feature
-    raced = [Raced(entry, _candidate(context, prepared, entry, parts)) for entry, parts in fitted]
+    raced = [
+        Raced(entry, score_candidate(context, prepared, entry, parts)) for entry, parts in fitted
+    ]
     if skipped:
         context.reporter.note(
             f"The budget of {context.spec.budget_seconds:g} s left no time for "
@@ -228,7 +234,7 @@ def fit_view(
     label: str,
     *,
     stop_early: bool,
-) -> Any:
+) -> FittedModel:
     """Fit one family on one view, with rows cut off for early stopping where that is useful.
 
     A fit that is killed goes on from what it kept in its folder, which is removed at the end.
@@ -342,9 +348,11 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _candidate(
+def score_candidate(
     context: LineContext, prepared: Prepared, entry: CandidateSpec, parts: Sequence[Artifact]
 ) -> Artifact:
+    """Put the folds' predictions together and score them."""
+
     def make() -> Artifact:
         loaded = [load_file(part.path(PREDICTION)) for part in parts]
         rows = np.concatenate([arrays["rows"] for arrays in loaded])

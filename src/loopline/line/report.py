@@ -27,8 +27,10 @@ from loopline.line.charts import (
     curve_charts,
     importance_chart,
 )
+from loopline.line.cost_page import cost_section
 from loopline.line.page import block, bullets, chart_place, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
+from loopline.line.search_page import read_study, search_section
 from loopline.line.training import Entries, read_logs, training_chart, training_sentence
 from loopline.release.bundle import Release
 from loopline.words import counted, estimate, figure, sentence, size
@@ -48,6 +50,7 @@ class Facts:
         choice: the comparison of candidates.
         evaluation: test metrics and curves.
         logs: what was read while the chosen network was trained; empty for others.
+        study: the search, None without one.
     """
 
     summary: Mapping[str, Any]
@@ -56,6 +59,7 @@ class Facts:
     choice: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     logs: Mapping[str, Entries]
+    study: Mapping[str, Any] | None = None
 
 
 def write_report(
@@ -103,6 +107,7 @@ def _facts(project: Project, summary: Mapping[str, Any]) -> Facts:
         read("choice", "choice.json"),
         read("evaluation", "evaluation.json"),
         read_logs(project, summary),
+        read_study(project, summary),
     )
 
 
@@ -128,6 +133,12 @@ def render(facts: Facts) -> str:
         ),
         block("Scores of the chosen model", _scores(facts)),
     ]
+    if facts.study is not None:
+        told, charts = search_section(summary["search"], facts.study)
+        body.append(block("The search", told + "".join(chart(figure) for figure in charts)))
+    costs, compared = cost_section(summary)
+    if costs:
+        body.append(block("What it costs", chart(compared) + costs))
     drawn = [chart(figure) for figure in curve_charts(facts.evaluation["curves"], release["task"])]
     confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
     if drawn or confusion:

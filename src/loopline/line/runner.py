@@ -66,6 +66,7 @@ def run_line(
     frame: pl.DataFrame | None = None,
     source: Artifact | None = None,
     open_vault: str | None = "",
+    started: float | None = None,
 ) -> Outcome:
     """Run a line, go on with it, or find it done.
 
@@ -81,10 +82,14 @@ def run_line(
         source: a stored snapshot to start from, in place of reading the source.
         open_vault: why this model may be scored on test rows on which another was scored before;
             empty for no reason, None to leave the test labels closed in any case.
+        started: when whoever waits began to wait, by the monotonic clock (default: now); a time
+            budget counts from then.
     """
     context = LineContext(
         spec, folder, project.store, project.ledger, reporter, open_vault=open_vault
     )
+    if started is not None:
+        context.started = started
     key = source_key(context, frame) if source is None else {"snapshot": source.id}
     context.run = (
         "run-"
@@ -143,6 +148,8 @@ def _finished(project: Project, run: str, reporter: Reporter) -> dict[str, Any] 
     except (IntegrityError, NotFoundError) as error:
         reporter.note(f"{run} was finished, but is no longer whole; running it again. {error}")
         return None
+    if summary is not None and summary.get("search", {}).get("stopped") == "interrupted":
+        return None
     return summary
 
 
@@ -154,6 +161,7 @@ def _run(
 ) -> dict[str, Any]:
     # Imported here: a run that finds itself done computes nothing and starts in half the time.
     from loopline.line.audit import audit, remarks, review, summary_of
+    from loopline.line.blending import blends
     from loopline.line.choosing import choice
     from loopline.line.divide import split
     from loopline.line.finish import chosen, evaluate, final_fit, release
@@ -182,6 +190,7 @@ def _run(
         searched = search(context, prepared)
     raced, skipped = race(context, prepared, None if searched is None else searched.entries)
     reviewed = review(context, prepared, raced)
+    raced = [*raced, *blends(context, prepared, raced)]
     measured = measure_candidates(context, source, planned, prepared, raced)
     excluded: dict[str, tuple[str, ...]] = {}
     while True:
@@ -213,7 +222,11 @@ def _run(
     if best not in measured and best != winner.spec.name:
         rival = next(entry for entry in raced if entry.spec.name == best)
         measured = {best: measure_fold(context, source, planned, prepared, rival)}
-    measured = {winner.spec.name: final, **measured}
+    measured = {**measured, winner.spec.name: final}
+    if searched is not None and context.spec.search and context.spec.search.budget:
+        from loopline.line.search_budget import put_down
+
+        put_down(context, searched.times)
     audit_findings = summary_of(structured, audited, reviewed, prepared)
     vault = vault_facts(context, prepared, evaluation, metric_name(context, prepared))
     digests = {
@@ -343,6 +356,7 @@ def _facts(
             }
             for entry in raced
         ],
+        "limits": bundle.facts["spec"].get("constraints", {}),
         "skipped": list(skipped),
         "chosen": data["chosen"],
         "why": f"{data['sentence']}{_speed(data, measured)}",

@@ -17,6 +17,7 @@ from loopline.errors import LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt, noted
 from loopline.line.race import fold_stage, fold_threads, metric_name, refuse_unread
 from loopline.line.search_arms import (
     STARTED,
@@ -56,11 +57,13 @@ class Searched:
         entries: the candidates of the race, each with the best parameters that were found.
         artifact: the study.
         summary: what a run's summary tells of it.
+        times: when it ended, and how long the rest of the run should take.
     """
 
     entries: tuple[Candidate, ...]
     artifact: Artifact
     summary: dict[str, Any]
+    times: dict[str, float]
 
 
 def search(context: LineContext, prepared: Prepared) -> Searched:
@@ -72,9 +75,7 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
         EnvironmentProblem: the disk is full, or the ledger cannot be reached; every trial that was
             finished before is kept.
     """
-    spec = context.spec.search
-    assert spec is not None, "a line without `search` is not searched"
-    hunt = _Hunt.begin(context, prepared, spec)
+    hunt = begin(context, prepared)
     for entry in hunt.contest.others:
         refuse_unread([entry], prepared.schema)
         for number in range(fold_sizes(prepared)[0]):
@@ -85,8 +86,19 @@ def search(context: LineContext, prepared: Prepared) -> Searched:
     return hunt.finish()
 
 
+def begin(context: LineContext, prepared: Prepared) -> Hunt:
+    """A search that is ready to run: who is searched, by whom, in which steps.
+
+    Raises:
+        SettingsError: nothing to search, or fewer trials than candidates.
+    """
+    spec = context.spec.search
+    assert spec is not None, "a line without `search` is not searched"
+    return Hunt.begin(context, prepared, spec)
+
+
 @dataclass
-class _Hunt:
+class Hunt:
     """One search in progress."""
 
     context: LineContext
@@ -103,7 +115,8 @@ class _Hunt:
     durations: list[float] = field(default_factory=list)
 
     @staticmethod
-    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> _Hunt:
+    def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> Hunt:
+        """See `begin` of this module."""
         contested = contest(context, prepared, spec)
         refuse_unread(list(contested.searched.values()), prepared.schema)
         num_folds, num_rows = fold_sizes(prepared)
@@ -138,7 +151,7 @@ class _Hunt:
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
         clock = Clock(context, prepared, spec.budget)
-        return _Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
+        return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:
         """Take in what was recorded of this very study, and what others found."""
@@ -196,8 +209,15 @@ class _Hunt:
         return True
 
     def run(self) -> None:
-        """Run trials until there are no more, the time is over, or somebody interrupts."""
-        with self.context.reporter.step("search", total=self.study.limit) as step:
+        """Run trials until there are no more, the time is over, or somebody interrupts.
+
+        Raises:
+            KeyboardInterrupt: the interrupt came before anything was found, or a second one.
+        """
+        with (
+            self.context.reporter.step("search", total=self.study.limit) as step,
+            noted() as interrupt,
+        ):
 
             def keep(record: Record) -> None:
                 self.context.ledger.append(
@@ -210,25 +230,30 @@ class _Hunt:
                 step.describe(self._board(record))
                 step.advance()
 
-            pool = self._pool()
+            def wanted() -> bool:
+                return not interrupt.asked and self.clock.wanted()
+
+            pool = self._pool(interrupt)
             try:
-                conduct(self.study, pool, keep, self.clock.wanted)
+                conduct(self.study, pool, keep, wanted)
                 if not self.clock.wanted():
                     self.stopped = "budget"
-            except KeyboardInterrupt:
-                if not best_of_each(self.study, self.study.records):
-                    raise
-                self.stopped = "interrupted"
+            except KeyboardInterrupt:  # a library's own, or in another thread than the main one
+                interrupt.ask()
             finally:
                 pool.close()
+            if interrupt.asked:
+                self.stopped = "interrupted"
+        if self.stopped == "interrupted" and not best_of_each(self.study, self.study.records):
+            raise KeyboardInterrupt
         self._tell_stop()
 
-    def _pool(self) -> Pool:
+    def _pool(self, interrupt: Interrupt) -> Pool:
+        context, prepared, clock = self.context, self.prepared, self.clock
         if self.spec.parallel == 1:
-            return InThisProcess(self.context, self.prepared, self._job, self.clock.deadline)
-        threads = fold_threads(self.context)
-        facts = line_facts(self.context, self.prepared, threads)
-        return Workers(facts, self.spec.parallel, self._job, self.clock.deadline)
+            return InThisProcess(context, prepared, self._job, clock.deadline, interrupt)
+        facts = line_facts(context, prepared, fold_threads(context))
+        return Workers(facts, self.spec.parallel, self._job, clock.deadline, interrupt)
 
     def _job(self, trial: Trial) -> Job:
         """What a trial may know: the best ones among those on which it may depend."""
@@ -240,6 +265,7 @@ class _Hunt:
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
             None if own is None else own.value,
+            timed=self.spec.budget is not None,
         )
 
     def _entry(self, arm: str, params: Mapping[str, Any]) -> Candidate:
@@ -277,6 +303,7 @@ class _Hunt:
 
     def finish(self) -> Searched:
         """The candidates for the race, the study as an artifact, and what to tell of it."""
+        times = self.clock.over()
         records = self.study.records
         best = best_of_each(self.study, records)
         if not best:
@@ -291,8 +318,7 @@ class _Hunt:
         )  # fmt: skip
         self.context.settled["search"] = self._settled(len(records))
         summary = describe(artifact, stopped=self.stopped, restored=self.restored)
-        self.clock.search_is_over()
-        return Searched(tuple(entries), artifact, summary)
+        return Searched(tuple(entries), artifact, summary, times)
 
     def _settled(self, done: int) -> dict[str, Any]:
         """The search as it was made: so many trials, by this sampler, from these starts."""

@@ -18,12 +18,15 @@ from typing import IO, Any
 from loopline.errors import EnvironmentProblem
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt
 from loopline.line.trial import Job, OutOfTime, run_trial
 from loopline.search.record import Record, Trial
 
 MakeJob = Callable[[Trial], Job]
 Deadline = Callable[[], float | None]
 _END_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
+"""How often a wait for workers looks whether somebody asked to stop."""
 
 
 class InThisProcess:
@@ -34,13 +37,19 @@ class InThisProcess:
         prepared: its rows.
         job: what a trial needs to know, asked when it starts.
         deadline: when the time is over, by the monotonic clock; None for never.
+        interrupt: whether somebody asked to stop.
     """
 
     def __init__(
-        self, context: LineContext, prepared: Prepared, job: MakeJob, deadline: Deadline
+        self,
+        context: LineContext,
+        prepared: Prepared,
+        job: MakeJob,
+        deadline: Deadline,
+        interrupt: Interrupt,
     ) -> None:
         self._context, self._prepared = context, prepared
-        self._job, self._deadline = job, deadline
+        self._job, self._deadline, self._interrupt = job, deadline, interrupt
         self._waiting: deque[Job] = deque()
 
     def start(self, trial: Trial) -> None:
@@ -50,9 +59,8 @@ class InThisProcess:
     def wait(self) -> Record | None:
         """Run the trial."""
         try:
-            return run_trial(
-                self._context, self._prepared, self._waiting.popleft(), self._deadline()
-            )
+            job = self._waiting.popleft()
+            return run_trial(self._context, self._prepared, job, self._deadline(), self._interrupt)
         except OutOfTime:
             return None
 
@@ -82,12 +90,19 @@ class Workers:
         count: how many, at least 1.
         job: what a trial needs to know, asked when it starts.
         deadline: when the time is over, by the monotonic clock; None for never.
+        interrupt: whether somebody asked to stop.
     """
 
     def __init__(
-        self, line: Mapping[str, Any], count: int, job: MakeJob, deadline: Deadline
+        self,
+        line: Mapping[str, Any],
+        count: int,
+        job: MakeJob,
+        deadline: Deadline,
+        interrupt: Interrupt,
     ) -> None:
-        self._line, self._job, self._deadline = line, job, deadline
+        self._line, self._job = line, job
+        self._deadline, self._interrupt = deadline, interrupt
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = [self._started() for _ in range(count)]
 
@@ -106,11 +121,11 @@ class Workers:
         """Wait for a worker's answer, or for its death."""
         while True:
             deadline = self._deadline()
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            if left <= 0 or self._interrupt.asked:
                 self.close()
                 return None
-            for key, _ in self._selector.select(left):
+            for key, _ in self._selector.select(min(left, _LOOK_SECONDS)):
                 record = self._heard(key.data)
                 if record is not None:
                     return record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from loopline.search.study import Study, best_of_each, counted_states
 from loopline.seeds import child_seed
 from loopline.splits.spec import FOLD_VALID
 from loopline.store.artifacts import Artifact
+from loopline.words import counted, figure, interval
 
 STUDY = "study.json"
 TIMES = "times.json"
@@ -75,7 +76,7 @@ def study_artifact(
         times = {"seconds": [record.seconds for record in records]}
 
         def write(folder: Path) -> None:
-            text = json.dumps(data, ensure_ascii=False, indent=1)
+            text = json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True)
             (folder / STUDY).write_text(text, encoding="utf-8")
             (folder / TIMES).write_text(json.dumps(times), encoding="utf-8")
 
@@ -130,13 +131,15 @@ def describe(artifact: Artifact, *, stopped: str, restored: int) -> dict[str, An
     times = json.loads(artifact.path(TIMES).read_text(encoding="utf-8"))["seconds"]
     records = [Record.from_dict({**entry, "seconds": 0.0}) for entry in data["records"]]
     winner = records[data["winner"]]
+    states = counted_states(records)
     return {
+        "sentences": _sentences(data, states, winner, stopped),
         "study": data["study"],
         "artifact": artifact.id,
         "metric": data["metric"],
         "sampler": data["sampler"],
         "reason": data["reason"],
-        "trials": {"asked": len(records), **counted_states(records), "restored": restored},
+        "trials": {"asked": len(records), **states, "restored": restored},
         "seconds": round(sum(times), 3),
         "stopped": stopped,
         "best": {
@@ -148,6 +151,28 @@ def describe(artifact: Artifact, *, stopped: str, restored: int) -> dict[str, An
         "optimism": data["optimism"],
         "candidates": [_arm_facts(arm, records, data) for arm in data["arms"]],
     }
+
+
+def _sentences(
+    data: Mapping[str, Any], states: Mapping[str, int], winner: Record, stopped: str
+) -> list[str]:
+    """The study for a person: how much was tried, what was found, what it is worth."""
+    ended = {"budget": " until the time was over", "interrupted": " until it was interrupted"}
+    told = [
+        f"{counted(sum(states.values()), 'trial')}{ended.get(stopped, '')} "
+        f"({states['complete']:,} complete, {states['pruned']:,} given up early, "
+        f"{states['failed']:,} failed), {data['reason']}.",
+        f"The best is trial {winner.number} of {winner.arm} with {figure(winner.value)} "
+        f"{data['metric']}.",
+    ]
+    optimism = data["optimism"]
+    if optimism is not None:
+        told.append(
+            f"Chosen among {optimism['num_trials']:,} on these very rows, it is too good by about "
+            f"{figure(optimism['optimism'])}: expect "
+            f"{interval(optimism['corrected'], optimism['low'], optimism['high'])} of it."
+        )
+    return told
 
 
 def _arm_facts(

@@ -24,6 +24,7 @@ from loopline.evaluate.metrics import metric
 from loopline.evaluate.rows import Units
 from loopline.line.context import LineContext, stage_key
 from loopline.line.divide import Prepared
+from loopline.line.interrupt import Interrupt
 from loopline.line.race import (
     FIT_VERSION,
     PREDICTION,
@@ -36,6 +37,7 @@ from loopline.line.race import (
     observed,
     resolve_params,
 )
+from loopline.line.rehearsal import rehearse
 from loopline.line.spec import Candidate
 from loopline.models.base import Floats
 from loopline.progress import SilentReporter, Step
@@ -67,6 +69,7 @@ class Job:
         rival: the artifact with the predictions of the best complete trial that the study may
             know; None while there is none.
         to_beat: the best value of the arm so far; fits of a trial that is no better are not kept.
+        timed: whether to measure what the model would take after the search, for a budget.
     """
 
     trial: Trial
@@ -74,6 +77,7 @@ class Job:
     steps: tuple[TrialStep, ...]
     rival: str | None
     to_beat: float | None
+    timed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a process of its own."""
@@ -83,6 +87,7 @@ class Job:
             "steps": [vars(step) for step in self.steps],
             "rival": self.rival,
             "to_beat": self.to_beat,
+            "timed": self.timed,
         }
 
     @staticmethod
@@ -94,23 +99,28 @@ class Job:
             tuple(TrialStep(**step) for step in data["steps"]),
             data["rival"],
             data["to_beat"],
+            data["timed"],
         )
 
 
 class Watch(SilentReporter):
-    """Tells nothing, and ends a fit at its next round or epoch once the time is over.
+    """Tells nothing, and ends a fit at its next round or epoch when it is to stop.
 
     Args:
         deadline: when, by the monotonic clock; None for never.
+        interrupt: whether somebody asked to stop; None where nobody can.
     """
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, interrupt: Interrupt | None) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._interrupt = deadline, interrupt
+        self.stopped = False
 
     def check(self) -> None:
-        """Raise `OutOfTime` when the time is over."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        """Raise `OutOfTime` when the time is over, or somebody asked to stop."""
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if late or (self._interrupt is not None and self._interrupt.asked):
+            self.stopped = True
             raise OutOfTime
 
     @contextmanager
@@ -146,7 +156,11 @@ class _Progress:
 
 
 def run_trial(
-    context: LineContext, prepared: Prepared, job: Job, deadline: float | None = None
+    context: LineContext,
+    prepared: Prepared,
+    job: Job,
+    deadline: float | None = None,
+    interrupt: Interrupt | None = None,
 ) -> Record:
     """Run a trial to its end.
 
@@ -154,12 +168,12 @@ def run_trial(
     a ledger that has gone do not, and are raised.
 
     Raises:
-        OutOfTime: the deadline came first.
+        OutOfTime: the deadline came first, or an interrupt.
         EnvironmentProblem: the machine lacks something.
         IntegrityError: stored bytes are damaged.
     """
     began = time.monotonic()
-    watch = Watch(deadline)
+    watch = Watch(deadline, interrupt)
     quiet = replace(context, reporter=watch)
     progress = _Progress()
     try:
@@ -167,6 +181,8 @@ def run_trial(
     except (EnvironmentProblem, IntegrityError):
         raise
     except _FAILURES as error:
+        if watch.stopped:  # the library made an error of its own of what ended it
+            raise OutOfTime from error
         reason = str(error) or type(error).__name__
         found = _record(job, "failed", reason=reason)
     return replace(found, seconds=round(time.monotonic() - began, 4))
@@ -262,10 +278,12 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": _slim(prediction[order])}
     if progress.sample is not None:
         arrays["sample"] = _slim(progress.sample)
-    value = progress.steps[-1]
+    value, costs = progress.steps[-1], {}
     higher = metric(metric_name(context, prepared)).higher_is_better
     if job.to_beat is None or better(value, job.to_beat, higher):
         _keep(context, prepared, job.entry, progress)
+        if job.timed:
+            costs = rehearse(prepared, job.entry.family, progress.fits)
     artifact = context.store.put(
         "trial",
         lambda folder: save_file(arrays, Path(folder) / OUT_OF_FOLD),
@@ -273,7 +291,7 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
         inputs={"split": prepared.split_artifact.id},
     )
     found = _record(job, "complete", progress, value)
-    return replace(found, artifact=artifact.id)
+    return replace(found, artifact=artifact.id, costs=costs)
 
 
 def _keep(context: LineContext, prepared: Prepared, entry: Candidate, progress: _Progress) -> None:

@@ -189,6 +189,8 @@ class Family(ABC):
     def load(self, folder: Path) -> FittedModel:
         """Read what `FittedModel.save` wrote; runs no code from the folder."""
 
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What must be installed besides Loopline's own dependencies, by import name."""
     reads: frozenset[ColumnType] | None = None
     """The column types that the family makes use of; None for all that a table may have."""
     tolerance: float = 1e-12

@@ -37,6 +37,7 @@ class CatBoost(BoostedFamily):
 
     name = "catboost"
     complexity = 22
+    packages = ("catboost",)
     file_name = "model.cbm"
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,

@@ -22,6 +22,9 @@ _PLACES = {
     "image": ("loopline.models.image", "Image"),
 }
 
+_MADE = {"blend": ("loopline.models.blend", "BlendFamily")}
+"""Families that settings cannot name: they are made of others."""
+
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)
 """Every family, from simple to complex."""
 CORE_FAMILIES: tuple[str, ...] = ("baseline", "linear", "lightgbm")
@@ -41,11 +44,12 @@ def family(name: str) -> Family:
     ...
     loopline.errors.SettingsError: There is no model family "ligthgbm"; did you mean "lightgbm"?
     """
-    if name not in _PLACES:
+    places = {**_PLACES, **_MADE}
+    if name not in places:
         close = get_close_matches(name.lower(), FAMILY_NAMES, n=1, cutoff=0.5)
         known = ", ".join(f'"{each}"' for each in FAMILY_NAMES)
         hint = f'did you mean "{close[0]}"?' if close else f"choose from {known}."
         raise SettingsError([f'There is no model family "{name}"; {hint}'])
-    module, attribute = _PLACES[name]
+    module, attribute = places[name]
     found: Family = getattr(import_module(module), attribute)()
     return found

@@ -180,7 +180,6 @@ class NeuralFamily(Family):
     predict_batch: ClassVar[int] = 64
     """Rows computed at once when predicting."""
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    """What must be installed, by import name."""
 
     @abstractmethod
     def learn(

@@ -32,6 +32,7 @@ class XGBoost(BoostedFamily):
 
     name = "xgboost"
     complexity = 21
+    packages = ("xgboost",)
     file_name = "model.ubj"
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,

@@ -127,7 +127,7 @@ class Release:
         return None if data is None else Calibration.from_dict(data)
 
     @cached_property
-    def _expected(self) -> frozenset[str]:
+    def expected(self) -> frozenset[str]:
         """Columns that training knew and the model does not use: no remark on them."""
         return frozenset(column.name for column in self.schema.columns if column.role != "feature")
 
@@ -187,15 +187,28 @@ class Release:
     def probabilities(self, frame: pl.DataFrame) -> tuple[Floats, tuple[str, ...]]:
         """Calibrated probabilities (rows, classes) or values (rows,), with remarks."""
         checked, remarks = self._checked(frame)
+        return self.raw(checked), remarks
+
+    def raw(self, checked: pl.DataFrame) -> Floats:
+        """Calibrated probabilities or values for a table that the contract has checked."""
         raw = self.model.predict(checked)
-        if self._calibration is not None:
-            raw = self._calibration.apply(raw)
-        return raw, remarks
+        return raw if self._calibration is None else self._calibration.apply(raw)
+
+    def raw_row(self, checked: Mapping[str, Any]) -> Floats:
+        """`raw` for one row that the contract has checked; shape (classes,) or (1,)."""
+        raw = self.model.predict_row(checked)
+        return raw if self._calibration is None else self._calibration.apply(raw[None, :])[0]
+
+    def repaired_row(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`repaired` for one row."""
+        if self._format.units:
+            row = read_unit_row(row, self._format.units)
+        return repair_row(row, self._repairs) if self._repairs else row
 
     def _checked(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
         repaired = self.repaired(frame)
         checked, remarks = self.contract.check(
-            repaired.select(name for name in repaired.columns if name not in self._expected)
+            repaired.select(name for name in repaired.columns if name not in self.expected)
         )
         return checked, tuple(str(remark) for remark in remarks)
 
@@ -219,14 +232,18 @@ class Release:
     def predict_frame(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
         """Predict a polars table; gives the predictions and the contract's remarks."""
         raw, remarks = self.probabilities(frame)
+        return self.as_table(raw), remarks
+
+    def as_table(self, raw: Floats) -> pl.DataFrame:
+        """Probabilities or values as `predict` tells them: one column of predictions and more."""
         if self.task == "regression":
-            return pl.DataFrame({"prediction": raw}), remarks
+            return pl.DataFrame({"prediction": raw})
         labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
         columns = {
             f"probability_{label}": np.ascontiguousarray(raw[:, code])
             for code, label in enumerate(self.classes)
         }
-        return pl.DataFrame({"prediction": labels, **columns}), remarks
+        return pl.DataFrame({"prediction": labels, **columns})
 
     def codes(self, probabilities: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Class codes from probabilities: at the threshold if binary, else the most probable."""
@@ -241,12 +258,7 @@ class Release:
             ``{"prediction": value}`` for regression, else also ``"probability"``, a mapping from
             class to probability.
         """
-        if self._format.units:
-            row = read_unit_row(row, self._format.units)
-        checked = self.contract.check_row(repair_row(row, self._repairs))
-        raw = self.model.predict_row(checked)
-        if self._calibration is not None:
-            raw = self._calibration.apply(raw[None, :])[0]
+        raw = self.raw_row(self.contract.check_row(self.repaired_row(row)))
         if self.task == "regression":
             return {"prediction": float(raw[0])}
         classes = self.classes

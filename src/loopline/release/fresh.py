@@ -9,6 +9,7 @@ row and as a table. Rows go through pipes, so none is left on a disk.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ def in_fresh_process(folder: Path, frame: pl.DataFrame) -> Mapping[str, Answers]
         input=_packed_rows(frame),
         capture_output=True,
         check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # single rows: threads would only wait
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -8,11 +8,15 @@ back is in a hurry.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import polars as pl
+
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.release.aliases import CHAMPION, Aliases, Move, check_alias, previous
 from loopline.release.bundle import Release
 from loopline.release.fresh import in_fresh_process
-from loopline.release.replay import Answer, Proof, kept_rows, prove
+from loopline.release.replay import Answer, Answers, Proof, kept_rows, prove
 from loopline.store.artifacts import Store
 from loopline.store.ledger import Ledger
 
@@ -24,7 +28,7 @@ def promote(
     alias: str = CHAMPION,
     *,
     why: str = "",
-    answer: Answer | None = None,
+    through: Answer | None = None,
 ) -> Move:
     """Prove a release and point ``NAME@alias`` of its line at it.
 
@@ -34,7 +38,7 @@ def promote(
         release: the release; its name is the alias's first half.
         alias: champion, challenger, or a word of one's own.
         why: the reason, for whoever reads the history.
-        answer: the packaged path to prove, by default the release in a fresh process.
+        through: one more way to answer that is proved, such as a running service (`over_http`).
 
     Returns:
         The move, or the last one when the alias points at this release already.
@@ -49,7 +53,7 @@ def promote(
     moves = aliases.history(release.name, alias)
     if moves and moves[-1].release == release.id:
         return moves[-1]
-    proof = prove_release(store, release, answer)
+    proof = prove_release(store, release, through)
     return aliases.promote(
         release.name,
         alias,
@@ -76,8 +80,8 @@ def rollback(
     return aliases.rollback(name, alias, why=why)
 
 
-def prove_release(store: Store, release: Release, answer: Answer | None = None) -> Proof:
-    """Prove a release's bytes, then its answers.
+def prove_release(store: Store, release: Release, through: Answer | None = None) -> Proof:
+    """Prove a release's bytes, then its answers in a fresh process and through one more way.
 
     Raises:
         IntegrityError: damaged bytes, or an answer that is not that of training.
@@ -86,10 +90,11 @@ def prove_release(store: Store, release: Release, answer: Answer | None = None) 
     _verify(store, release.id, "promoted")
     stored = Release(store.get(release.id))
     folder = stored.artifact.path()
-    if answer is None:
-        return prove(
-            stored, kept_rows(store, stored), lambda frame: in_fresh_process(folder, frame)
-        )
+
+    def answer(frame: pl.DataFrame) -> Mapping[str, Answers]:
+        found = in_fresh_process(folder, frame)
+        return found if through is None else {**found, **through(frame)}
+
     return prove(stored, kept_rows(store, stored), answer)
 
 

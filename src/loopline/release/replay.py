@@ -126,7 +126,14 @@ def kept_rows(store: Store, release: Release) -> Kept:
     return Kept(frame, Answers(tensors["raw"], tensors["codes"]))
 
 
-def prove(release: Release, kept: Kept, answer: Answer, *, tolerance: float | None = None) -> Proof:
+def prove(
+    release: Release,
+    kept: Kept,
+    answer: Answer,
+    *,
+    tolerance: float | None = None,
+    doing: str = "promoted",
+) -> Proof:
     """Send the kept rows through `answer` and compare with what was said in training.
 
     Args:
@@ -135,6 +142,7 @@ def prove(release: Release, kept: Kept, answer: Answer, *, tolerance: float | No
         answer: the packaged path.
         tolerance: by default 1e-6, or that of the family where its predictions depend on the rows
             beside them (networks: 1e-5 for texts, 1e-4 for images).
+        doing: what a difference forbids, in a word.
 
     Raises:
         IntegrityError: an answer differs; names the row, its cells and both answers.
@@ -146,7 +154,10 @@ def prove(release: Release, kept: Kept, answer: Answer, *, tolerance: float | No
         wrong = differences > allowed
         wrong |= _other_label(release, kept.expected, given.codes, allowed)
         if wrong.any():
-            raise IntegrityError(_refusal(release, kept, given, wrong, way, allowed))
+            told = _refusal(release, kept, given, wrong, way, allowed)
+            raise IntegrityError(
+                f"{release.id[:20]} does not answer as in training, so it is not {doing}. {told}"
+            )
         largest[way] = float(differences.max(initial=0.0))
     return Proof(kept.frame.height, largest, allowed)
 
@@ -231,11 +242,10 @@ def _refusal(
     shown = ", ".join(f"{name}={_cell(cells[name])}" for name in list(cells)[:_SHOWN_COLUMNS])
     more = f" and {len(cells) - _SHOWN_COLUMNS} more" if len(cells) > _SHOWN_COLUMNS else ""
     return (
-        f"{release.id[:20]} does not answer as in training, so it is not promoted. Of "
-        f"{len(wrong):,} kept rows {int(wrong.sum()):,} differ {way} by more than {allowed:g}; the "
+        f"Of {len(wrong):,} rows {int(wrong.sum()):,} differ {way} by more than {allowed:g}; the "
         f"first is row {row} ({shown}{more}): {_told(release, kept.expected, row)} in training, "
         f"{_told(release, given, row)} now. Look for what changed since it was made "
-        "(`loopline verify`), or run its line again."
+        "(`loopline verify`), whether a service serves another release, or run its line again."
     )
 
 

@@ -47,12 +47,15 @@ class Arm:
     seeds: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` reads it back."""
+        """Plain data; `from_dict` reads it back.
+
+        The space is a list: its order, on which proposals depend, survives sorted keys.
+        """
         return {
             "name": self.name,
             "family": self.family,
             "complexity": self.complexity,
-            "space": {name: dimension.to_dict() for name, dimension in self.space.items()},
+            "space": [{"name": name, **entry.to_dict()} for name, entry in self.space.items()],
             "fixed": dict(self.fixed),
             "defaults": dict(self.defaults),
             "seeds": [dict(seed) for seed in self.seeds],
@@ -61,7 +64,7 @@ class Arm:
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Arm:
         """Read what `to_dict` wrote."""
-        space = {name: dimension_from_dict(entry) for name, entry in data["space"].items()}
+        space = {entry["name"]: dimension_from_dict(entry) for entry in data["space"]}
         seeds = tuple(data["seeds"])
         return Arm(**{**data, "space": space, "seeds": seeds})
 
@@ -121,6 +124,13 @@ def standing(arms: Sequence[Arm], told: Sequence[Record], higher: bool) -> dict[
 
 
 def hopeless(arm: Arm, told: Sequence[Record]) -> bool:
-    """Whether all of an arm's trials, and enough of them, were given up or failed."""
+    """Whether all of an arm's trials, and enough of them, were given up or failed.
+
+    Enough are three and one more for each dimension: a family of many parameters may begin badly.
+    Where all of them failed three are enough.
+    """
     own = [record for record in told if record.arm == arm.name]
-    return len(own) >= ENOUGH_TRIALS and all(record.state != "complete" for record in own)
+    if any(record.state == "complete" for record in own):
+        return False
+    failed = all(record.state == "failed" for record in own)
+    return len(own) >= ENOUGH_TRIALS + (0 if failed else len(arm.space))

@@ -7,7 +7,7 @@ that a search knows stands in its records; the sampler has no memory besides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 State = Literal["complete", "pruned", "failed"]
@@ -48,6 +48,7 @@ class Record:
         seconds: how long it took.
         reason: why it was pruned or failed.
         artifact: holds the out-of-fold predictions of a complete trial.
+        costs: seconds that its model would take in what follows a search, by name.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Record:
     seconds: float = 0.0
     reason: str = ""
     artifact: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` reads it back.
@@ -81,8 +83,9 @@ class Record:
         return Record(**fixed)
 
     def facts(self) -> dict[str, Any]:
-        """All but how long it took: equal for equal studies."""
-        return {name: value for name, value in self.to_dict().items() if name != "seconds"}
+        """All but how long things took: equal for equal studies."""
+        timed = ("seconds", "costs")
+        return {name: value for name, value in self.to_dict().items() if name not in timed}
 
 
 def better(value: float, other: float, higher: bool) -> bool:

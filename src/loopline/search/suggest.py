@@ -92,6 +92,20 @@ def suggest(
             optuna.logging.set_verbosity(before)
 
 
+def optuna_study(space: Space, records: Sequence[Record], *, higher: bool) -> Any:
+    """The records as a study of Optuna's, for what Optuna computes of one (importance, plots)."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(direction="maximize" if higher else "minimize")
+    finally:
+        optuna.logging.set_verbosity(before)
+    study.add_trials([trial for each in records if (trial := _frozen(space, each)) is not None])
+    return study
+
+
 def _ask(study: Any, space: Space, fixed: Mapping[str, Any]) -> Params:
     """Values in the order of the space; those of dimensions without an effect are not asked for."""
     trial = study.ask()

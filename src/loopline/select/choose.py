@@ -185,6 +185,12 @@ def choose(
     return Choice(chosen.name, best.name, chosen_metric.name, margin, sentence, table, gain)
 
 
+_KEPT = (
+    "nothing, but it is a constant",
+    "nothing, but it is not measurably better than a constant",
+)
+
+
 def _none_left(
     ranked: Sequence[Candidate],
     scores: Mapping[str, Estimate],
@@ -196,14 +202,13 @@ def _none_left(
         [
             each.name,
             figure(scores[each.name].value),
-            "; ".join(breaks.get(each.name, ("keeps all limits, but a constant is no model",))),
+            "; ".join(breaks.get(each.name, (_KEPT[each.complexity > 0],))),
         ]
         for each in ranked
     ]
     nearest = min(
-        (each for each in ranked if each.complexity > 0),
-        key=lambda each: (len(breaks.get(each.name, ())), ranked.index(each)),
-        default=ranked[0],
+        (each for each in ranked if each.name in breaks),
+        key=lambda each: (each.complexity == 0, len(breaks[each.name]), ranked.index(each)),
     )
     return (
         "No model keeps all limits, and none is relaxed. "

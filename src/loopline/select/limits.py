@@ -26,7 +26,7 @@ class Measured:
         size: bytes of the model's files.
         train_time: seconds of a fit on this machine.
         energy: joules for 1,000 rows, one by one; None where the machine tells none.
-        path: what was timed: "python" (in the process) or "http".
+        path: what was timed: "python" (calls in the process) or "http" (a service on loopback).
         concurrency: calls at a time.
         num_calls: calls that were timed.
     """

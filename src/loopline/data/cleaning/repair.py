@@ -7,6 +7,8 @@ making of a training table and is never applied to what is to be predicted.
 
 Two values are the same cell when they are of one kind (text, number, truth, date, time stamp) and
 equal exactly; NaN equals NaN. `True` is not `1`, and `2**53 + 1` is not `2.0**53`.
+
+Rows need the standard library alone; polars is imported where a table comes.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import polars as pl
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from loopline.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Cell = str | int | float | bool | dt.date | dt.datetime | None
 RepairKind = Literal[
@@ -150,6 +153,7 @@ def repair_values(frame: pl.DataFrame, repairs: Iterable[Repair]) -> pl.DataFram
     This is what a release runs on the tables it is asked to predict. Columns that the table lacks
     and repairs of rows or columns are passed over.
 
+    >>> import polars as pl
     >>> frame = pl.DataFrame({"size": [" S", "M"]})
     >>> repair_values(frame, [Repair.strip("size")])["size"].to_list()
     ['S', 'M']
@@ -175,6 +179,8 @@ def repair_row(row: Mapping[str, Any], repairs: Iterable[Repair]) -> dict[str, A
 
 def repaired_column(values: pl.Series, repair: Repair) -> pl.Series:
     """One column after one value repair."""
+    import polars as pl
+
     if repair.kind == "strip":
         return values.str.strip_chars(BLANKS) if values.dtype == pl.String else values
     if repair.kind == "to_number":
@@ -187,6 +193,8 @@ def repaired_column(values: pl.Series, repair: Repair) -> pl.Series:
 
 
 def _replaced(values: pl.Series, repair: Repair) -> pl.Series:
+    import polars as pl
+
     old, new = [], []
     for before, after in repair.mapping:
         fitted = _fitted(before, values.dtype)
@@ -208,6 +216,8 @@ def _replaced(values: pl.Series, repair: Repair) -> pl.Series:
 
 def _fitted(value: Cell, dtype: pl.DataType) -> Cell:
     """The value as a cell of that type, exactly; None when no cell of that type can equal it."""
+    import polars as pl
+
     if isinstance(value, bool):
         return value if dtype == pl.Boolean else None
     if isinstance(value, str):
@@ -222,6 +232,8 @@ def _fitted(value: Cell, dtype: pl.DataType) -> Cell:
 
 
 def _fitted_number(value: float, dtype: pl.DataType) -> Cell:
+    import polars as pl
+
     if dtype.is_float():
         try:
             near = float(value)
@@ -237,6 +249,8 @@ def _fitted_number(value: float, dtype: pl.DataType) -> Cell:
 
 
 def _integer_range(dtype: pl.DataType) -> tuple[int, int]:
+    import polars as pl
+
     zero = pl.lit(0, dtype)
     low, high = pl.select(zero.lower_bound().alias("low"), zero.upper_bound().alias("high")).row(0)
     return int(low), int(high)
@@ -259,8 +273,19 @@ def _repaired_cell(value: Any, repair: Repair) -> Any:
     key = _key(value)
     for old, new in repair.mapping:
         if _key(old) == key:
-            return new
+            return _of_kind(new, value)
     return value
+
+
+def _of_kind(new: Cell, value: Any) -> Cell:
+    """A number written as the column holds numbers: 0 among floats is 0.0."""
+    if isinstance(new, bool) or isinstance(value, bool):
+        return new
+    if isinstance(value, float) and isinstance(new, int):
+        return float(new)
+    if isinstance(value, int) and isinstance(new, float) and new.is_integer():
+        return int(new)
+    return new
 
 
 def _key(value: Any) -> tuple[str, Any]:

@@ -1,0 +1,220 @@
+"""Loopline beside AutoGluon, FLAML and a tuned LightGBM: same rows, same five minutes, two cores.
+
+Eleven public tasks with fixed training and test rows (`automl_rows.py`). Each system gets the
+training rows with the names of target, group and time column, and SECONDS; its test predictions
+are scored here, with intervals over whole groups or days, and compared in pairs.
+
+Loopline runs twice: the simplest model that is good enough, then `select: best` over the trials of
+the same search. The rivals run in environments of their own (`automl_rivals.py`).
+
+    python benchmarks/automl.py --out benchmarks/results/automl.json [--only adult elec2]
+        [--systems loopline lightgbm] [--python flaml=/path/to/python] [--seconds 300]
+
+A result that is in the file is not made again. `--table` prints the table of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import automl_rows
+import numpy as np
+import pandas as pd
+import polars as pl
+from numpy.typing import NDArray
+
+import loopline
+from loopline.evaluate.intervals import estimate
+from loopline.evaluate.metrics import metric
+from loopline.release.environment import environment
+from loopline.select.compare import compare
+
+HERE = Path(__file__).resolve().parent
+RIVALS = ("lightgbm", "flaml", "autogluon-medium", "autogluon-best")
+SYSTEMS = ("loopline", *RIVALS)
+MODELS = ["baseline", "linear", "lightgbm", "xgboost", "catboost"]
+Floats = NDArray[np.float64]
+
+
+def run_loopline(rows: automl_rows.Rows, folder: Path, seconds: float) -> dict[str, Any]:
+    """Both choices; gives what each has by the name of its system."""
+    facts = rows.facts
+    roles = {name: {"role": "ignore"} for name in facts.hidden}
+    roles |= {name: {"role": "group"} for name in [facts.group] if name}
+    roles |= {name: {"role": "time"} for name in [facts.time] if name}
+    found = {}
+    search: dict[str, Any] = {"budget": seconds}
+    for choice in ("simplest", "best"):
+        began = time.monotonic()
+        result = loopline.fit(
+            pl.from_pandas(rows.train),
+            facts.target,
+            task=facts.kind,
+            metric=facts.metric,
+            models=MODELS,
+            store=folder / "store",
+            progress=False,
+            settings={
+                "search": search,
+                "select": choice,
+                "split": {"test": 0},
+                "columns": roles,
+            },
+        )
+        took = time.monotonic() - began
+        summary, release = result.summary, result.release
+        frame = pl.from_pandas(rows.test.drop(columns=facts.target))
+        predicted = release.predict(frame)
+        name = "prediction" if facts.kind == "regression" else f"probability_{release.classes[1]}"
+        measured = summary["measured"]
+        found[f"loopline-{choice}"] = {
+            "prediction": predicted[name].to_numpy(),
+            "chosen": summary["chosen"],
+            "why": summary["why"],
+            "validation": summary["out_of_fold"][facts.metric],
+            "corrected": summary["search"].get("corrected"),
+            "trials": summary["search"]["trials"],
+            "fit_seconds": took,
+            "bytes": measured["size_bytes"],
+            "one_row_p50_ms": measured["predict_one_p50_microseconds"] / 1e3,
+            "one_row_p99_ms": measured["predict_one_p99_microseconds"] / 1e3,
+        }
+        search = {"trials": _count(summary["search"]["trials"])}
+    return found
+
+
+def _count(trials: Any) -> int:
+    return int(sum(trials.values()) if isinstance(trials, dict) else trials)
+
+
+def run_rival(
+    system: str, rows: automl_rows.Rows, folder: Path, seconds: float, python: str
+) -> dict[str, Any]:
+    """One rival in a process of its own."""
+    automl_rows.write(rows, folder)
+    command = [python, str(HERE / "automl_rivals.py"), system, str(folder), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{system} on {rows.facts.name} failed:\n{done.stderr[-2000:]}")
+    told: dict[str, Any] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    return {system: {**told, "prediction": np.load(folder / "prediction.npy")}}
+
+
+def score(rows: automl_rows.Rows, prediction: Floats) -> dict[str, float]:
+    """The test score with its interval over groups or days."""
+    y = rows.test[rows.facts.target].to_numpy()
+    found = estimate(rows.facts.metric, y, prediction, units=automl_rows.units(rows))
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def against(rows: automl_rows.Rows, mine: Floats, other: Floats) -> dict[str, float]:
+    """How much better `mine` is, with the interval of the pair."""
+    y = rows.test[rows.facts.target].to_numpy()
+    found = compare(rows.facts.metric, y, mine, other, units=automl_rows.units(rows))
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The committed results as the page shows them."""
+    lines = [
+        "| task | system | test | 95 % | own validation | one row p99 ms | MB | fit s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, systems in results.items():
+        for system, entry in systems.items():
+            own, size = entry["validation"], entry.get("bytes")
+            own = own["value"] if isinstance(own, dict) else own
+            test = entry["test"]
+            lines.append(
+                f"| {name} | {system} | {test['value']:.5g} | {test['low']:.5g} – "
+                f"{test['high']:.5g} | {own:.5g} | {entry['one_row_p99_ms']:.3g} | "
+                f"{'–' if size is None else f'{size / 1e6:.3g}'} | {entry['fit_seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def ranks(results: dict[str, Any]) -> dict[str, float]:
+    """Mean rank of each system over the tasks that all of them have."""
+    systems = set.intersection(*(set(entries) for entries in results.values()))
+    scores = {
+        system: [
+            -metric(entries[system]["metric"]).sign * entries[system]["test"]["value"]
+            for entries in results.values()
+        ]
+        for system in sorted(systems)
+    }
+    ranked = pd.DataFrame(scores).rank(axis=1)
+    return {name: float(value) for name, value in ranked.mean().items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--systems", nargs="*", default=["loopline", "lightgbm"])
+    parser.add_argument("--python", nargs="*", default=[])
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--keep", type=Path, default=Path("automl-predictions"))
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    data: dict[str, Any] = {"tasks": {}}
+    if options.out and options.out.is_file():
+        data = json.loads(options.out.read_text(encoding="utf-8"))
+    results: dict[str, Any] = data["tasks"]
+    if options.table:
+        print(table(results))
+        print(ranks(results))
+        return
+    pythons = dict(entry.split("=", 1) for entry in options.python)
+    options.keep.mkdir(exist_ok=True)
+    for name in options.only or automl_rows.names():
+        rows = automl_rows.load(name)
+        entries = results.setdefault(name, {})
+        for system in options.systems:
+            if any(known.startswith(system) for known in entries):
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place)
+                if system == "loopline":
+                    found = run_loopline(rows, folder, options.seconds)
+                else:
+                    python = pythons.get(system.split("-")[0], sys.executable)
+                    found = run_rival(system, rows, folder, options.seconds, python)
+            for each, entry in found.items():
+                np.save(options.keep / f"{name}-{each}.npy", entry.pop("prediction"))
+                prediction = np.load(options.keep / f"{name}-{each}.npy")
+                entries[each] = {
+                    "metric": rows.facts.metric,
+                    "test": score(rows, prediction),
+                    "load_before": os.getloadavg()[0],
+                    **entry,
+                }
+                print(name, each, json.dumps(entries[each])[:400], flush=True)
+        for mine in ("loopline-simplest", "loopline-best"):
+            for other in list(entries):
+                files = [options.keep / f"{name}-{each}.npy" for each in (mine, other)]
+                if mine in entries and mine != other and all(file.is_file() for file in files):
+                    pair = against(rows, np.load(files[0]), np.load(files[1]))
+                    entries[mine].setdefault("better_than", {})[other] = pair
+        if options.out:
+            data |= {
+                "seconds": options.seconds,
+                "python": platform.python_version(),
+                "cores": os.cpu_count(),
+                "versions": environment(),
+            }
+            options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Blends of the candidates, for `select: best`: made of what the race fitted, scored honestly.
+
+A blend takes part in the choice like any other candidate, as the most complex of all. Its fold
+models are blends of the members' fold models, with weights that were chosen on the other folds.
+The released one is made of the members' fold models (bagging) with weights of all rows; where
+folds follow each other in time, early ones know little, so each member is fitted again on all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from loopline.evaluate.metrics import metric
+from loopline.line.context import LineContext
+from loopline.line.divide import Prepared
+from loopline.line.race import (
+    PREDICTION,
+    Raced,
+    fit_view,
+    metric_name,
+    resolve_params,
+    score_candidate,
+)
+from loopline.line.spec import Candidate
+from loopline.models.base import FittedModel, Floats
+from loopline.models.blend import Blend, Combiner
+from loopline.models.families import family
+from loopline.seeds import child_seed
+from loopline.select.blend import Fit, cross_fitted, greedy, stacked
+from loopline.store.artifacts import Artifact
+
+NAMES = ("blend", "stack")
+COMBINER = "combiner.json"
+
+
+def blends(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> list[Raced]:
+    """The greedy blend and the stack of the candidates; none where there is nothing to blend."""
+    members = [entry for entry in raced if family(entry.spec.family).complexity > 0]
+    if context.spec.select != "best" or len(members) < 2:
+        return []
+    seed = child_seed(context.spec.seed, "blend")
+    ways: dict[str, Fit] = {
+        "blend": greedy(metric(metric_name(context, prepared)), seed),
+        "stack": stacked,
+    }
+    with context.reporter.step("blend the candidates", total=len(ways)) as step:
+        found = []
+        for name in NAMES:
+            found.append(_blended(context, prepared, members, name, ways[name]))
+            step.advance()
+    return found
+
+
+def _blended(
+    context: LineContext, prepared: Prepared, members: Sequence[Raced], name: str, way: Fit
+) -> Raced:
+    entry = Candidate(name=name, family="blend")
+    inputs = {f"member {member.spec.name}": member.artifact.id for member in members}
+    settings = {
+        "way": name,
+        "metric": metric_name(context, prepared),
+        "seed": context.spec.seed,
+        "forward": _forward(prepared),
+    }
+    weighed = context.stage(
+        "weigh",
+        1,
+        settings=settings,
+        inputs=inputs,
+        make=lambda: _weigh(context, prepared, members, inputs, way),
+        label=f"weigh {name}",
+    )
+    count = sum(role.startswith("fold") for role in members[0].artifact.inputs)
+    parts = [_fold(context, prepared, members, weighed, name, number) for number in range(count)]
+    scored = score_candidate(context, prepared, entry, parts)
+    return Raced(entry, scored, tuple(members), weighed)
+
+
+def _forward(prepared: Prepared) -> bool:
+    """Whether folds follow each other in time."""
+    return prepared.train.order is not None
+
+
+def _weigh(
+    context: LineContext,
+    prepared: Prepared,
+    members: Sequence[Raced],
+    inputs: dict[str, str],
+    way: Fit,
+) -> Artifact:
+    rows, _ = members[0].predictions()
+    folds = members[0].folds()
+    view = prepared.outcomes.at(rows)
+    combined, combiners, whole = cross_fitted(
+        way,
+        [member.predictions()[1] for member in members],
+        view.target,
+        folds,
+        weight=view.weight,
+        forward=_forward(prepared),
+    )
+
+    def write(folder: Path) -> None:
+        arrays = {"rows": rows, "fold": folds, "prediction": np.ascontiguousarray(combined)}
+        save_file(arrays, folder / PREDICTION)
+        data = {"folds": [each.to_dict() for each in combiners], "whole": whole.to_dict()}
+        (folder / COMBINER).write_text(json.dumps(data), encoding="utf-8")
+
+    names = [member.spec.name for member in members]
+    return context.store.put("weights", write, meta={"members": names}, inputs=inputs)
+
+
+def _fold(
+    context: LineContext,
+    prepared: Prepared,
+    members: Sequence[Raced],
+    weighed: Artifact,
+    name: str,
+    number: int,
+) -> Artifact:
+    """The blend of one fold's models, with what it says of the fold's validation rows."""
+    role = f"fold{number}"
+    inputs = {"weights": weighed.id, "split": prepared.split_artifact.id}
+    inputs |= {member.spec.name: member.artifact.inputs[role] for member in members}
+
+    def make() -> Artifact:
+        models = [[_model(context, member, role)] for member in members]
+        blend = Blend(prepared.schema.task, models, _combiner(weighed, number), _names(members))
+        rows, prediction = _predicted(weighed, number)
+        seconds = sum(_seconds(context, member, role) for member in members)
+
+        def write(folder: Path) -> None:
+            (folder / "model").mkdir()
+            blend.save(folder / "model")
+            save_file({"rows": rows, "prediction": prediction}, folder / PREDICTION)
+            (folder / "times.json").write_text(json.dumps({"fit_seconds": round(seconds, 4)}))
+
+        meta = {"candidate": name, "family": "blend", "fold": number, "params": blend.params}
+        return context.store.put(
+            "foldfit", write, meta=meta, inputs=inputs, unhashed=("times.json",)
+        )
+
+    return context.stage(
+        "blendfold",
+        1,
+        settings={"name": name, "fold": number},
+        inputs=inputs,
+        make=make,
+        label=f"{name} fold {number + 1}",
+    )
+
+
+def final_blend(context: LineContext, prepared: Prepared, winner: Raced) -> Blend:
+    """The blend that is released."""
+    assert winner.weighed is not None, "only a blend has weights"
+    models = [_final_member(context, prepared, member) for member in winner.members]
+    return Blend(
+        prepared.schema.task, models, _combiner(winner.weighed, None), _names(winner.members)
+    )
+
+
+def _final_member(context: LineContext, prepared: Prepared, member: Raced) -> Sequence[FittedModel]:
+    roles = [role for role in member.artifact.inputs if role.startswith("fold")]
+    if not _forward(prepared):
+        return [_model(context, member, role) for role in roles]
+    kind = family(member.spec.family)
+    params = resolve_params(context, prepared, member.spec, prepared.train.num_rows)
+    params |= kind.consolidate(member.meta["params"])
+    return [
+        fit_view(context, prepared, member.spec, prepared.train, params, "final", stop_early=False)
+    ]
+
+
+def _model(context: LineContext, member: Raced, role: str) -> FittedModel:
+    part = context.store.get(member.artifact.inputs[role])
+    return family(member.spec.family).load(part.path("model"))
+
+
+def _seconds(context: LineContext, member: Raced, role: str) -> float:
+    part = context.store.get(member.artifact.inputs[role])
+    return float(json.loads(part.path("times.json").read_text("utf-8"))["fit_seconds"])
+
+
+def _names(members: Sequence[Raced]) -> list[str]:
+    return [member.spec.name for member in members]
+
+
+def _combiner(weighed: Artifact, number: int | None) -> Combiner:
+    data = json.loads(weighed.path(COMBINER).read_text("utf-8"))
+    return Combiner.from_dict(data["whole"] if number is None else data["folds"][number])
+
+
+def _predicted(weighed: Artifact, number: int) -> tuple[NDArray[np.int64], Floats]:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(weighed.path(PREDICTION))
+    here = arrays["fold"] == number
+    return arrays["rows"][here], np.ascontiguousarray(arrays["prediction"][here])

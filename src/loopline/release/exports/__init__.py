@@ -1,0 +1,1 @@
+"""Exports: a release in the forms that other servers and other languages read."""

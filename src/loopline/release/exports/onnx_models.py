@@ -1,0 +1,169 @@
+"""Estimators as ONNX nodes: a matrix in, probabilities or values out, in doubles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from loopline.errors import InputError
+from loopline.evaluate.calibration import Calibration
+from loopline.models.portable import SINGLE_LIMIT, Portable
+from loopline.release.exports.onnx_columns import between_knots
+from loopline.release.exports.onnx_graph import Graph
+from loopline.release.exports.onnx_trees import lightgbm_trees, xgboost_trees
+
+_LOG_FLOOR = 1e-15
+
+
+def add_estimator(graph: Graph, portable: Portable, matrix: str) -> str:
+    """Add an estimator; gives (rows, classes), or (rows, 1) for values.
+
+    Raises:
+        InputError: a kind that ONNX cannot express; names it.
+    """
+    name = str(portable.data.get("library") or portable.kind)
+    if name not in _MODELS:
+        raise InputError(
+            f"The {name} model has no exact form in ONNX: its own exporter leaves out categories. "
+            "Export `--to folder`, which answers through its library, or `--to docker`."
+        )
+    return _MODELS[name](graph, portable, matrix)
+
+
+def add_calibration(graph: Graph, calibration: Calibration | None, shares: str) -> str:
+    """Add the map from probabilities to calibrated ones."""
+    if calibration is None or calibration.kind == "none":
+        return shares
+    if calibration.num_classes == 2:
+        positive = graph.add("Slice", shares, *_column(graph, 1))
+        if calibration.kind == "isotonic":
+            mapped = between_knots(graph, positive, *calibration.knots[0])
+        else:
+            mapped = _with_temperature(graph, positive, calibration.inverse_temperature)
+        return _both(graph, mapped)
+    if calibration.kind == "temperature":
+        logs = graph.add(
+            "Mul", _logs(graph, shares), graph.constant(calibration.inverse_temperature)
+        )
+        return graph.add("Softmax", logs, axis=1)
+    columns = [
+        between_knots(graph, graph.add("Slice", shares, *_column(graph, code)), *knots)
+        for code, knots in enumerate(calibration.knots)
+    ]
+    whole = graph.add("Concat", *columns, axis=1)
+    total = graph.add("ReduceSum", whole, graph.constant([1], np.int64), keepdims=1)
+    return graph.add("Div", whole, total)
+
+
+def _constant(graph: Graph, portable: Portable, matrix: str) -> str:
+    answer = np.atleast_2d(portable.arrays["answer"])
+    rows = graph.add("Shape", matrix, start=0, end=1)
+    one = graph.constant([1], np.int64)
+    return graph.add("Expand", graph.constant(answer), graph.add("Concat", rows, one, axis=0))
+
+
+def _linear(graph: Graph, portable: Portable, matrix: str) -> str:
+    arrays = portable.arrays
+    centred = graph.add("Sub", matrix, graph.constant(arrays["center"]))
+    ready = graph.add("Div", centred, graph.constant(arrays["scale"]))
+    products = graph.add("MatMul", ready, graph.constant(arrays["coefficients"]))
+    scores = graph.add("Add", products, graph.constant(arrays["intercepts"]))
+    num_classes = int(portable.data["num_classes"])
+    return _shares(graph, scores, len(arrays["intercepts"])) if num_classes else scores
+
+
+def _lightgbm(graph: Graph, portable: Portable, matrix: str) -> str:
+    data = portable.data
+    text = portable.files["model.txt"].decode()
+    targets = data["num_classes"] if data["num_classes"] > 2 else 1
+    scores = lightgbm_trees(text, targets).add_to(graph, _wide(graph, matrix, data), targets)
+    if data["num_classes"]:
+        return _shares(graph, scores, targets)
+    if "objective=poisson" in text:
+        scores = graph.add("Exp", scores)
+    return _restored(graph, scores, data)
+
+
+def _xgboost(graph: Graph, portable: Portable, matrix: str) -> str:
+    data = portable.data
+    trees, base = xgboost_trees(portable.files[data["file"]])
+    low, high = graph.constant(-SINGLE_LIMIT), graph.constant(SINGLE_LIMIT)
+    missing = graph.add("IsNaN", matrix)
+    clipped = graph.add("Min", graph.add("Max", matrix, low), high)
+    single = graph.cast(graph.cast(clipped, "float"), "double")
+    kept = graph.add("Where", missing, matrix, single)
+    scores = trees.add_to(graph, kept, len(base))
+    return _of_scores(graph, graph.add("Add", scores, graph.constant(base)), len(base), data)
+
+
+def _untrained(graph: Graph, portable: Portable, matrix: str) -> str:
+    """Boosted trees that found nothing to learn: the same scores for every row."""
+    base = portable.arrays["base"]
+    answer = Portable("constant", arrays={"answer": base})
+    return _of_scores(graph, _constant(graph, answer, matrix), len(base), portable.data)
+
+
+def _of_scores(graph: Graph, scores: str, width: int, data: Any) -> str:
+    if not data["num_classes"]:
+        return _restored(graph, graph.add("Exp", scores) if data["log_link"] else scores, data)
+    present = data["present"]
+    if len(present) == 1:
+        shares = graph.add("Add", graph.add("Sub", scores, scores), graph.constant([[1.0]]))
+        shares = graph.add("Slice", shares, *_column(graph, 0))
+    else:
+        shares = _shares(graph, scores, width)
+    if len(present) == data["num_classes"]:
+        return shares
+    places = np.zeros((len(present), data["num_classes"]))
+    places[np.arange(len(present)), present] = 1.0
+    return graph.add("MatMul", shares, graph.constant(places))
+
+
+_MODELS = {
+    "constant": _constant,
+    "linear": _linear,
+    "lightgbm": _lightgbm,
+    "xgboost": _xgboost,
+    "boosted": _untrained,
+}
+
+
+def _shares(graph: Graph, scores: str, width: int) -> str:
+    if width == 1:
+        return _both(graph, graph.add("Sigmoid", scores))
+    return graph.add("Softmax", scores, axis=1)
+
+
+def _both(graph: Graph, positive: str) -> str:
+    other = graph.add("Sub", graph.constant([[1.0]]), positive)
+    return graph.add("Concat", other, positive, axis=1)
+
+
+def _restored(graph: Graph, scores: str, data: Any) -> str:
+    grown = graph.add("Mul", scores, graph.constant(data["scale"]))
+    return graph.add("Add", grown, graph.constant(data["offset"]))
+
+
+def _wide(graph: Graph, matrix: str, data: Any) -> str:
+    """LightGBM was given one column of zeros where the matrix has none."""
+    if data["num_columns"]:
+        return matrix
+    rows = graph.add("Shape", matrix, start=0, end=1)
+    one = graph.constant([1], np.int64)
+    return graph.add("Expand", graph.constant([[0.0]]), graph.add("Concat", rows, one, axis=0))
+
+
+def _with_temperature(graph: Graph, positive: str, power: float) -> str:
+    other = graph.add("Sub", graph.constant([[1.0]]), positive)
+    odds = graph.add("Sub", _logs(graph, positive), _logs(graph, other))
+    return graph.add("Sigmoid", graph.add("Mul", odds, graph.constant(power)))
+
+
+def _logs(graph: Graph, shares: str) -> str:
+    floor, top = graph.constant(_LOG_FLOOR), graph.constant(1.0)
+    return graph.add("Log", graph.add("Min", graph.add("Max", shares, floor), top))
+
+
+def _column(graph: Graph, number: int) -> tuple[str, str, str]:
+    return tuple(graph.constant([value], np.int64) for value in (number, number + 1, 1))  # type: ignore[return-value]

@@ -1,0 +1,413 @@
+"""One name of the service: the versions behind it, who answers, and how they are replaced.
+
+A swap is one assignment: requests that began with the old model end with it, the next ones begin
+with the new one, which was loaded, proved and warmed up before. A model that fails at any of these
+is never assigned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import polars as pl
+
+from loopline.errors import DataError
+from loopline.features.contract import Remark
+from loopline.models.base import Floats
+from loopline.serve.edge import attempt
+from loopline.serve.ids import RequestIds
+from loopline.serve.lane import Lane
+from loopline.serve.metrics import Metrics
+from loopline.serve.model import Answer, ServedModel
+from loopline.serve.reply import Refusal
+from loopline.serve.rollout import Trial
+from loopline.serve.settings import ServeSettings
+from loopline.serve.window import InputWindow
+
+LONG_SECONDS = 0.002
+"""A table that takes longer goes to a thread."""
+SHADOW_WAITING = 64
+"""Requests that wait for a shadow; more are let go and counted."""
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+T = TypeVar("T")
+
+
+class Keeper(Protocol):
+    """Where answers are kept: the prediction log, or nothing."""
+
+    def add(
+        self,
+        model: ServedModel,
+        role: str,
+        request_id: str,
+        rows: Mapping[str, Any] | pl.DataFrame,
+        raw: Floats,
+        remarks: tuple[Remark, ...],
+    ) -> None:
+        """See `PredictionLog.add`."""
+
+
+class Shared:
+    """What all names of a service share.
+
+    Args:
+        settings: the service's settings.
+        metrics: where everything is counted.
+        ids: makes request ids.
+        log: where answers are kept; None for nowhere.
+        executor: threads for heavy models, long tables and shadows.
+        tell: hears what happened: swaps, rollbacks, flags.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        metrics: Metrics,
+        ids: RequestIds,
+        log: Keeper | None,
+        executor: Executor,
+        tell: Tell,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.ids = ids
+        self.log = log
+        self.executor = executor
+        self.tell = tell
+
+
+class Deployment:
+    """A name with its champion, its versions, and perhaps a challenger."""
+
+    def __init__(self, champion: ServedModel, shared: Shared) -> None:
+        self.name = champion.name
+        self.champion = champion
+        self.trial: Trial | None = None
+        self.versions: dict[str, ServedModel] = {champion.version: champion}
+        self._shared = shared
+        self._lanes: dict[str, Lane] = {}
+        self._windows: dict[str, InputWindow] = {}
+        self._shadowed = 0
+        self._labels: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    def version(self, version: str | None) -> ServedModel:
+        """The model of a version, or the champion.
+
+        Raises:
+            Refusal: 404; there is no such version.
+        """
+        if version is None:
+            return self.champion
+        found = self.versions.get(version)
+        if found is None:
+            raise Refusal(
+                404, f"{self.name!r} has no such version; it has {', '.join(self.versions)}."
+            )
+        return found
+
+    def swap(self, model: ServedModel) -> None:
+        """Let another model answer from the next request on; a trial of it ends with that."""
+        before = self.champion
+        self.versions[model.version] = model
+        self.champion = model
+        self.trial = None
+        if before.version != model.version:
+            self._forget(before.version)
+        self._shared.metrics.add("swaps_total", (("model", self.name), ("outcome", "done")))
+        self._shared.tell("serve.swapped", {"name": self.name, "from": before.id, "to": model.id})
+
+    def challenge(self, model: ServedModel) -> None:
+        """Begin a trial of a model beside the champion."""
+        self.versions[model.version] = model
+        self.trial = Trial(self.champion, model, self._shared.settings.canary)
+
+    def withdraw(self, reason: str) -> None:
+        """End the trial: the champion answers everything."""
+        assert self.trial is not None
+        challenger = self.trial.challenger
+        self.trial = None
+        if challenger.version != self.champion.version:
+            self._forget(challenger.version)
+        labels = (("model", self.name), ("reason", reason.partition(":")[0]))
+        self._shared.metrics.add("rollbacks_total", labels)
+        self._shared.tell(
+            "serve.rolled_back", {"name": self.name, "release": challenger.id, "reason": reason}
+        )
+
+    def _forget(self, version: str) -> None:
+        self.versions.pop(version, None)
+        self._lanes.pop(version, None)
+        self._windows.pop(version, None)
+
+    def answers_inline(self, version: str | None = None) -> bool:
+        """Whether one row may be answered at once, in the event loop."""
+        model = self.champion if version is None else self.versions.get(version)
+        trial = self.trial
+        return (
+            model is not None
+            and not model.heavy
+            and (trial is None or trial.shadow or not trial.challenger.heavy)
+        )
+
+    def answer_row(
+        self, row: Mapping[str, Any], version: str | None = None
+    ) -> tuple[str, ServedModel, Floats, tuple[Remark, ...]]:
+        """Answer one row at once: request id, who answered, raw prediction, remarks.
+
+        Raises:
+            DataError: the row breaks the contract or a policy.
+            Refusal: there is no such version.
+        """
+        model, role, trial = self._chosen(version)
+        start = time.perf_counter()
+        if role == "challenger":
+            assert trial is not None
+            found, error = attempt(lambda: model.answer_row(row))
+            if found is None:
+                model, role = self.champion, "champion"
+                found = model.answer_row(row)  # first: where the rows are at fault, this tells it
+                self._challenger_failed(trial, error)
+        else:
+            found = model.answer_row(row)
+        raw, checked, remarks = found
+        request_id = self._shared.ids.make(model.version, 1)
+        if trial is not None:
+            self._tried(trial, role, request_id, raw, time.perf_counter() - start)
+            if trial.shadow:
+                self._shadow(trial, request_id, row, raw)
+        return request_id, model, raw, self._kept(model, role, request_id, checked, raw, remarks)
+
+    async def answer_frame(
+        self, frame: pl.DataFrame, version: str | None = None
+    ) -> tuple[str, ServedModel, Answer]:
+        """Answer a table: request id, who answered, and the answer.
+
+        Raises:
+            DataError: the table breaks the contract or a policy.
+            Refusal: there is no such version, or too many rows wait.
+        """
+        model, role, trial = self._chosen(version)
+        start = time.perf_counter()
+        if role == "challenger":
+            assert trial is not None
+            work = asyncio.ensure_future(self._answer(model, frame))
+            await asyncio.wait([work])
+            if (error := work.exception()) is not None:
+                model, role = self.champion, "champion"
+                answer = await self._answer(model, frame)
+                self._challenger_failed(trial, error)
+            else:
+                answer = work.result()
+        else:
+            answer = await self._answer(model, frame)
+        request_id = self._shared.ids.make(model.version, frame.height)
+        if trial is not None:
+            seconds = (time.perf_counter() - start) / max(1, frame.height)
+            self._tried(trial, role, request_id, answer.raw, seconds)
+            if trial.shadow:
+                self._shadow(trial, request_id, frame, answer.raw)
+        remarks = self._kept(model, role, request_id, answer.checked, answer.raw, answer.remarks)
+        return request_id, model, Answer(answer.raw, answer.checked, remarks)
+
+    async def close(self) -> None:
+        """Wait for shadows and windows under way."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=1.0)
+
+    def _chosen(self, version: str | None) -> tuple[ServedModel, str, Trial | None]:
+        trial = self.trial
+        if version is not None:
+            model = self.version(version)
+            return model, "champion" if model is self.champion else "version", None
+        if trial is None or trial.shadow or not trial.draws_challenger():
+            return self.champion, "champion", trial
+        return trial.challenger, "challenger", trial
+
+    async def _answer(self, model: ServedModel, frame: pl.DataFrame) -> Answer:
+        if not model.heavy and frame.height * model.row_seconds < LONG_SECONDS:
+            return model.answer_frame(frame)
+        loop = asyncio.get_running_loop()
+        checked, remarks = await loop.run_in_executor(
+            self._shared.executor, model.door.frame, frame
+        )
+        return Answer(await self._lane(model).predict(checked), checked, remarks)
+
+    def _lane(self, model: ServedModel) -> Lane:
+        lane = self._lanes.get(model.version)
+        if lane is None:
+            limits, batch_rows = self._shared.settings.limits, self._shared.settings.batch_rows
+            lane = self._lanes[model.version] = Lane(
+                model.release.raw,
+                self._shared.executor,
+                batch_rows=batch_rows if model.heavy else limits.rows,
+                max_rows=limits.rows,
+            )
+        return lane
+
+    def _kept(
+        self,
+        model: ServedModel,
+        role: str,
+        request_id: str,
+        checked: Mapping[str, Any] | pl.DataFrame,
+        raw: Floats,
+        remarks: tuple[Remark, ...],
+    ) -> tuple[Remark, ...]:
+        """Count, log and watch what was answered; gives all remarks, those of the window too."""
+        shared = self._shared
+        rows = checked.height if isinstance(checked, pl.DataFrame) else 1
+        labels = self._labels.get((model.version, role))
+        if labels is None:
+            labels = (("model", self.name), ("role", role), ("version", model.version))
+            self._labels[model.version, role] = labels
+        shared.metrics.add("rows_total", labels, rows)
+        if shared.log is not None:
+            shared.log.add(model, role, request_id, checked, raw, remarks)
+        for remark in remarks:
+            # a caller chooses the names of extra columns; they must not become counters
+            column = "" if remark.what == "extra" else remark.column
+            told = (("column", column), ("model", self.name), ("what", remark.what))
+            shared.metrics.add("remarks_total", told, remark.count)
+        window = self._windows.get(model.version)
+        if window is None:
+            size = shared.settings.input.window_rows
+            window = self._windows[model.version] = InputWindow(model.columns, size)
+        full = (
+            window.add_frame(checked)
+            if isinstance(checked, pl.DataFrame)
+            else window.add_row(checked)
+        )
+        if full:
+            self._judge(model, window)
+        return remarks + window.flags if window.flags else remarks
+
+    def _judge(self, model: ServedModel, window: InputWindow) -> None:
+        judge = window.take()
+        self._later(lambda: attempt(judge), lambda found: self._judged(model, window, *found))
+
+    def _judged(
+        self,
+        model: ServedModel,
+        window: InputWindow,
+        flags: tuple[Remark, ...] | None,
+        error: Exception | None,
+    ) -> None:
+        shared = self._shared
+        if flags is None:
+            shared.tell("serve.window_failed", {"name": self.name, "message": str(error)})
+            return
+        before = {(flag.column, flag.what) for flag in window.flags}
+        now = {(flag.column, flag.what) for flag in flags}
+        window.flags = flags
+        for column, what in before | now:
+            told = (("column", column), ("model", self.name), ("what", what))
+            shared.metrics.set("window_flags", int((column, what) in now), told)
+        if now - before:
+            texts = [flag.text for flag in flags]
+            data = {"name": self.name, "version": model.version, "flags": texts}
+            shared.tell("serve.flagged", data)
+
+    def _challenger_failed(self, trial: Trial, error: BaseException | None) -> None:
+        """Rows that the champion answers and the challenger does not speak against it."""
+        if isinstance(error, Refusal):
+            return
+        trial.failed("challenger")
+        self._shared.metrics.add("challenger_failures_total", (("model", self.name),))
+        self._settle(trial)
+
+    def _tried(self, trial: Trial, role: str, request_id: str, raw: Floats, seconds: float) -> None:
+        trial.answered(role, request_id, raw, seconds)
+        self._settle(trial)
+
+    def _settle(self, trial: Trial) -> None:
+        reason = trial.verdict() if trial is self.trial and not trial.shadow else None
+        if reason is not None:
+            self.withdraw(reason)
+
+    def labelled(self, request_id: str, row: int, label: Any) -> None:
+        """Tell the trial, if there is one, what was true of an answered row."""
+        trial = self.trial
+        if trial is None:
+            return
+        try:
+            label = self.champion.check_label(label)
+        except DataError:
+            return
+        trial.labelled(request_id, row, label)
+        reason = trial.verdict_on_quality()
+        if reason is not None:
+            self.withdraw(reason)
+
+    def _shadow(
+        self, trial: Trial, request_id: str, rows: Mapping[str, Any] | pl.DataFrame, raw: Floats
+    ) -> None:
+        labels = (("model", self.name), ("version", trial.challenger.version))
+        metrics = self._shared.metrics
+        count = rows.height if isinstance(rows, pl.DataFrame) else 1
+        if self._shadowed >= SHADOW_WAITING:
+            metrics.add("shadow_dropped_total", labels, count)
+            return
+        self._shadowed += 1
+
+        def work() -> tuple[float, _Found | None]:
+            start = time.perf_counter()
+            found, _ = attempt(lambda: _answered(trial.challenger, rows))
+            return (time.perf_counter() - start) / max(1, count), found
+
+        def done(result: tuple[float, _Found | None]) -> None:
+            self._shadowed -= 1
+            seconds, found = result
+            if found is None:
+                trial.failed("challenger")
+                metrics.add("shadow_failures_total", labels, count)
+                return
+            theirs, checked, remarks = found
+            trial.answered("challenger", request_id, theirs, seconds)
+            metrics.add("shadow_rows_total", labels, count)
+            metrics.add("shadow_differs_total", labels, _num_differing(trial, raw, theirs))
+            if self._shared.log is not None:
+                self._shared.log.add(
+                    trial.challenger, "shadow", request_id, checked, theirs, remarks
+                )
+
+        self._later(work, done)
+
+    def _later(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Do some work in a thread; what it gives is taken in the event loop."""
+        task = asyncio.get_running_loop().run_in_executor(self._shared.executor, work)
+        self._tasks.add(task)
+
+        def take(ended: asyncio.Future[T]) -> None:
+            self._tasks.discard(ended)
+            if not ended.cancelled():
+                done(ended.result())
+
+        task.add_done_callback(take)
+
+
+_Found = tuple[Floats, Mapping[str, Any] | pl.DataFrame, tuple[Remark, ...]]
+
+
+def _answered(model: ServedModel, rows: Mapping[str, Any] | pl.DataFrame) -> _Found:
+    if isinstance(rows, pl.DataFrame):
+        answer = model.answer_frame(rows)
+        return answer.raw, answer.checked, answer.remarks
+    return model.answer_row(rows)
+
+
+def _num_differing(trial: Trial, ours: Floats, theirs: Floats) -> int:
+    """Rows whose prediction is another one: another class, or a value off by 1e-6 of its size."""
+    champion, challenger = trial.champion, trial.challenger
+    if champion.classes != challenger.classes:
+        return int(np.atleast_1d(ours).shape[0])
+    if not champion.classes:
+        return int((~np.isclose(ours, theirs, rtol=1e-6)).sum())
+    a, b = np.atleast_2d(ours), np.atleast_2d(theirs)
+    return int((champion.release.codes(a) != challenger.release.codes(b)).sum())

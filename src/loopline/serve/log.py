@@ -1,0 +1,294 @@
+"""The prediction log: what came, what was answered, kept for monitoring without costing a request.
+
+The request path appends to a list in memory and returns. A thread turns what has gathered into
+Parquet, once a minute or every 4,096 rows, and puts it into the store as an artifact of the kind
+``predictions``: whole or absent. What waits is bounded; beyond it, or while the disk is full, rows
+are dropped and counted, and the service goes on.
+
+A row is kept as the model saw it (columns ``input.<name>``), with its prediction, the
+probabilities, who answered, and which cells were odd. Columns that name persons can be left out,
+or kept as keyed hashes, which join rows of one person and say no more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2s
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopline.errors import LooplineError
+from loopline.features.contract import InputColumn, Remark
+from loopline.models.base import Floats
+from loopline.serve.metrics import Metrics
+from loopline.serve.model import ServedModel
+from loopline.serve.settings import LogSettings
+from loopline.store.artifacts import Store
+
+KIND = "predictions"
+FILE = "predictions.parquet"
+_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    model: ServedModel
+    role: str
+    request_id: str
+    milliseconds: int
+    rows: tuple[Any, ...] | pl.DataFrame
+    """The cells of one row in the model's order, which weigh half of a mapping; or a table."""
+    raw: Floats
+    remarks: tuple[Remark, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return self.rows.height if isinstance(self.rows, pl.DataFrame) else 1
+
+
+class PredictionLog:
+    """Gathers answers and writes them from a thread of its own.
+
+    Args:
+        store: where the files go.
+        settings: share, sizes, personal columns.
+        key: for the hashes of personal columns.
+        metrics: where rows written and lost are counted.
+        tell: hears of trouble, once an outage.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: LogSettings,
+        key: bytes,
+        metrics: Metrics,
+        tell: Callable[[str, Mapping[str, Any]], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._key = key
+        self._metrics = metrics
+        self._tell = tell
+        self._entries: deque[_Entry] = deque()
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._full = threading.Event()
+        self._ending = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def add(
+        self,
+        model: ServedModel,
+        role: str,
+        request_id: str,
+        rows: Mapping[str, Any] | pl.DataFrame,
+        raw: Floats,
+        remarks: tuple[Remark, ...],
+    ) -> None:
+        """Remember an answer; never waits for the disk.
+
+        Args:
+            model: who answered.
+            role: champion, challenger or shadow.
+            request_id: the request.
+            rows: one row, or a table, as the model saw it: all of its columns in their order.
+            raw: (classes,) or (1,) for one row, else (rows, classes) or (rows,).
+            remarks: what was odd.
+        """
+        if self._settings.share < 1 and not self._is_drawn(request_id):
+            return
+        kept = rows if isinstance(rows, pl.DataFrame) else tuple(rows.values())
+        entry = _Entry(model, role, request_id, time.time_ns() // 1_000_000, kept, raw, remarks)
+        count = entry.num_rows
+        with self._lock:
+            if self._pending + count > self._settings.pending_rows:
+                self._metrics.add("log_dropped_rows_total", (), count)
+                return
+            self._pending += count
+            self._entries.append(entry)
+        if self._pending >= self._settings.flush_rows:
+            self._full.set()
+
+    def flush(self) -> bool:
+        """Write everything that waits; whether it is all on the disk."""
+        with self._lock:
+            entries, self._entries = list(self._entries), deque()
+        groups: dict[tuple[str, str], list[_Entry]] = {}
+        for entry in entries:
+            groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
+        lost: list[_Entry] = []
+        for group in groups.values():
+            try:
+                self._write(group)
+            except (LooplineError, OSError, pl.exceptions.PolarsError) as error:
+                lost += group
+                self._failed(error)
+            else:
+                self._failing = False
+                self._written(sum(entry.num_rows for entry in group))
+        with self._lock:
+            self._entries.extendleft(reversed(lost))
+            self._metrics.set("log_pending_rows", self._pending)
+        return not lost
+
+    def close(self) -> None:
+        """Write what waits and end; what cannot be written is counted as lost."""
+        self._ending = True
+        self._full.set()
+        self._thread.join()
+        if not self.flush():
+            self._metrics.add("log_dropped_rows_total", (), self._pending)
+
+    def _is_drawn(self, request_id: str) -> bool:
+        """A share of the requests, by their id: a request's rows and roles stay together."""
+        drawn = int.from_bytes(blake2s(request_id.encode(), digest_size=4).digest(), "big")
+        return drawn < self._settings.share * 2**32
+
+    def _run(self) -> None:
+        while not self._ending:
+            self._full.wait(self._settings.flush_seconds)
+            self._full.clear()
+            if not self.flush() and not self._ending:
+                time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
+
+    def _written(self, count: int) -> None:
+        with self._lock:
+            self._pending -= count
+        self._metrics.add("log_rows_total", (), count)
+
+    def _failed(self, error: Exception) -> None:
+        self._metrics.add("log_failures_total")
+        if not self._failing:
+            self._failing = True
+            self._tell("log.failed", {"message": str(error)})
+
+    def _write(self, entries: Sequence[_Entry]) -> None:
+        model = entries[0].model
+        table = log_table(entries, self._settings, self._key)
+
+        def write(folder: Path) -> None:
+            table.write_parquet(folder / FILE)
+
+        times = [entry.milliseconds for entry in entries]
+        self._store.put(
+            KIND,
+            write,
+            meta={
+                "name": model.name,
+                "release": model.id,
+                "rows": table.height,
+                "start": _iso(min(times)),
+                "end": _iso(max(times)),
+            },
+        )
+
+
+def log_table(entries: Sequence[Any], settings: LogSettings, key: bytes) -> pl.DataFrame:
+    """Answers of one release as the log's table."""
+    model: ServedModel = entries[0].model
+    frames = [_frame_of(model, entry) for entry in entries if isinstance(entry.rows, pl.DataFrame)]
+    single = [entry for entry in entries if not isinstance(entry.rows, pl.DataFrame)]
+    if single:
+        frames.append(_frame_of_rows(model, single))
+    table = pl.concat(frames, how="vertical_relaxed")
+    hidden = {f"input.{name}" for name in settings.leave_out} & set(table.columns)
+    hashed = {f"input.{name}" for name in settings.hash} & set(table.columns)
+    return table.drop(hidden).with_columns(_hashed(table[name], key) for name in sorted(hashed))
+
+
+def _frame_of(model: ServedModel, entry: _Entry) -> pl.DataFrame:
+    rows = entry.rows
+    assert isinstance(rows, pl.DataFrame)
+    head = {
+        "request_id": pl.repeat(entry.request_id, rows.height, eager=True),
+        "row": pl.int_range(rows.height, eager=True, dtype=pl.Int32),
+        "time": pl.repeat(entry.milliseconds, rows.height, eager=True, dtype=pl.Int64),
+        "role": pl.repeat(entry.role, rows.height, eager=True),
+        "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
+    }
+    return _joined(model, head, [rows[column.name] for column in model.columns], entry.raw)
+
+
+def _frame_of_rows(model: ServedModel, entries: Sequence[_Entry]) -> pl.DataFrame:
+    head = {
+        "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
+        "row": pl.repeat(0, len(entries), eager=True, dtype=pl.Int32),
+        "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
+        "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
+        "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
+    }
+    columns = [
+        _column(column, [entry.rows[place] for entry in entries])
+        for place, column in enumerate(model.columns)
+    ]
+    raw = np.stack([entry.raw for entry in entries])
+    return _joined(model, head, columns, raw if model.classes else raw[:, 0])
+
+
+def _odd(remarks: Sequence[Remark]) -> str | None:
+    """Which cells were odd and how, ``age:outside;city:unseen``; without their values."""
+    cells = {f"{r.column}:{r.what}" for r in remarks if r.what != "extra"}
+    return ";".join(sorted(cells)) or None
+
+
+def _column(column: InputColumn, values: list[Any]) -> pl.Series:
+    fractions = column.kind == "integer" and any(type(value) is float for value in values)
+    return pl.Series(column.name, values, dtype=pl.Float64 if fractions else column.dtype)
+
+
+def _joined(
+    model: ServedModel, head: Mapping[str, pl.Series], columns: Collection[pl.Series], raw: Floats
+) -> pl.DataFrame:
+    table = pl.DataFrame(dict(head))
+    table = table.with_columns(
+        pl.col("time").cast(pl.Datetime("ms")).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    )
+    inputs = [values.alias(f"input.{values.name}") for values in columns]
+    return table.hstack(inputs).hstack(model.release.as_table(raw))
+
+
+def _hashed(values: pl.Series, key: bytes) -> pl.Series:
+    texts = values.cast(pl.String).to_list()
+    told = [
+        None if text is None else blake2s(text.encode(), key=key, digest_size=16).hexdigest()
+        for text in texts
+    ]
+    return pl.Series(values.name, told, dtype=pl.String)
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def read_log(store: Store, *, name: str | None = None, release: str | None = None) -> pl.DataFrame:
+    """The prediction log of a store, oldest first.
+
+    Args:
+        store: the store that the service logged into.
+        name: only of the model of this name.
+        release: only of this release.
+
+    Returns:
+        One row an answered row; columns that a file lacks are null. Empty when nothing was logged.
+    """
+    found = []
+    for artifact_id in store.ids(KIND):
+        artifact = store.get(artifact_id)
+        if name in (None, artifact.meta["name"]) and release in (None, artifact.meta["release"]):
+            found.append((artifact.meta["start"], artifact))
+    tables = [
+        pl.read_parquet(artifact.path(FILE)).with_columns(release=pl.lit(artifact.meta["release"]))
+        for _, artifact in sorted(found, key=lambda pair: pair[0])
+    ]
+    return pl.concat(tables, how="diagonal_relaxed").sort("time") if tables else pl.DataFrame()

@@ -1,0 +1,182 @@
+"""The time of a search: what is kept free, when it ends, and how an interrupt is taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from loopline.errors import LooplineError
+from loopline.line import interrupt as interrupts
+from loopline.line import trial as trial_module
+from loopline.line.context import LineContext
+from loopline.line.interrupt import Interrupt, noted
+from loopline.line.project import Project, open_project
+from loopline.line.search_budget import FIXED_SECONDS, MARGIN, TIMED, Clock, put_down
+from loopline.line.spec import make_spec
+from loopline.line.trial import OutOfTime, Watch, run_trial
+from loopline.progress import SilentReporter
+from loopline.search.record import Record
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return open_project(tmp_path)
+
+
+def clock(project: Project, budget: float | None) -> tuple[Clock, LineContext]:
+    spec = make_spec({"data": {"source": "a.csv"}, "target": "y"})
+    context = LineContext(spec, Path(), project.store, project.ledger, SilentReporter())
+    prepared: Any = SimpleNamespace()
+    made = Clock(context, prepared, budget)
+    made._score = lambda artifact: None  # type: ignore[method-assign]  # takes no time
+    return made, context
+
+
+def trial(arm: str, **costs: float) -> Record:
+    return Record(0, arm, {}, "defaults", "complete", 0.5, artifact="trial-0", costs=costs)
+
+
+def test_without_a_budget_time_never_ends(project: Project) -> None:
+    """No deadline, always time for another trial."""
+    made, _ = clock(project, None)
+    made.learn(trial("a", final=1e9))
+    assert (made.deadline(), made.left(), made.wanted()) == (None, None, True)
+
+
+def test_the_first_trial_may_use_all_of_the_time(project: Project) -> None:
+    """Before a trial is complete nothing is kept free."""
+    made, context = clock(project, 100.0)
+    assert made.deadline() == context.started + 100.0
+
+
+def test_the_dearest_arm_is_kept_free_for(project: Project) -> None:
+    """The final fit, importance and latency of the dearest best trial, with a margin."""
+    made, context = clock(project, 100.0)
+    made.learn(trial("cheap", final=1.0, importance=2.0))
+    made.learn(trial("dear", final=4.0, importance=6.0))
+    deadline = made.deadline()
+    assert deadline is not None
+    assert deadline == pytest.approx(
+        context.started + 100 - MARGIN * (FIXED_SECONDS + 10), abs=0.01
+    )
+
+
+def test_an_arms_latest_best_counts(project: Project) -> None:
+    """A better trial of the arm that is cheaper afterwards frees time."""
+    made, _ = clock(project, 100.0)
+    made.learn(trial("a", final=9.0))
+    before = made.reserve()
+    made.learn(trial("a", final=3.0))
+    assert made.reserve() < before
+
+
+def test_a_run_corrects_the_next_ones_estimate(project: Project) -> None:
+    """What took twice as long as expected is expected to do so again; within limits."""
+    made, context = clock(project, 100.0)
+    made.learn(trial("a", final=4.0))
+    plain = made.reserve()
+    project.ledger.append(TIMED, data={"name": "another", "expected": 1.0, "took": 9.0})
+    project.ledger.append(TIMED, data={"name": "a", "expected": 5.0, "took": 10.0})
+    again, _ = clock(project, 100.0)
+    again.learn(trial("a", final=4.0))
+    assert again.reserve() == pytest.approx(2 * plain, rel=0.01)
+    project.ledger.append(TIMED, data={"name": "a", "expected": 1.0, "took": 1e6})
+    wild, _ = clock(project, 100.0)
+    wild.learn(trial("a", final=4.0))
+    assert wild.reserve() == pytest.approx(4 * plain, rel=0.01)
+    put_down(context, {"ended": time.monotonic(), "expected": 3.0})
+    assert project.ledger.events(kind=TIMED, newest_first=True)[0].data["expected"] == 3.0
+
+
+def test_when_the_time_is_over_no_trial_is_wanted(project: Project) -> None:
+    """A budget in the past."""
+    made, context = clock(project, 5.0)
+    context.started -= 10.0
+    assert not made.wanted()
+    assert "does not suffice for one trial" in made.too_short()
+
+
+def test_a_fit_ends_at_its_next_round_after_the_deadline() -> None:
+    """Every advance of a fit looks at the clock."""
+    watch = Watch(time.monotonic() - 1.0, None)
+    with pytest.raises(OutOfTime), watch.step("fit", 10):
+        pass
+    late = Watch(None, None)
+    with late.step("fit", 10) as step:
+        step.advance()
+        late._deadline = time.monotonic() - 1.0
+        with pytest.raises(OutOfTime):
+            step.advance()
+
+
+def test_a_fit_ends_at_its_next_round_after_an_interrupt() -> None:
+    """Ctrl-C lets the round end, not the trial."""
+    interrupt = Interrupt()
+    watch = Watch(None, interrupt)
+    with watch.step("fit", 10) as step:
+        step.advance()
+        interrupt.ask()
+        with pytest.raises(OutOfTime):
+            step.advance()
+
+
+def test_a_library_that_wraps_the_stop_fails_no_trial(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CatBoost turns whatever ends it into an error of its own: that is no failed trial."""
+
+    def wrapping(context: Any, prepared: Any, job: Any, progress: Any, watch: Watch) -> Any:
+        try:
+            watch.check()
+        except OutOfTime as stop:
+            raise LooplineError("CatBoost could not train") from stop
+
+    monkeypatch.setattr(trial_module, "_run", wrapping)
+    _, context = clock(project, 10.0)
+    job: Any = None
+    prepared: Any = None
+    with pytest.raises(OutOfTime):
+        run_trial(context, prepared, job, time.monotonic() - 1.0)
+
+
+def test_the_first_ctrl_c_is_noted_and_the_second_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One signal raises nothing; another one, later, raises; then all is as before."""
+    monkeypatch.setattr(interrupts, "SAME_SECONDS", 0.0)
+    before = signal.getsignal(signal.SIGINT)
+    with noted() as interrupt:
+        assert not interrupt.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        time.sleep(0.001)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_two_signals_at_once_are_one() -> None:
+    """A library that passes on the interrupt it has seen does not make it a second one."""
+    with noted() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+
+
+def test_other_threads_take_no_signals() -> None:
+    """A search in a thread leaves the signals alone."""
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with noted():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
