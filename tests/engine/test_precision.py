@@ -84,7 +84,7 @@ def products() -> tuple[str, bool]:
 
 
 def test_predictions_after_a_training_are_computed_in_32_bits() -> None:
-    """A training in BF16 leaves short products set; a prediction has all bits and leaves them so."""
+    """A training in BF16 leaves short products set; a prediction has all bits, and resets them."""
     seen = []
 
     class Asked(torch.nn.Linear):

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from loopline.engine.precision import exact_products
 from torch.nn import functional
 
 NUM_DRAWS = 7
@@ -228,9 +230,9 @@ def features_of(network: ImageNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.
     """Features (rows, width) of decoded images, computed on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device)
-    found: NDArray[np.float64] = (
-        network.features(torch.from_numpy(pixels).to(device)).double().cpu().numpy()
-    )
+    with exact_products():
+        features = network.features(torch.from_numpy(pixels).to(device))
+    found: NDArray[np.float64] = features.double().cpu().numpy()
     return found
 
 
