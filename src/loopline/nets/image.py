@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional
 
 from loopline.engine.precision import exact_products
-from torch.nn import functional
 
 NUM_DRAWS = 7
 """Random numbers in [0, 1) that one image's augmentation takes."""
