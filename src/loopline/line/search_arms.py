@@ -14,7 +14,7 @@ from loopline.line.divide import Prepared
 from loopline.line.race import candidates, fit_settings, metric_name, resolve_params
 from loopline.line.search_spec import SearchSpec
 from loopline.line.spec import Candidate
-from loopline.line.trial import fold_sizes
+from loopline.line.trial_scores import fold_sizes
 from loopline.models.families import family
 from loopline.models.space import DataFacts, Dimension, read_space
 from loopline.search.arms import Arm
