@@ -12,6 +12,7 @@ from tests.line.processes import write_project
 from loopline.cli.app import app
 from loopline.cli.edge import guarded
 from loopline.line.project import open_project
+from loopline.splits.vault import EVENT
 
 SETTINGS: dict[str, Any] = {
     "models": ["baseline", {"linear": {"max_iter": 150}}, {"lightgbm": {"rounds": 10}}],
@@ -69,7 +70,7 @@ def test_a_search_alone_is_found_by_the_run(
     alone = answer(capsys, "search")
     assert alone["trials"]["asked"] == 5
     with open_project(folder / ".loopline") as project:
-        assert not project.ledger.events(kind="vault.opened")
+        assert not project.ledger.events(kind=EVENT)
         assert not [name for name in project.store.ids() if name.startswith(("model", "release"))]
         kept = project.collect(keep=0, grace_seconds=0.0, dry_run=True).ids
         assert not [name for name in kept if name.startswith(("trial", "study"))]
