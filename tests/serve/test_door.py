@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.serve.conftest import Serve, mixed_table, plain
 
@@ -41,6 +41,7 @@ CELLS = {
 }
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries(CELLS, optional={"junk": st.integers()}))
 def test_a_row_gets_the_remarks_of_a_table_of_that_row(row: dict[str, Any]) -> None:
     """`inspect_row` and `check` agree on cells and remarks for any row, or both refuse it."""
@@ -104,8 +105,7 @@ def test_impute_reads_odd_cells_as_missing(
 
 def test_impute_takes_an_absent_column(serve: Serve, releases: Any, rows: Any) -> None:
     """A column that may be imputed may be absent; the others still may not."""
-    settings = {"input": {"columns": {"x": "impute"}}}
-    client = serve(releases["binary"], settings=settings)
+    client = serve(releases["binary"], settings={"input": {"columns": {"x": "impute"}}})
     row = plain(rows)[0]
     wanted = client.post("/predict", row | {"x": None}).json()["probability"]
     del row["x"]

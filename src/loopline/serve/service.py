@@ -13,11 +13,12 @@ from typing import Any
 from loopline.cores import num_cores
 from loopline.errors import EnvironmentProblem, InputError
 from loopline.release.bundle import Release
-from loopline.serve.deployment import Deployment, Shared, Tell
+from loopline.serve.deployment import Deployment
 from loopline.serve.door import refuse_unknown
 from loopline.serve.edge import attempt
 from loopline.serve.feedback import Feedback, Label
 from loopline.serve.ids import RequestIds, load_key
+from loopline.serve.keeping import Shared, Tell
 from loopline.serve.log import PredictionLog
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
