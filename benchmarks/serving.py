@@ -358,21 +358,27 @@ def main() -> None:
             counts[service.name] = max(300, int(service.loads[1][0]["per_second"] * given.seconds))
             service.loads[1].clear()
             service.microseconds[1].clear()
-        for _ in range(given.turns):
+        for done in range(1, given.turns + 1):
             for concurrency in (1, 32):
                 for service in services:
                     turn(service, concurrency, counts[service.name])
-        results = {service.name: summary(service) for service in services}
-        ours = results["loopline"]["cpu_us_per_request"]["c32"]
-        for name, one in results.items():
-            ratio = {k: round(v / ours[k], 1) for k, v in one["cpu_us_per_request"]["c32"].items()}
-            one["cpu_of_loopline"] = ratio
-            print(name, json.dumps(one))
+            write(services, done, given.peers)
+    for name, one in json.loads(RESULTS.read_text())["services"].items():
+        print(name, json.dumps(one))
+
+
+def write(services: list[Service], turns: int, peers: Path) -> None:
+    """Write what has been measured so far."""
+    results = {service.name: summary(service) for service in services}
+    ours = results["loopline"]["cpu_us_per_request"]["c32"]
+    for one in results.values():
+        ratio = {k: round(v / ours[k], 1) for k, v in one["cpu_us_per_request"]["c32"].items()}
+        one["cpu_of_loopline"] = ratio
     setting = {
         "cores": os.cpu_count(),
         "load_at_end": round(os.getloadavg()[0], 1),
-        "turns": given.turns,
-        "versions": versions(given.peers),
+        "turns": turns,
+        "versions": versions(peers),
     }
     RESULTS.write_text(json.dumps({"services": results, "setting": setting}, indent=2) + "\n")
 

@@ -182,6 +182,12 @@ def test_a_shift_is_no_unit() -> None:
     assert flags(window(height=pl.col("height") + 60)) == set()
 
 
+def test_a_unit_must_fit_low_and_high_values() -> None:
+    """Values about ten times training's middle, but all alike, are no column times ten."""
+    alike = 1700 + pl.int_range(pl.len()) * 0.001
+    assert flags(window(height=alike)) == set()
+
+
 def test_swapped_columns_are_named() -> None:
     """Two columns that hold each other's values are flagged, both."""
     wide = {"x": window()["height"].alias("x"), "height": window()["x"].alias("height")}
