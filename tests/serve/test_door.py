@@ -129,7 +129,7 @@ def test_ordinary_rows_are_the_same_under_every_policy(
 def test_policies_for_no_column_are_refused(releases: Any) -> None:
     """A policy of a column that no model reads is an error that names the nearest."""
     with pytest.raises(SettingsError, match=r"names 'citty', which no served model reads\. .*city"):
-        refuse_unknown([CONTRACT], InputSettings(columns={"citty": "flag"}))
+        refuse_unknown([CONTRACT], {"input.columns": {"citty": "flag"}, "log.hash": ["x"]})
 
 
 def test_a_column_that_must_not_miss_cannot_be_imputed(releases: Any) -> None:

@@ -184,6 +184,8 @@ def test_a_challenger_must_predict_the_same(serve: Serve, releases: Any) -> None
         serve()
     with pytest.raises(SettingsError, match="has no effect without a challenger"):
         serve(releases["binary"], settings={"canary": {"share": 0.5}})
+    with pytest.raises(SettingsError, match="`workers` has no effect in a thread"):
+        serve(releases["binary"], settings={"workers": 2})
     with pytest.raises(InputError, match="is named twice"):
         serve(releases["binary"], releases["binary"])
 

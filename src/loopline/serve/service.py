@@ -115,7 +115,13 @@ class Service:
             SettingsError: a column that no model reads.
         """
         served = [m for d in self.deployments.values() for m in d.versions.values()]
-        refuse_unknown((m.release.contract for m in served), self.settings.input)
+        settings = self.settings
+        named = {
+            "input.columns": settings.input.columns,
+            "log.hash": settings.log.hash,
+            "log.leave_out": settings.log.leave_out,
+        }
+        refuse_unknown((model.release.contract for model in served), named)
 
     def find(self, name: str | None) -> Deployment:
         """The deployment of a name; the only one where none is given.
