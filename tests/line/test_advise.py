@@ -23,9 +23,10 @@ from loopline.line.finished import finished_run
 from loopline.line.more_search import gained_by_second_half
 from loopline.line.pricing import Ground
 from loopline.line.pricing_labels import suspects_of, without_suspects
-from loopline.line.refits import num_folds
+from loopline.line.refits import Variant, is_known, num_folds, refit
 from loopline.line.regions import Regions, losses
 from loopline.line.steps import Advice, Step, ranked
+from loopline.line.trial import OutOfTime
 from loopline.splits.vault import Vault
 
 
@@ -118,6 +119,29 @@ def test_without_time_the_dear_steps_are_told_as_unpriced(
     assert "of the budget are left" in reason.reason
     assert "--budget" in reason.command
     assert found.curve is None
+
+
+def test_a_deadline_stops_before_the_next_fold(linear: loopline.Result) -> None:
+    """What is estimated too low still ends: past the deadline no fold is begun, and it is told."""
+    run = finished_run(linear.project, linear.run)
+    run.deadline = 0.0
+    with pytest.raises(OutOfTime):
+        refit(run, Variant("too late", {"late": 1}))
+    assert not is_known(run, Variant("too late", {"late": 1}))
+
+
+def test_forward_splits_are_warned_of(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Folds of a split by time learn from less than the release does; advice says how much less."""
+    frame = interactions(300).with_columns(day=pl.int_range(300))
+    result = loopline.fit(
+        frame, "y", models=["linear"], time="day", progress=False,
+        store=tmp_path_factory.mktemp("forward"),
+    )  # fmt: skip
+    found = result.advise(budget_seconds=0)
+    (caution,) = found.cautions
+    assert "goes forward in time" in caution
+    assert f"{finished_run(result.project, result.run).prepared.train.num_rows}" in caution
+    assert caution in str(found)
 
 
 def test_where_nothing_helps_advice_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -278,8 +302,8 @@ def test_labels_are_asked_for_where_more_rows_help(regions: Regions) -> None:
     assert found is not None
     assert str(found.facts["slice"]).startswith("x0 <=")
     assert found.facts["share_of_loss"] < found.facts["share_of_rows"]
-    # 0.4 (sqrt(2) - 1) = 0.17 was gained inside at last; another doubling gives 0.12 in a quarter.
-    assert found.facts["last_doubling_inside"] == pytest.approx(0.166, abs=0.03)
+    last = 0.4 * (1 / np.sqrt(regions.curve.points[-2].share) - 1)
+    assert found.facts["last_gain_inside"] == pytest.approx(last, abs=0.03)
     assert found.worth.low > 0
 
 

@@ -33,9 +33,10 @@ from loopline.line.pricing import (
 from loopline.line.pricing_decisions import calibrations, thresholds
 from loopline.line.pricing_labels import fix_labels_step, suspected_labels, without_suspects
 from loopline.line.project import Project
-from loopline.line.refits import Refitted, Variant, as_run, can_refit, is_known, refit
+from loopline.line.refits import Refitted, Variant, as_run, can_refit, is_known, num_folds, refit
 from loopline.line.regions import Regions
 from loopline.line.steps import Advice, Step, Unpriced, ranked
+from loopline.line.trial import OutOfTime
 from loopline.progress import Reporter
 from loopline.words import counted, estimate
 
@@ -85,6 +86,7 @@ class _Pricing:
 
     def __post_init__(self) -> None:
         self.ground = Ground(self.run)
+        self.run.deadline = self.started + self.budget
 
     @property
     def budget(self) -> float:
@@ -130,6 +132,7 @@ class _Pricing:
             sentence=_sentence(steps, self.run.metric, level),
             steps=tuple(steps),
             unpriced=tuple(self.unpriced),
+            cautions=tuple(_cautions(self.run)),
             level=level,
             curve=None if self.curve is None else _told(self.curve),
         )
@@ -161,7 +164,19 @@ class _Pricing:
         seconds = times * self.ground.fit_seconds
         if not is_known(self.run, variant) and not self._affordable(kind, what, seconds):
             return
-        self.steps.append(make(refit(self.run, variant)))
+        try:
+            self.steps.append(make(refit(self.run, variant)))
+        except OutOfTime:
+            self._out_of_time(kind, what)
+
+    def _out_of_time(self, kind: str, what: str) -> None:
+        self.unpriced.append(
+            Unpriced(
+                kind,
+                f"{what}: the budget was used up midway; what was fitted is kept.",
+                f"loopline advise {self.run.id} --budget {math.ceil(2 * self.budget + 1)}",
+            )
+        )
 
     def _rows(self) -> None:
         if self.run.raced[self.run.chosen].spec.family == "baseline":
@@ -177,6 +192,9 @@ class _Pricing:
             return
         try:
             self.curve = learning_curve(self.run)
+        except OutOfTime:
+            self._out_of_time("more_rows", "More rows")
+            return
         except DataError as error:
             self.unpriced.append(Unpriced("more_rows", f"More rows: {error}"))
             return
@@ -254,6 +272,18 @@ class _Pricing:
             self.steps.append(found)
         else:
             self.unpriced.append(found)
+
+
+def _cautions(run: FinishedRun) -> list[str]:
+    """What weakens all prices of a run."""
+    folds = [run.prepared.fold(number)[0].num_rows for number in range(num_folds(run))]
+    if run.prepared.train.order is None or len(folds) < 2:
+        return []
+    return [
+        f"The split goes forward in time: its folds learned from {min(folds):,} to {max(folds):,} "
+        f"rows and the released model from {run.prepared.train.num_rows:,}, so what helps a short "
+        "history may not help the whole."
+    ]
 
 
 def _told(curve: Curve) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from loopline.errors import SettingsError
 from loopline.evaluate.intervals import LEVEL, Estimate, student_quantile
 from loopline.evaluate.metrics import metric
-from loopline.line.differences import Made, what_differs
+from loopline.line.differences import Made, same_division, what_differs
 from loopline.line.face import Result
 from loopline.line.finished import FinishedRun, finished_run
 from loopline.line.paired import (
@@ -116,17 +116,21 @@ class PairedRuns:
         ]
 
     def _slices(self) -> list[str]:
-        found = [line for line in self.slices if line.found]
         looked = counted(len(self.slices), "slice")
         if not self.slices:
             return ["No slice has enough rows to be tested."]
+        overall = self.lines[0].difference
+        sure = overall.low > 0 or overall.high < 0
+        found = [line for line in self.slices if (line.stands_out if sure else line.found)]
         if not found:
-            return [f"None of {looked} differs by more than chance among so many shows."]
-        lines = [f"{len(found)} of {looked} differ by more than chance among so many shows:"]
+            alike = "unlike elsewhere" if sure else "there at all"
+            return [f"In none of {looked} is the difference surely {alike}."]
+        head = "The difference is surely unlike elsewhere" if sure else "There is a difference"
+        lines = [f"{head} in {len(found)} of {looked}:"]
         for line in sorted(found, key=lambda entry: entry.difference.value)[:SHOWN_SLICES]:
-            how = "better" if line.difference.value > 0 else "WORSE"
-            size = Estimate.to_dict(line.difference)
-            lines.append(f"  {how} where {line.title} ({line.num_rows:,} rows): {estimate(size)}")
+            size = estimate(line.difference.to_dict())
+            beside = f", elsewhere {figure(line.elsewhere)}" if sure else ""
+            lines.append(f"  {line.title} ({line.num_rows:,} rows): better by {size}{beside}")
         if len(found) > SHOWN_SLICES:
             lines.append(f"  and {len(found) - SHOWN_SLICES} more (`--json` has all).")
         return lines
@@ -309,7 +313,7 @@ def _cautions(first: FinishedRun, second: FinishedRun, pair: Pair, level: float)
             f"The runs rank by different metrics, {first.metric} and {second.metric}; each chose "
             "its model by its own."
         )
-    if first.prepared.split_artifact.id != second.prepared.split_artifact.id:
+    if not same_division(first, second):
         one, two = (run.prepared.split_artifact.meta["certificate"] for run in (first, second))
         apart, also = (_kept(certificate) for certificate in (one, two))
         if apart != also:

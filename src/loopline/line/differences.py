@@ -22,6 +22,8 @@ from loopline.words import counted
 Change = tuple[str, Any, Any]
 """A dotted key with its value before and after; None where it is not there."""
 SHOWN = 60
+LARGE = 3
+"""A part of the settings with more keys than this is told whole where one run has none of it."""
 
 
 def dotted(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -41,19 +43,34 @@ def dotted(data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The keys whose values differ, in order.
+    """The keys whose values differ, in order; a large part that one side lacks is one change.
 
     >>> changes({"seed": 0, "a": {"b": 1}}, {"seed": 1, "a": {"b": 1}})
     [('seed', 0, 1)]
     """
-    one, two = dotted(before), dotted(after)
+    one, two = _without_lacking(before, after), _without_lacking(after, before)
+    one, two = dotted(one), dotted(two)
     one = {key: value for key, value in one.items() if value != {}}
     two = {key: value for key, value in two.items() if value != {}}
     return [
-        (key, one.get(key), two.get(key))
+        (key, _spread_out(one.get(key)), _spread_out(two.get(key)))
         for key in sorted({*one, *two})
         if one.get(key) != two.get(key)
     ]
+
+
+def _without_lacking(data: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with large parts that the other lacks wrapped, so that they stay whole."""
+    return {
+        key: (value,)
+        if isinstance(value, Mapping) and len(value) > LARGE and not other.get(key)
+        else value
+        for key, value in data.items()
+    }
+
+
+def _spread_out(value: Any) -> Any:
+    return dict(value[0]) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -209,9 +226,22 @@ def _training(run: FinishedRun) -> NDArray[np.int64]:
     return np.flatnonzero(run.prepared.split.side == TRAIN).astype(np.int64)
 
 
+def same_division(first: FinishedRun, second: FinishedRun) -> bool:
+    """Whether every row stands on the same side and in the same fold in both runs."""
+    one, two = first.prepared, second.prepared
+    if one.split_artifact.id == two.split_artifact.id:
+        return True
+    if one.plan.snapshot_id != two.plan.snapshot_id:
+        return False
+    return all(
+        np.array_equal(getattr(one.split, name), getattr(two.split, name))
+        for name in ("side", "folds", "units")
+    )
+
+
 def _split(first: FinishedRun, second: FinishedRun) -> list[str]:
     one, two = first.prepared.split_artifact, second.prepared.split_artifact
-    if one.id == two.id:
+    if same_division(first, second):
         return []
     before, after = one.meta["certificate"], two.meta["certificate"]
     told = []

@@ -64,6 +64,8 @@ class FinishedRun:
         self.context = context
         self.given = given
         """The settings as the run was started with, places of the machine included."""
+        self.deadline: float | None = None
+        """When no further fit is to be begun for this run, on the clock of `time.monotonic`."""
 
     @property
     def id(self) -> str:

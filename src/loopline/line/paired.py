@@ -20,7 +20,7 @@ from loopline.data.duplicates.clusters import merged
 from loopline.data.fingerprint import logical_type, row_digests
 from loopline.data.schema import ColumnType, Role
 from loopline.evaluate.intervals import LEVEL, Estimate, estimate_rows, student_tail
-from loopline.evaluate.metrics import metric, standard_metrics
+from loopline.evaluate.metrics import Metric, metric, standard_metrics
 from loopline.evaluate.rows import Rows, Units
 from loopline.evaluate.slices import FEWEST_ROWS, Slice, holm, slices_of
 from loopline.line.finished import FinishedRun
@@ -73,6 +73,8 @@ class SliceLine:
         difference: how much better the second is, with the interval that decided: wider than 95 %
             where many slices were looked at.
         chance: chance of so large a difference without a true one, raised for the number of slices.
+        elsewhere: the difference on all other rows.
+        apart: chance of a difference so unlike that of the other rows, raised likewise.
     """
 
     column: str
@@ -82,6 +84,13 @@ class SliceLine:
     after: float
     difference: Estimate
     chance: float
+    elsewhere: float
+    apart: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the difference is surely unlike that of the other rows."""
+        return self.apart <= 1 - LEVEL
 
     @property
     def found(self) -> bool:
@@ -99,6 +108,9 @@ class SliceLine:
             "difference": self.difference.to_dict(),
             "chance": self.chance,
             "found": self.found,
+            "elsewhere": _number(self.elsewhere),
+            "apart": self.apart,
+            "stands_out": self.stands_out,
         }
 
 
@@ -261,34 +273,71 @@ def slice_lines(pair: Pair, parts: Sequence[Slice], name: str, *, seed: int) -> 
         seed: of the bootstrap, for metrics that need it.
     """
     entry = metric(name, pair.before.task)
-    whole = pair.units
-    told: list[tuple[Slice, float, float, Estimate]] = []
-    for part in parts:
-        units = whole.take(part.rows)
-        before, after = pair.before.take(part.rows), pair.after.take(part.rows)
-        if units.count < FEWEST_UNITS or _poor(before):
-            continue
-        difference = compare_rows(entry, after, before, units, seed=seed)
-        if not math.isnan(difference.low):
-            told.append((part, entry.score(before).value, entry.score(after).value, difference))
-    chances = [two_sided(difference) for *_, difference in told]
-    raised = holm(chances) if chances else np.empty(0)
+    told = [
+        (part, differences)
+        for part in parts
+        if (differences := _inside_and_outside(pair, part, entry, seed)) is not None
+    ]
+    chances = [two_sided(inside) for _, (inside, _) in told]
+    apart = holm([_unlike(inside, outside) for _, (inside, outside) in told])
+    raised = holm(chances)
     lines = []
     for place, number in enumerate(np.argsort(chances, kind="stable").tolist()):
-        part, before_score, after_score, difference = told[number]
-        level = 1 - (1 - LEVEL) / (len(told) - place)
+        part, (inside, outside) = told[number]
         lines.append(
             SliceLine(
                 part.column,
                 part.title,
                 len(part),
-                before_score,
-                after_score,
-                at_level(difference, level),
+                entry.score(pair.before.take(part.rows)).value,
+                entry.score(pair.after.take(part.rows)).value,
+                at_level(inside, 1 - (1 - LEVEL) / (len(told) - place)),
                 float(raised[number]),
+                outside.value,
+                float(apart[number]),
             )
         )
     return lines
+
+
+def _inside_and_outside(
+    pair: Pair, part: Slice, entry: Metric, seed: int
+) -> tuple[Estimate, Estimate] | None:
+    """The paired difference in a slice and on all other rows; None where a slice says too little.
+
+    Where too few rows are outside, that difference is not a number.
+    """
+    inside = np.zeros(pair.rows.size, dtype=bool)
+    inside[part.rows] = True
+    units = pair.units
+    found = []
+    for mask in (inside, ~inside):
+        rows = np.flatnonzero(mask).astype(np.int64)
+        before, after, mine = pair.before.take(rows), pair.after.take(rows), units.take(rows)
+        if mine.count < FEWEST_UNITS or _poor(before):
+            nan = float("nan")
+            found.append(Estimate(nan, nan, nan, "none", mine.count))
+        else:
+            found.append(compare_rows(entry, after, before, mine, seed=seed))
+    return None if math.isnan(found[0].low) else (found[0], found[1])
+
+
+def _unlike(inside: Estimate, outside: Estimate) -> float:
+    """Chance of two differences so unlike when they are the same; 1 where one is not known.
+
+    Units with rows on both sides make both differences move alike, which is not made use of.
+    """
+    if math.isnan(outside.low):
+        return 1.0
+    squares = inside.standard_error**2, outside.standard_error**2
+    error = math.sqrt(sum(squares))
+    if error <= 0:
+        return 1.0 if inside.value == outside.value else 0.0
+    parts = sum(
+        square**2 / each.freedom for square, each in zip(squares, (inside, outside), strict=True)
+    )
+    freedom = sum(squares) ** 2 / parts if parts > 0 else math.inf
+    return min(1.0, 2 * student_tail(abs(inside.value - outside.value) / error, freedom))
 
 
 def _poor(rows: Rows) -> bool:

@@ -76,12 +76,20 @@ def fix_labels_step(ground: Ground, suspects: Suspects, found: Refitted) -> Step
     run, number = ground.run, suspects.number
     order = suspects_of(run)
     others = ~np.isin(ground.scored.rows, order) if suspects.sharp else None
+    title = f"Look at {counted(number, 'label')} that {'looks' if number == 1 else 'look'} wrong"
+    if not suspects.sharp:
+        title = f"Look at the first of {counted(number, 'label')} that disagree with the other rows"
+    sense = (
+        "Where the labels are wrong indeed, mending them is worth at least as much, and makes the "
+        "score itself truer."
+        if suspects.sharp
+        else "The columns do not settle the label, so most of these labels may well be right."
+    )
     rows = "the other rows" if suspects.sharp else "all rows, as they are labelled"
     return Step(
         "fix_labels",
-        f"Look at {counted(number, 'label')} that {'looks' if number == 1 else 'look'} wrong",
-        f"The model was fitted again without such rows and scored on {rows}. Where the labels are "
-        "wrong indeed, mending them is worth at least as much, and makes the score itself truer. "
+        title,
+        f"The model was fitted again without such rows and scored on {rows}. {sense} "
         "The rows stand in `--json`, the most suspicious first.",
         ground.goal.name,
         ground.now(ground.goal),

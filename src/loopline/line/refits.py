@@ -24,6 +24,7 @@ from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
 from loopline.line.race import EARLY_STOPPING_SHARE, fit_context, fit_settings, resolve_params
 from loopline.line.spec import Candidate
+from loopline.line.trial import OutOfTime
 from loopline.models.families import family
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
@@ -76,7 +77,12 @@ def num_folds(run: FinishedRun) -> int:
 
 
 def refit(run: FinishedRun, variant: Variant) -> Refitted:
-    """Fit a variant in every fold, or find it."""
+    """Fit a variant in every fold, or find it.
+
+    Raises:
+        OutOfTime: the run's deadline has passed and a fold is still to be fitted; those that were
+            fitted are kept.
+    """
     parts = []
     folds = num_folds(run)
     with run.context.reporter.step(variant.label, total=folds) as step:
@@ -150,6 +156,8 @@ def _fold(run: FinishedRun, variant: Variant, number: int) -> Artifact:
     entry = variant.candidate or run.raced[run.chosen].spec
 
     def make() -> Artifact:
+        if run.deadline is not None and time.monotonic() > run.deadline:
+            raise OutOfTime
         train, valid = prepared.fold(number)
         train, valid = variant.learn(train), variant.score(valid)
         began = time.monotonic()

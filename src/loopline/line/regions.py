@@ -1,7 +1,7 @@
 """Where further labels are worth most: the slice in which more rows help more than elsewhere.
 
 A row labelled in a slice brings about what the slice's own learning curve says, so slices are
-compared by what the last doubling of rows brought there and elsewhere. High loss alone is no reason
+compared by what the last rows brought there and elsewhere. High loss alone is no reason
 to label: where the classes overlap, more rows help no more than anywhere.
 """
 
@@ -38,7 +38,8 @@ class Region:
         part: the slice.
         share: of the rows.
         loss_share: of the total loss.
-        inside: what the last doubling of rows took off the mean loss in the slice.
+        inside: what the last rows took off the mean loss in the slice: all rows in place of the
+            largest share of them that was fitted.
         outside: the same elsewhere.
         chance: of so large a difference by chance, raised for the number of slices.
     """
@@ -81,8 +82,10 @@ class Regions:
         self.ground = ground
         self.curve = curve
         run, view = ground.run, ground.view
+        weight = 1.0 if view.weight is None else view.weight / view.weight.mean()
         self.draws = [
-            [losses(rows_of(run, each.scored, view)) for each in same] for same in curve.draws
+            [weight * losses(rows_of(run, each.scored, view)) for each in same]
+            for same in curve.draws
         ]
         self._sizes = np.array([point.num_rows for point in curve.points])
         self._shares = np.array([point.share for point in curve.points])
@@ -119,7 +122,7 @@ class Regions:
         )
 
     def _chance(self, inside: NDArray[np.bool_]) -> float:
-        """Chance that the last doubling brought as unlike much inside and outside by luck."""
+        """Chance that the last rows brought as unlike much inside and outside by luck."""
         share = inside.mean()
         side = np.where(inside, 1 / share, -1 / (1 - share))
         gained = np.mean(self.draws[-2], axis=0) - np.mean(self.draws[-1], axis=0)
@@ -175,7 +178,8 @@ class Regions:
             "label_where",
             f"Label {counted(len(region.part), 'more row')} where {region.part.title}",
             f"{100 * region.share:.0f} % of the rows carry {100 * region.loss_share:.0f} % of the "
-            f"loss there, and the last doubling of rows took {beside}.",
+            f"loss there. All rows in place of {100 * self._shares[-2]:.0f} % of them took "
+            f"{beside}.",
             name,
             now,
             Estimate(0.0, 0.0, 0.0, "", 0),
@@ -187,8 +191,8 @@ class Regions:
                 "num_rows": len(region.part),
                 "share_of_rows": region.share,
                 "share_of_loss": region.loss_share,
-                "last_doubling_inside": region.inside,
-                "last_doubling_outside": region.outside,
+                "last_gain_inside": region.inside,
+                "last_gain_outside": region.outside,
                 "chance": region.chance,
             },
             draws=draws,

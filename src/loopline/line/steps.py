@@ -169,6 +169,7 @@ class Advice:
         sentence: the advice in short.
         steps: what could be done, best first.
         unpriced: what was not measured, and why.
+        cautions: what weakens all of it, one sentence each.
         level: of each worth's interval; all of them together hold with 95 %.
         curve: the learning curve as plain data; None where there is none.
     """
@@ -180,6 +181,7 @@ class Advice:
     sentence: str
     steps: tuple[Step, ...]
     unpriced: tuple[Unpriced, ...]
+    cautions: tuple[str, ...]
     level: float
     curve: Mapping[str, Any] | None
 
@@ -193,6 +195,7 @@ class Advice:
             "sentence": self.sentence,
             "steps": [step.to_dict() for step in self.steps],
             "unpriced": [entry.to_dict() for entry in self.unpriced],
+            "cautions": list(self.cautions),
             "level": self.level,
             "curve": None if self.curve is None else dict(self.curve),
         }
@@ -202,6 +205,7 @@ class Advice:
             f"{self.run} ({self.chosen}): {self.metric} {estimate(self.score.to_dict())} out of "
             "fold.",
             self.sentence,
+            *(f"! {text}" for text in self.cautions),
         ]
         aside = False
         for number, step in enumerate(self.steps, start=1):
