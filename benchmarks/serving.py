@@ -99,7 +99,7 @@ def free_port() -> int:
 def prepare(folder: Path) -> tuple[Path, dict, float]:
     """A release of 100 trees, its model and levels for the peers, a row, and our answer."""
     store = folder / "store"
-    table = make_table(8_000, 0)
+    table = make_table(4_000, 0)
     loopline.fit(
         table,
         "target",
@@ -113,15 +113,19 @@ def prepare(folder: Path) -> tuple[Path, dict, float]:
     row = make_table(50, 2).drop("target").to_dicts()[7]
     model = release.artifact.path("model") / "estimator" / "model.txt"
     (folder / "model.txt").write_text(model.read_text())
-    outputs = {output.source: output for output in release.model.graph.outputs}
-    kinds = {column.name: column.kind for column in release.contract.columns}
-    columns = [
-        {"name": name, "kind": kinds[name], "levels": list(outputs[name].levels or ())}
-        for name in release.model.graph.columns
-    ]
+    graph = release.model.graph
+    checked = release.contract.check_row(row)
+    columns = []
+    for place, name in enumerate(graph.columns):
+        column = next(column for column in release.contract.columns if column.name == name)
+        codes = {
+            level: float(graph.transform_row({**checked, name: level})[0, place])
+            for level in column.levels
+        }
+        columns.append({"name": name, "kind": column.kind, "codes": codes})
     (folder / "columns.json").write_text(json.dumps(columns))
     (folder / "row.json").write_text(json.dumps(row))
-    numbers = release.model.graph.transform(pl.DataFrame([release.contract.check_row(row)]))
+    numbers = graph.transform(pl.DataFrame([checked]))
     (folder / "numbers.json").write_text(
         json.dumps(
             {
@@ -237,9 +241,10 @@ def running(folder: Path, line: tuple, wanted: float) -> Iterator[Service | None
         "PEER_PORT": str(port),
         "PYTHONPATH": str(HERE / "peers"),
         "BENTOML_DO_NOT_TRACK": "True",
+        "OMP_NUM_THREADS": "1",
     }
     if name.startswith("loopline"):
-        given = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        given["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
     log = (folder / f"{name}.log").open("w")
     process = subprocess.Popen(
         command(port),

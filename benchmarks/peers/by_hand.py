@@ -11,11 +11,7 @@ import numpy as np
 
 FOLDER = Path(os.environ["PEER_FOLDER"])
 COLUMNS = json.loads((FOLDER / "columns.json").read_text())
-CODES = {
-    column["name"]: {level: float(code) for code, level in enumerate(column["levels"])}
-    for column in COLUMNS
-    if column["levels"]
-}
+CODES = {column["name"]: column["codes"] for column in COLUMNS if column["codes"]}
 BOOSTER = lightgbm.Booster(model_file=str(FOLDER / "model.txt"))
 
 

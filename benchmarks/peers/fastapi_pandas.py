@@ -16,8 +16,7 @@ def predict(row: Row) -> dict[str, float]:
     for column in COLUMNS:
         name = column["name"]
         if name in CODES:
-            table[name] = pd.Categorical(table[name], categories=column["levels"]).codes
-            table[name] = table[name].where(table[name] >= 0).astype(float)
+            table[name] = table[name].map(CODES[name]).astype(float)
         else:
             table[name] = table[name].astype(float)
     return {"probability": float(BOOSTER.predict(table.to_numpy(), num_threads=1)[0])}

@@ -173,3 +173,17 @@ def test_weighted_reliability_counts_effective_rows():
     assert reliability(y, p, weight=np.full(100, 7.0))[0].low == pytest.approx(once.low)
     unequal = reliability(y, p, weight=np.where(np.arange(100) < 10, 10.0, 0.1))[0]
     assert unequal.high - unequal.low > 1.5 * (once.high - once.low)
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "temperature"])
+def test_a_weight_counts_like_copies_of_the_row(kind):
+    """Weights of 1 to 3 give the calibration of a table in which the rows stand that often."""
+    rng = np.random.default_rng(5)
+    p = rng.random(300).round(2) * 0.98 + 0.01
+    y = (rng.random(300) < p**2).astype(int)
+    weight = rng.integers(1, 4, 300)
+    weighted = fit_calibration(kind, y, p, weight=weight.astype(float))
+    copied = fit_calibration(kind, np.repeat(y, weight), np.repeat(p, weight))
+    at = np.linspace(0.01, 0.99, 50)
+    assert weighted.apply(at) == pytest.approx(copied.apply(at), abs=1e-9)
+    assert np.abs(weighted.apply(at) - fit_calibration(kind, y, p).apply(at)).max() > 1e-3

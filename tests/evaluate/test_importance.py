@@ -107,3 +107,47 @@ def test_a_model_that_keeps_its_features_gives_the_same_numbers():
     )
     assert once == plain
     assert max(value.value for value in once.values()) > 0
+
+
+def test_the_spread_of_the_shuffles_is_in_the_error():
+    """Two shuffles that cost 1 and 3 on every row: the drop is 2 with a standard error of 1."""
+    costs = iter([1.0, 3.0])
+
+    def shuffled(table):
+        return lambda columns, order: np.full(len(order), next(costs))
+
+    found = permutation_importance(
+        lambda table: np.zeros(table.height),
+        pl.DataFrame({"a": np.arange(20.0)}),
+        np.zeros(20),
+        "mae",
+        repeats=2,
+        shuffled=shuffled,
+    )["a"]
+    assert (found.value, found.standard_error) == (2.0, pytest.approx(1.0))
+
+
+def test_each_column_and_repeat_is_shuffled_in_its_own_way():
+    """No two orders are equal, each is a permutation, and a further column changes none of them."""
+
+    def orders(names):
+        seen = {}
+
+        def shuffled(table):
+            def answer(columns, order):
+                seen.setdefault(tuple(columns), []).append(tuple(order.tolist()))
+                return np.zeros(len(order))
+
+            return answer
+
+        frame = pl.DataFrame({name: np.arange(30.0) for name in names})
+        permutation_importance(
+            lambda table: np.zeros(table.height), frame, np.ones(30), "mae", shuffled=shuffled
+        )
+        return seen
+
+    few, more = orders("ab"), orders("abc")
+    assert {name: more[name] for name in few} == few
+    every = [order for parts in more.values() for order in parts]
+    assert len(set(every)) == len(every) == 15
+    assert all(sorted(order) == list(range(30)) for order in every)

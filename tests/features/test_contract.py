@@ -276,3 +276,23 @@ def test_row_check_is_fast():
         contract.check_row(row)
         times.append(time.perf_counter() - start)
     assert min(times) < 1e-4
+
+
+@pytest.mark.parametrize("trained", [pl.Int64, pl.Float64])
+@pytest.mark.parametrize("value", [2**53 + 1, 2**63 - 1, 2**63, 10**30, -(2**63) - 1])
+def test_a_whole_number_beyond_64_bits_is_not_lost(trained, value):
+    """It is read as the nearest fraction, never as missing, in a row as in a table."""
+    table = pl.DataFrame({"a": pl.Series([1, 2], dtype=trained)})
+    contract = InputContract.learn(table, Schema((Column("a", "number"),), "regression"))
+    (in_table,) = contract.check(pl.DataFrame({"a": [value]}))[0]["a"].to_list()
+    in_row = contract.check_row({"a": value})["a"]
+    assert in_table == pytest.approx(value, rel=1e-15)
+    assert (type(in_row), in_row) == (type(in_table), in_table)
+
+
+def test_a_number_that_no_table_holds_is_refused():
+    """A whole number of 400 digits has no fraction near it, and that is said."""
+    table = pl.DataFrame({"a": [1.0, 2.0]})
+    contract = InputContract.learn(table, Schema((Column("a", "number"),), "regression"))
+    with pytest.raises(DataError, match="Column 'a'"):
+        contract.check_row({"a": 10**400})

@@ -12,7 +12,7 @@ import pytest
 from tests.line.conftest import make_table
 
 import loopline
-from loopline.errors import EnvironmentProblem, LimitError
+from loopline.errors import DataError, EnvironmentProblem, LimitError, SettingsError
 from loopline.line import measure, measuring
 from loopline.line.reproduce import reproduce
 from loopline.line.verify import verify
@@ -209,3 +209,58 @@ def test_measuring_answers_in_a_process_of_its_own(wave: pl.DataFrame, tmp_path:
     assert told["path"] == "http"
     assert told["num_calls"] >= 5 * measuring.FEWEST_CALLS
     assert json.dumps(replace(measure.Measured.from_dict(told)).to_dict())
+
+
+def with_amounts(num_rows: int, seed: int = 0) -> pl.DataFrame:
+    """The table with what a miss costs in each row: a few customers are worth a hundred others."""
+    amount = np.random.default_rng(seed).choice([1.0, 100.0], num_rows, p=[0.9, 0.1])
+    return make_table(num_rows, seed).with_columns(amount=pl.Series(amount))
+
+
+def test_each_row_s_own_price_sets_the_threshold(tmp_path: Path) -> None:
+    """Prices from a column: the threshold is told by them, and the cost is scored on the test."""
+    result = fit(
+        with_amounts(500),
+        "bought",
+        tmp_path,
+        models=["linear"],
+        objective={"cost": {"false_positive": 2, "false_negative": "amount"}},
+    )
+    assert "by each row's own prices (2,amount)" in result.summary["threshold"]["sentence"]
+    told = result.summary["test"]["cost=2,amount"]
+    assert told["low"] <= told["value"] <= told["high"]
+    frame = with_amounts(500)
+    flagged = result.predict(frame.drop("bought"))["prediction"] == "yes"
+    truth = frame["bought"] == "yes"
+    lost = 2.0 * (flagged & ~truth) + frame["amount"] * (~flagged & truth)
+    assert told["value"] == pytest.approx(lost.mean(), rel=1.0)
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        ("amuont", "names the column 'amuont', which the data does not have"),
+        ("city", "names the column 'city', which holds no numbers but category"),
+    ],
+)
+def test_a_price_column_that_is_none_is_refused(tmp_path: Path, column: str, told: str) -> None:
+    """A column that is not there, or holds no numbers, is told before anything is fitted."""
+    with pytest.raises(SettingsError, match=told):
+        fit(
+            make_table(240),
+            "bought",
+            tmp_path,
+            objective={"cost": {"false_positive": 1, "false_negative": column}},
+        )
+
+
+def test_a_missing_price_is_refused_before_fits(tmp_path: Path) -> None:
+    """A cell without a price stops the run with the row, and no candidate was fitted."""
+    frame = with_amounts(240).with_columns(
+        amount=pl.when(pl.int_range(240) == 7).then(None).otherwise(pl.col("amount"))
+    )
+    settings = {"cost": {"false_positive": 1, "false_negative": "amount"}}
+    with pytest.raises(DataError, match="The price of a miss must be a number"):
+        fit(frame, "bought", tmp_path, objective=settings)
+    with loopline.open_project(tmp_path) as project:
+        assert project.store.ids("foldfit") == []

@@ -207,6 +207,32 @@ def test_files_of_exports_can_be_read_by_others(docker: Path) -> None:
         assert mode & 0o044 == 0o044, path
 
 
+def test_the_images_command_serves_the_kept_rows(
+    docker: Path, project: Project, made: Two, tmp_path: Path
+) -> None:
+    """The Dockerfile's own command, on loopback, answers the kept rows as in training."""
+    line = (docker / "Dockerfile").read_text().partition("\nCMD ")[2]
+    command = json.loads(line)
+    assert command[:3] == ["loopline", "serve", "/app/release"]
+    places = {"/app/release": str(docker / "release"), "0.0.0.0": "127.0.0.1", "8000": "0"}
+    arguments = [places.get(word, word) for word in command[1:]]
+    token = "0123456789abcdef0123456789abcdef"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "loopline", *arguments, "--json"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "LOOPLINE_SERVE_TOKEN": token},
+        cwd=tmp_path,
+    )
+    try:
+        assert child.stdout is not None
+        url = json.loads(child.stdout.readline())["url"]
+        move = project.promote(made.trees, through=f"{url}/predict", token=token)
+    finally:
+        child.terminate()
+        child.communicate()
+    assert move.proof["largest"][WAY] == 0.0
+
+
 def test_the_release_in_the_image_is_whole(docker: Path) -> None:
     """It loads from the folder alone, every digest checked."""
     release = loopline.load_release(docker / "release")

@@ -222,7 +222,13 @@ CASES = [
     ("xgboost", "multiclass", {"calibration": "temperature"}),
     ("xgboost", "regression", {}),
     ("baseline", "regression", {}),
+    ("mlp", "binary", {}),
 ]
+PARAMS: dict[str, dict[str, Any]] = {
+    "xgboost": {"rounds": 25},
+    "lightgbm": {"rounds": 25},
+    "mlp": {"epochs": 8, "width": 32, "members": 4},
+}
 
 
 @pytest.mark.parametrize(("family", "task", "more"), CASES)
@@ -231,11 +237,11 @@ def test_whole_releases(family: str, task: str, more: dict[str, Any], tmp_path: 
 
     LightGBM and linear models to the last bits, XGBoost's sums of 32-bit floats to 1e-6.
     """
-    pytest.importorskip(family if family == "xgboost" else "onnx")
+    pytest.importorskip({"xgboost": "xgboost", "mlp": "torch"}.get(family, "onnx"))
     result = loopline.fit(
         table(task),
         "y",
-        models=[{family: {"rounds": 25} if "xgb" in family or "light" in family else {}}],
+        models=[{family: PARAMS.get(family, {})}],
         task=task,
         store=tmp_path / "store",
         progress=False,

@@ -176,7 +176,7 @@ def test_answers_that_cannot_be_compared_are_refused(project: Project, made: Two
         if bad == "nan":
             raw[3] = np.nan
             return {"": Answers(raw, codes)}
-        return {"": Answers(raw[:-1], codes[:-1])}
+        return {"": Answers(raw[:-1], codes)}
 
     with pytest.raises(IntegrityError, match="does not answer as in training"):
         prove(release, kept, answer)
@@ -231,3 +231,22 @@ def test_the_choice_of_rows_is_reproduced(tmp_path: Path, made: Two, project: Pr
     )
     first = project.release(made.linear).artifact.inputs["replay"]
     assert again.release.artifact.inputs["replay"] == first
+
+
+def test_a_store_behind_a_url_promotes_and_copies(tmp_path: Path) -> None:
+    """Its files lie in a cache without a manifest: copies are made from the artifact itself."""
+    ledger = f"sqlite:///{tmp_path}/ledger.db"
+    url = f"memory://{tmp_path.name}/store"
+    result = loopline.fit(
+        make_table(120),
+        "bought",
+        models="linear",
+        store=url,
+        progress=False,
+        settings={"name": "churn", "ledger": ledger},
+    )
+    with loopline.open_project(url, ledger=ledger) as opened:
+        assert opened.promote(result.release.id).release == result.release.id
+    copied = loopline.load_release(result.release.save(tmp_path / "copy"))
+    assert copied.id == result.release.id
+    assert set(copied.artifact.files) == set(result.release.artifact.files)

@@ -68,13 +68,18 @@ ROLES = {
 }
 CASES = [
     ("linear", "binary"),
-    ("linear", "multiclass"),
     ("lightgbm", "binary"),
     ("lightgbm", "regression"),
     ("xgboost", "multiclass"),
     ("catboost", "binary"),
     ("baseline", "regression"),
+    ("mlp", "multiclass"),
 ]
+PARAMS: dict[str, dict[str, Any]] = {
+    "xgboost": {"rounds": 20},
+    "catboost": {"rounds": 20},
+    "mlp": {"epochs": 8, "width": 32, "members": 4},
+}
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -85,12 +90,14 @@ def pair(
     family, task = request.param
     if family in ("xgboost", "catboost"):
         pytest.importorskip(family)
+    if family == "mlp":
+        pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp(f"{family}-{task}")
     result = loopline.fit(
         table(task),
         "y",
         task=task,
-        models=[{family: {"rounds": 20} if "boost" in family else {}}],
+        models=[{family: PARAMS.get(family, {})}],
         store=folder / "store",
         progress=False,
         settings={"columns": ROLES, "split": {"folds": 2}, "threads": 1},

@@ -86,7 +86,7 @@ def campaign(folder: Path, kills: int, seed: int, **search: Any) -> None:
             before = (
                 [record.to_dict() for record in recorded(place)] if done and count(place) else []
             )
-            target = chance.randrange(count(place), TRIALS)
+            target = chance.randint(count(place), TRIALS)
             child = start(place, "run", "--json")
             if not kill_after(child, place, target, chance.choice([0.0, 0.005, 0.02, 0.1])):
                 break

@@ -18,6 +18,7 @@ from loopline.search.pruning import limit, steps
 
 WIDE = Arm("wide", "wide", 1, {name: Number(0, 1) for name in "abcdef"})
 NARROW = Arm("narrow", "narrow", 1, {"a": Number(0, 1)})
+LONG = Arm("long", "long", 1, {"a": Integer(1, 30)})
 TINY = Arm("tiny", "tiny", 1, {"a": Choice(("x", "y")), "b": Integer(1, 3)})
 
 
@@ -27,6 +28,7 @@ TINY = Arm("tiny", "tiny", 1, {"a": Choice(("x", "y")), "b": Integer(1, 3)})
         ("auto", TINY, 50, 1_000, False, "grid"),
         ("auto", TINY, None, 1_000, False, "grid"),
         ("auto", TINY, 5, 1_000, False, "random"),
+        ("auto", LONG, 50, 1_000, False, "tpe"),
         ("auto", WIDE, 11, 1_000, False, "random"),
         ("auto", WIDE, 50, 1_000, False, "tpe"),
         ("auto", WIDE, None, 1_000, False, "tpe"),

@@ -15,6 +15,7 @@ from loopline.models.space import Choice, Integer, Number
 from loopline.search.arms import Arm, hopeless, turn
 from loopline.search.record import Record, Trial
 from loopline.search.study import Study
+from loopline.search.suggest import axis, grid_size, is_whole
 
 SAMPLERS = ("random", "tpe", "grid")
 
@@ -100,7 +101,7 @@ def test_every_arms_defaults_come_first_then_what_earlier_studies_found() -> Non
     seeded = Arm(**{**vars(steep), "seeds": ({"x": 0.31, "z": 0.69},)})
     study = run_study("random", limit=4, among=(flat, seeded))
     told = [(record.arm, record.origin) for record in study.records]
-    assert told[:3] == [("flat", "defaults"), ("steep", "defaults"), ("steep", "earlier study")]
+    assert told[:3] == [("flat", "defaults"), ("steep", "defaults"), ("steep", "start")]
 
 
 def test_bayesian_search_comes_nearer_than_random() -> None:
@@ -124,6 +125,14 @@ def test_a_grid_tries_every_point_once() -> None:
         study.tell(Record(trial.number, "g", trial.params, trial.origin, "complete", 1.0))
     assert len(seen) == 7
     assert sorted(seen[1:]) == [(d, k) for d in (1, 2, 3) for k in ("a", "b")]
+
+
+def test_a_grid_of_ten_whole_numbers_leaves_none_out() -> None:
+    """Ten whole numbers are all tried; of eleven, five."""
+    assert [len(axis(Integer(1, high))) for high in (10, 11)] == [10, 5]
+    assert is_whole({"a": Integer(1, 10), "b": Choice((1, 2))})
+    assert not is_whole({"a": Integer(1, 11)})
+    assert grid_size({"a": Integer(1, 10), "b": Choice((1, 2))}) == 20
 
 
 def test_a_small_space_ends_when_all_of_it_was_tried() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import socket
 import time
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import polars as pl
 import pytest
 from tests.serve.conftest import Client, Serve, plain
 
@@ -133,20 +136,22 @@ def test_tables_that_are_none(client: Client, kind: str, body: bytes) -> None:
     assert "body.csv" not in answer.json()["error"]
 
 
-def test_arrow_that_unpacks_to_far_more_is_refused(client: Client) -> None:
-    """A compressed Arrow body of a few kilobytes that holds 80 MB is refused before it is read."""
-    import io
-
-    import polars as pl
-
-    bomb = io.BytesIO()
-    zeros = pl.DataFrame({"x": pl.zeros(10_000_000, eager=True)})
-    zeros.write_ipc_stream(bomb, compression="zstd")
-    assert len(bomb.getvalue()) < 100_000
-    answer = client.post(
-        "/predict/binary", bomb.getvalue(), {"Content-Type": "application/vnd.apache.arrow.stream"}
-    )
-    assert answer.status == 413
+@pytest.mark.parametrize("packing", ["zstd", "lz4"])
+def test_arrow_that_unpacks_to_far_more_is_refused(client: Client, rows: Any, packing: Any) -> None:
+    """A compressed body of kilobytes whose one cell holds 70 MB is refused before it is unpacked;
+    one of a hundred thousand equal rows is answered."""
+    kind = {"Content-Type": "application/vnd.apache.arrow.stream"}
+    one = rows.head(1)
+    for table, status in (
+        (one.with_columns(city=pl.lit("a" * 70_000_000)), 413),
+        (pl.concat([one] * 100_000), 200),
+    ):
+        body = io.BytesIO()
+        table.write_ipc_stream(body, compression=packing)
+        assert len(body.getvalue()) < 500_000
+        answer = client.post("/predict/regression", body.getvalue(), kind)
+        assert answer.status == status
+        assert status == 200 or "may unpack to 67,108,864 bytes" in answer.json()["error"]
 
 
 def test_a_gigabyte_is_refused_by_its_length(client: Client) -> None:
@@ -159,8 +164,11 @@ def test_a_gigabyte_is_refused_by_its_length(client: Client) -> None:
 def test_a_body_without_an_end_is_refused_while_it_comes(client: Client) -> None:
     """A chunked body has no stated length: it is cut off once it is longer than allowed."""
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
-    answer = raw(client, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode(), *[chunk] * 9)
+    before = client.metric("requests_total", status="413")
+    head = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+    answer = raw(client, head, *[chunk] * 9, seconds=5)  # whose end never comes
     assert answer == b"" or answer.startswith(b"HTTP/1.1 413")
+    assert client.metric("requests_total", status="413") == before + 1
 
 
 def test_chunks_of_a_few_bytes_are_put_together(client: Client, rows: Any) -> None:
@@ -216,6 +224,13 @@ def test_a_long_head_is_refused(client: Client) -> None:
     long = f"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: {'a' * 20_000}".encode()
     assert raw(client, long + b"\r\n\r\n").startswith(b"HTTP/1.1 431")
     assert raw(client, long).startswith(b"HTTP/1.1 431")
+    first = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", client.port), timeout=10)) as link:
+        link.sendall(first + long + b"\r\n\r\n")
+        answer = b""
+        while chunk := link.recv(65_536):
+            answer += chunk
+    assert b"HTTP/1.1 431" in answer
     many = "".join(f"X-{n}: {n}\r\n" for n in range(5_000))
     assert raw(client, f"GET /v2 HTTP/1.1\r\n{many}".encode()).startswith(b"HTTP/1.1 431")
 
@@ -300,10 +315,27 @@ def test_too_many_rows(serve: Serve, releases: Any, rows: Any) -> None:
     assert client.post("/explain", plain(rows)[:6]).status == 413
 
 
-def test_packed_bodies_are_refused(client: Client) -> None:
-    """Content-Encoding is not taken: nothing is unpacked for a client."""
+def test_bodies_are_bounded_together(serve: Serve, releases: Any, tmp_path: Any) -> None:
+    """While a body that came in part holds most of what all may hold, another one is 429."""
+    limits = {"held_bytes": 1000, "body_bytes": 1000}
+    client = serve(releases["binary"], settings={"limits": limits}, folder=tmp_path)
+    body = b'{"id": "nobody", "label": 1}' + b" " * 200
+    kind = {"Content-Type": "application/json"}
+    head = b"POST /feedback HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", client.port))) as link:
+        link.sendall(head + b"{")
+        _until(lambda: client.post("/feedback", body, kind).status == 429)
+    _until(lambda: client.post("/feedback", body, kind).status == 404)
+    assert client.service.metrics.value("busy_total") >= 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_packed_bodies_are_refused(client: Client, rows: Any, packed: bool) -> None:
+    """Content-Encoding is not taken: nothing is unpacked for a client, nor believed to be plain."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert client.post("/predict/binary", b"\x1f\x8b", headers).status == 415
+    body = json.dumps(plain(rows)[0]).encode()
+    sent = gzip.compress(body) if packed else body
+    assert client.post("/predict/binary", sent, headers).status == 415
 
 
 def _until(done: Callable[[], bool], seconds: float = 10.0) -> None:

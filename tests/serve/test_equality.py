@@ -7,7 +7,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.serve.conftest import TARGETS, Client, mixed_table, plain
+from tests.serve.conftest import TARGETS, Client, Serve, mixed_table, plain
+
+import loopline
 
 TASKS = list(TARGETS)
 ARROW = "application/vnd.apache.arrow.stream"
@@ -89,6 +91,20 @@ def test_inference_protocol(client: Client, releases: Any, rows: pl.DataFrame, t
         flat = table.select(pl.selectors.starts_with("probability")).to_numpy().ravel().tolist()
         assert tensors["probability"]["shape"] == [len(data), len(releases[task].classes)]
         assert tensors["probability"]["data"] == flat
+
+
+def test_the_promotion_gate_asks_the_service(serve: Serve, tmp_path: Any) -> None:
+    """The kept rows of a release with true and false as classes are answered over HTTP as in
+    training, so the gate lets it pass."""
+    table = mixed_table(200, seed=2).drop("bought", "kind", "spent")
+    settings = {"name": "gate", "columns": {"day": {"role": "feature"}}}
+    given = {"models": "linear", "store": tmp_path, "progress": False, "settings": settings}
+    release = loopline.fit(table, "flag", **given).release
+    client = serve(release)
+    with loopline.open_project(tmp_path) as project:
+        url = f"http://127.0.0.1:{client.port}/predict"
+        move = project.promote(release.id, through=url)
+    assert move.proof["largest"]["over HTTP"] <= 1e-12
 
 
 def test_short_and_ordinary_way_agree(client: Client, rows: pl.DataFrame) -> None:

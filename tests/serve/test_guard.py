@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -121,9 +122,11 @@ def test_allowed_pages_may_call(serve: Serve, releases: Any, rows: Any) -> None:
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
 
 
-def test_text_plain_is_refused(client: Client) -> None:
-    """The one kind of body that any page may send without asking is not taken."""
-    answer = client.post("/predict/binary", b"{}", {"Content-Type": "text/plain"})
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_text_plain_is_refused(client: Client, rows: Any, kind: str | None) -> None:
+    """The kinds of body that any page may send without asking are not taken, whatever they hold."""
+    body = json.dumps(plain(rows)[0]).encode()
+    answer = client.post("/predict/binary", body, {} if kind is None else {"Content-Type": kind})
     assert answer.status == 415
 
 

@@ -199,6 +199,24 @@ def test_what_cannot_be_served_is_told(
     assert told in capsys.readouterr().err
 
 
+def test_a_damaged_release_is_not_served(
+    releases: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """One flipped bit in the model, and the service does not start: exit code 4."""
+    copy = releases["binary"].save(tmp_path / "copy")
+    (file,) = copy.rglob("model.txt")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(data)
+    arguments = ["loopline", "serve", str(copy), "--port", "0", "--no-log"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    assert "is damaged" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken(
     releases: Any, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

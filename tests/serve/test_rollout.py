@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from loopline.serve.model import ServedModel
 from loopline.serve.reply import Refusal
 from loopline.serve.rollout import Trial
 from loopline.serve.settings import CanarySettings, InputSettings
+from loopline.serve.workers import Worker, join, share
 from loopline.store.artifacts import Store
 
 
@@ -83,6 +85,29 @@ def test_a_broken_challenger_is_taken_back(serve: Serve, releases: Any, rows: An
     assert client.metric("challenger_failures_total") == 5
     assert client.metric("rollbacks_total", reason="errors") == 1
     assert client.get(f"/v2/models/binary/versions/{version(releases['other'])}").status == 404
+
+
+def test_workers_take_a_challenger_back_together(
+    serve: Serve, releases: Any, rows: Any, tmp_path: Any
+) -> None:
+    """What one worker takes back, another one that shares its folder takes back too."""
+    settings = {"canary": {"share": 0.5}}
+    one, other = (
+        serve(releases["binary"], challenger=releases["other"], settings=settings) for _ in range(2)
+    )
+    join(Worker(0, 0, tmp_path), one.running._server)
+
+    def fail(row: Any) -> Any:
+        raise ZeroDivisionError("broken")
+
+    broken(one, fail)
+    asked(one, plain(rows)[0], 12)
+    one.running.close()
+    assert other.service.deployments["binary"].trial is not None
+    with contextlib.suppress(TimeoutError):
+        asyncio.run(asyncio.wait_for(share(Worker(1, 0, tmp_path), other.service), 0.2))
+    assert other.service.deployments["binary"].trial is None
+    assert (tmp_path / "1.json").exists()
 
 
 def test_rows_that_are_wrong_do_not_speak_against_a_challenger(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -292,3 +293,49 @@ def test_cut_or_empty_sealed_files_are_damage(tmp_path: Path) -> None:
     flip_byte(store._place, where.relative_to(tmp_path).as_posix(), 3)
     with pytest.raises(IntegrityError, match=r"manifest\.json"):
         store.get(made.id)
+
+
+def test_an_unknown_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Minutes of work are not begun for an artifact that could not be kept."""
+    store, begun = Store.open(tmp_path), []
+    with pytest.raises(NotFoundError, match="input 'data'"):
+        store.put("fit", begun.append, inputs={"data": "snapshot-" + "0" * 64})
+    assert begun == []
+
+
+def test_an_input_that_vanishes_while_writing_makes_no_artifact(tmp_path: Path) -> None:
+    """The lineage is looked at once more before the new artifact is put in its place."""
+    store = Store.open(tmp_path)
+    base = store.put("snapshot", writing(a="1"))
+
+    def write(folder: Path) -> None:
+        (folder / "b.txt").write_text("2")
+        shutil.rmtree(base.path().parent)
+
+    with pytest.raises(NotFoundError, match="input 'data'"):
+        store.put("fit", write, inputs={"data": base.id})
+    assert store.ids() == []
+
+
+def test_an_input_counts_as_used(tmp_path: Path) -> None:
+    """What something was just made from is kept by a collector for the grace."""
+    store = Store.open(tmp_path)
+    base = store.put("snapshot", writing(a="1"))
+    manifest = base.path().parent / "manifest.json"
+    os.utime(manifest, (1.0, 1.0))
+    store.put("fit", writing(b="2"), inputs={"data": base.id})
+    assert manifest.stat().st_mtime > 1e9
+
+
+def test_verify_reads_every_byte_whatever_was_proved_before(tmp_path: Path) -> None:
+    """A changed byte behind the same size and time is passed by `path` and found by `verify`."""
+    store = Store.open(tmp_path)
+    made = store.put("note", writing(a="12345"))
+    file = made.path("a.txt")
+    before = file.stat()
+    with file.open("r+b") as stream:
+        stream.write(b"9")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert made.path("a.txt").read_bytes() == b"92345"
+    with pytest.raises(IntegrityError, match=r"file 'a\.txt' has digest"):
+        store.verify(made.id)

@@ -12,6 +12,7 @@ import pytest
 
 from loopline.errors import EnvironmentProblem, NotFoundError
 from loopline.store.artifacts import Store
+from loopline.store.disk import write_whole
 from loopline.store.filecache import source_digest
 from loopline.store.ledger import Ledger
 from loopline.testing.store import writing
@@ -175,3 +176,49 @@ def test_other_errors_of_write_come_through(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent"):
         store.put("thing", lambda folder: (folder / "absent").read_text() and None)
+
+
+def test_bytes_are_on_the_disk_before_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file, the folders and the manifest are synced, in this order, before the one rename."""
+    store = Store.open(tmp_path / "store")
+    told: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(handle: int) -> None:
+        told.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def renamed(*names: object, **options: object) -> None:
+        told.append(f"rename {Path(str(names[1])).name}")
+        rename(*names, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    made = store.put("thing", writing(a="1", b="2"))
+    order = [told.index(name) for name in ("a.txt", "files", "manifest.json", f"rename {made.id}")]
+    assert order == sorted(order)
+    assert told.index("b.txt") < told.index("files")
+    after = told[order[-1] + 1 :]
+    assert made.id.partition("-")[2][:2] in after  # the folder that names it
+
+
+def test_a_small_file_is_written_aside_synced_and_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads a key sees the old bytes or the new ones: the last step is one rename."""
+    target = tmp_path / "key"
+    target.write_bytes(b"old")
+    seen: list[bytes] = []
+    fsync = os.fsync
+
+    def synced(handle: int) -> None:
+        seen.append(target.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    write_whole(target, b"new", aside)
+    assert (seen, target.read_bytes()) == ([b"old", b"new"], b"new")

@@ -474,8 +474,12 @@ def _read_numbers(column: InputColumn, values: pl.Series) -> tuple[pl.Series, pl
         raise DataError(
             f"Column {column.name!r} must hold {WANTED[column.kind]}, got the type {dtype}."
         )
-    elif dtype.is_integer() and column.kind == "integer":
-        return values.cast(pl.Int64, strict=False), None
+    elif (
+        dtype.is_integer()
+        and column.kind == "integer"
+        and (whole := values.cast(pl.Int64, strict=False)).null_count() == values.null_count()
+    ):
+        return whole, None
     elif dtype == pl.Float64:
         numbers = values
     else:

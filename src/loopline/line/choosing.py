@@ -18,11 +18,13 @@ from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import metric
+from loopline.evaluate.prices import cheapest_threshold
 from loopline.evaluate.promise import promise
 from loopline.evaluate.threshold import Goal, choose_threshold
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.measure import Measurement
+from loopline.line.prices import row_prices
 from loopline.line.race import Raced, further_metrics, metric_name, observed
 from loopline.models.families import family
 from loopline.seeds import child_seed
@@ -158,7 +160,12 @@ def _settled(
     if spec.calibration not in (None, "none"):
         calibration = fit_calibration(spec.calibration, view.target, prediction, weight=view.weight)
         prediction = calibration.apply(prediction)
-    if prepared.schema.task == "binary":
+    prices = row_prices(context, prepared, view.positions)
+    if prices is not None:
+        threshold = cheapest_threshold(
+            view.target, prediction[:, 1], prices, weight=view.weight, units=units
+        )
+    elif prepared.schema.task == "binary":
         require = spec.objective.require
         threshold = choose_threshold(
             view.target,
@@ -181,6 +188,8 @@ def _settled(
         seed=child_seed(spec.seed, "evaluate"),
         metrics=further_metrics(context, prepared),
     )
+    if prices is not None and threshold is not None:
+        scores[prices.name] = threshold.achieved
     return {
         "chosen": decision.chosen,
         "best": decision.best,
@@ -196,7 +205,7 @@ def _settled(
 def goal(context: LineContext) -> Goal | None:
     """What the decision threshold shall reach; None where the settings do not say."""
     objective = context.spec.objective
-    if objective.cost is not None:
+    if objective.cost is not None and not objective.cost.columns:
         return Goal.read(objective.cost.model_dump())
     if objective.require is not None:
         floors = objective.require.model_dump(exclude={"confidence"}, exclude_none=True)

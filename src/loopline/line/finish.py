@@ -18,6 +18,7 @@ from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
 from loopline.evaluate.importance import Rearranged, permutation_importance
 from loopline.evaluate.metrics import metric
+from loopline.evaluate.prices import cost_a_row
 from loopline.features.contract import InputContract
 from loopline.line.blending import final_blend
 from loopline.line.context import LineContext
@@ -26,6 +27,7 @@ from loopline.line.facts import copy_model, served_facts
 from loopline.line.measure import TIMES_FILE
 from loopline.line.opening import Opening
 from loopline.line.prepare import Plan
+from loopline.line.prices import row_prices
 from loopline.line.project import read_json
 from loopline.line.race import (
     Raced,
@@ -214,6 +216,16 @@ def _evaluate(
         seed=child_seed(context.spec.seed, "evaluate"),
         metrics=further_metrics(context, prepared),
     )
+    prices = row_prices(context, prepared, prepared.test.positions)
+    if prices is not None:
+        scores[prices.name] = cost_a_row(
+            prices,
+            labels.target,
+            prediction[:, 1],
+            threshold,
+            weight=labels.weight,
+            units=observed(prepared, labels),
+        )
     data = {
         "num_rows": len(labels.target),
         "metrics": {name: value.to_dict() for name, value in scores.items()},

@@ -29,6 +29,7 @@ from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.official import PART, whole_rows
 from loopline.line.source import locate, table_format
+from loopline.line.spec import CostSpec
 from loopline.store.artifacts import Artifact
 from loopline.words import nearest
 
@@ -312,5 +313,26 @@ def _check_settings_against(schema: Schema, context: LineContext) -> None:
             for name in ("cost", "require", "threshold")
             if getattr(spec.objective, name) is not None
         ]
+    problems += _price_problems(spec.objective.cost, schema)
     if problems:
         raise SettingsError(problems)
+
+
+def _price_problems(cost: CostSpec | None, schema: Schema) -> list[str]:
+    """What is wrong with the columns that prices are read from."""
+    known = {column.name: column for column in schema.columns}
+    problems = []
+    for name in () if cost is None else cost.columns:
+        if name not in known:
+            problems.append(
+                f"`objective.cost` names the column {name!r}, which the data does not have. Name "
+                "a column of numbers, or give a number."
+            )
+        elif known[name].type != "number":
+            problems.append(
+                f"`objective.cost` names the column {name!r}, which holds no numbers but "
+                f"{known[name].type}. Name a column of numbers, or give a number."
+            )
+        elif known[name].role == "target":
+            problems.append(f"`objective.cost` names {name!r}, which is the target.")
+    return problems

@@ -282,6 +282,11 @@ class Project:
             for event in self.ledger.events(kind="stage.finished")
             if event.subject and event.run in runs
         ]
+        kept += [
+            event.data["artifact"]
+            for event in self.ledger.events(kind="trial.finished")
+            if event.data["artifact"] and (event.run is None or event.run in runs)
+        ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
         kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
         return sorted(set(kept))

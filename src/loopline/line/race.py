@@ -408,9 +408,8 @@ def further_metrics(context: LineContext, prepared: Prepared) -> tuple[str, ...]
     """Metrics beside the standard ones: the one that ranks, the cost, the required floors."""
     objective = context.spec.objective
     names = [metric_name(context, prepared)]
-    if objective.cost is not None:
-        prices = objective.cost
-        names.append(f"cost={prices.false_positive:g},{prices.false_negative:g}")
+    if objective.cost is not None and not objective.cost.columns:
+        names.append(objective.cost.name)
     if prepared.schema.task == "binary":
         require = objective.require
         least_recall = (require and require.recall) or 0.9

@@ -173,6 +173,7 @@ def _run(
     )
     from loopline.line.opening import vault_facts
     from loopline.line.prepare import ingest, plan
+    from loopline.line.prices import row_prices
     from loopline.line.race import metric_name, race
     from loopline.line.replay import replay
     from loopline.line.structure import structure
@@ -183,6 +184,7 @@ def _run(
     planned = plan(context, source)
     structured = structure(context, planned)
     audited, prepared = audit(context, split(context, planned, structured))
+    row_prices(context, prepared, prepared.train.positions)  # refused before anything is fitted
     searched = None
     if context.spec.search is not None:
         from loopline.line.search import search

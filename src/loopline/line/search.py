@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopline.errors import LooplineError, NotFoundError, SettingsError
+from loopline.errors import IntegrityError, LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.metrics import metric
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
@@ -36,6 +36,7 @@ from loopline.line.search_worker import line_facts
 from loopline.line.spec import Candidate
 from loopline.line.trial import Job, fold_sizes
 from loopline.models.families import family
+from loopline.models.together import num_started
 from loopline.search.arms import Arm, hopeless
 from loopline.search.method import Decision, decide
 from loopline.search.pool import Pool, conduct
@@ -117,6 +118,14 @@ class Hunt:
     @staticmethod
     def begin(context: LineContext, prepared: Prepared, spec: SearchSpec) -> Hunt:
         """See `begin` of this module."""
+        if spec.parallel > 1 and num_started() > 1:
+            raise SettingsError(
+                [
+                    f"`search.parallel` is {spec.parallel}, but torchrun has started "
+                    f"{num_started()} processes that train each network together. Use one of the "
+                    "two."
+                ]
+            )
         contested = contest(context, prepared, spec)
         refuse_unread(list(contested.searched.values()), prepared.schema)
         num_folds, num_rows = fold_sizes(prepared)
@@ -204,7 +213,7 @@ class Hunt:
             return True
         try:
             self.context.store.get(record.artifact)
-        except NotFoundError:
+        except (NotFoundError, IntegrityError):
             return False
         return True
 
@@ -314,10 +323,13 @@ class Hunt:
         entries.sort(key=lambda entry: (family(entry.family).complexity, order.get(entry.name, 0)))
         artifact = study_artifact(
             self.context, self.prepared, self.study, records,
-            study_name=self.id, reason=self.decision.reason, steps=self.steps, contest=self.contest,
+            steps=self.steps, contest=self.contest,
         )  # fmt: skip
         self.context.settled["search"] = self._settled(len(records))
-        summary = describe(artifact, stopped=self.stopped, restored=self.restored)
+        summary = describe(
+            artifact, study=self.id, reason=self.decision.reason,
+            stopped=self.stopped, restored=self.restored,
+        )  # fmt: skip
         return Searched(tuple(entries), artifact, summary, times)
 
     def _settled(self, done: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from statistics import median
 
 from safetensors.numpy import load_file
 
@@ -26,8 +27,10 @@ TIMED = "search.timed"
 FIXED_SECONDS = 1.5
 """Reading and writing artifacts, and the report."""
 MARGIN = 1.25
-CORRECTION = (0.3, 4.0)
-"""Limits of what an earlier run's experience may change."""
+CORRECTION = (0.7, 3.0)
+"""Limits of what earlier runs' experience may change: too late is worse than too early."""
+REMEMBERED = 5
+"""Earlier runs whose median counts: one of them may have met a busy machine."""
 
 
 class Clock:
@@ -48,13 +51,13 @@ class Clock:
         self._steps_done: tuple[int, float] | None = None
 
     def _learned(self) -> float:
-        """How much longer than expected an earlier run of this line took after its search."""
-        events = self._context.ledger.events(kind=TIMED, newest_first=True, limit=20)
-        for event in events:
-            if event.data["name"] == self._context.spec.line_name and event.data["expected"] > 0:
-                ratio = event.data["took"] / event.data["expected"]
-                return float(min(CORRECTION[1], max(CORRECTION[0], ratio)))
-        return 1.0
+        """How much longer than expected earlier runs of this line took after their search."""
+        ratios = [
+            event.data["took"] / event.data["expected"]
+            for event in self._context.ledger.events(kind=TIMED, newest_first=True)
+            if event.data["name"] == self._context.spec.line_name and event.data["expected"] > 0
+        ][:REMEMBERED]
+        return min(CORRECTION[1], max(CORRECTION[0], median(ratios))) if ratios else 1.0
 
     def expected(self) -> float:
         """Seconds that what follows the search should take, by this run's own measures."""

@@ -143,7 +143,11 @@ class Workers:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "OMP_NUM_THREADS": str(self._line["threads"])},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(self._line["threads"]),
+                "POLARS_MAX_THREADS": str(self._line["threads"]),
+            },
         )
         worker = _Worker(process, errors)
         self._send(worker, self._line)

@@ -38,8 +38,6 @@ def study_artifact(
     study: Study,
     records: Sequence[Record],
     *,
-    study_name: str,
-    reason: str,
     steps: Sequence[Step],
     contest: Contest,
 ) -> Artifact:
@@ -53,11 +51,9 @@ def study_artifact(
         if record.artifact is not None
     }
     facts = {
-        "study": study_name,
         "metric": metric_name(context, prepared),
         "higher_is_better": study.higher,
         "sampler": study.sampler,
-        "reason": reason,
         "parallel": study.parallel,
         "seed": study.seed,
         "steps": [step.label for step in steps],
@@ -83,7 +79,7 @@ def study_artifact(
         return context.store.put(
             "study",
             write,
-            meta={"study": study_name, "num_trials": len(records)},
+            meta={"num_trials": len(records)},
             inputs={"split": prepared.split_artifact.id, **trials},
             unhashed=(TIMES,),
         )
@@ -125,20 +121,30 @@ def _optimism(
     return corrected(chosen, scored, units, seed=seed)
 
 
-def describe(artifact: Artifact, *, stopped: str, restored: int) -> dict[str, Any]:
-    """What a run's summary tells of a study: its counts, its best, what the best is worth."""
+def describe(
+    artifact: Artifact, *, study: str, reason: str, stopped: str, restored: int
+) -> dict[str, Any]:
+    """What a run's summary tells of a study: its counts, its best, what the best is worth.
+
+    Args:
+        artifact: as `study_artifact` gives it.
+        study: the id under which the ledger has its trials.
+        reason: why its sampler proposes.
+        stopped: "budget" or "interrupted" where it did not come to its own end.
+        restored: trials that were finished before.
+    """
     data: dict[str, Any] = json.loads(artifact.path(STUDY).read_text(encoding="utf-8"))
     times = json.loads(artifact.path(TIMES).read_text(encoding="utf-8"))["seconds"]
     records = [Record.from_dict({**entry, "seconds": 0.0}) for entry in data["records"]]
     winner = records[data["winner"]]
     states = counted_states(records)
     return {
-        "sentences": _sentences(data, states, winner, stopped),
-        "study": data["study"],
+        "sentences": _sentences(data, states, winner, reason, stopped),
+        "study": study,
         "artifact": artifact.id,
         "metric": data["metric"],
         "sampler": data["sampler"],
-        "reason": data["reason"],
+        "reason": reason,
         "trials": {"asked": len(records), **states, "restored": restored},
         "seconds": round(sum(times), 3),
         "stopped": stopped,
@@ -154,14 +160,14 @@ def describe(artifact: Artifact, *, stopped: str, restored: int) -> dict[str, An
 
 
 def _sentences(
-    data: Mapping[str, Any], states: Mapping[str, int], winner: Record, stopped: str
+    data: Mapping[str, Any], states: Mapping[str, int], winner: Record, reason: str, stopped: str
 ) -> list[str]:
     """The study for a person: how much was tried, what was found, what it is worth."""
     ended = {"budget": " until the time was over", "interrupted": " until it was interrupted"}
     told = [
         f"{counted(sum(states.values()), 'trial')}{ended.get(stopped, '')} "
         f"({states['complete']:,} complete, {states['pruned']:,} given up early, "
-        f"{states['failed']:,} failed), {data['reason']}.",
+        f"{states['failed']:,} failed), {reason}.",
         f"The best is trial {winner.number} of {winner.arm} with {figure(winner.value)} "
         f"{data['metric']}.",
     ]

@@ -181,11 +181,34 @@ class VaultSpec(_Part):
     )
 
 
-class CostSpec(_Part):
-    """What a wrong answer costs, in any unit."""
+Price = Annotated[float, Field(ge=0)] | Annotated[str, Field(min_length=1)]
 
-    false_positive: float = Field(ge=0, description="Cost of a false alarm.")
-    false_negative: float = Field(ge=0, description="Cost of a missed case.")
+
+class CostSpec(_Part):
+    """What a wrong answer costs, in any unit: a number, or a column with each row's own price."""
+
+    false_positive: Price = Field(
+        description="Cost of a false alarm: a number, or the column that holds it for each row."
+    )
+    false_negative: Price = Field(
+        description="Cost of a missed case: a number, or the column that holds it for each row."
+    )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that prices are read from."""
+        prices = (self.false_positive, self.false_negative)
+        return tuple(dict.fromkeys(price for price in prices if isinstance(price, str)))
+
+    @property
+    def name(self) -> str:
+        """How the cost is called among metrics.
+
+        >>> CostSpec(false_positive=1, false_negative="amount").name
+        'cost=1,amount'
+        """
+        prices = (self.false_positive, self.false_negative)
+        return "cost=" + ",".join(p if isinstance(p, str) else f"{p:g}" for p in prices)
 
 
 Share = Annotated[float, BeforeValidator(read_floor), _OR_TEXT]
@@ -548,7 +571,7 @@ def _contradictions(spec: Spec) -> Sequence[str]:
             "The decision threshold is set by one of `objective.threshold`, `objective.cost` and "
             f"`objective.require`, got {' and '.join(ways)}. Keep one."
         )
-    if objective.cost and objective.cost.false_negative + objective.cost.false_positive == 0:
+    if objective.cost and (objective.cost.false_positive, objective.cost.false_negative) == (0, 0):
         problems.append("`objective.cost`: at least one of the two prices must be above 0.")
     require = objective.require
     if require is not None and require.precision is None and require.recall is None:

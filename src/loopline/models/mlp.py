@@ -20,9 +20,12 @@ from loopline.data.schema import Task
 from loopline.features.fit import fit_graph
 from loopline.features.graph import FeatureGraph
 from loopline.models.base import FitContext, Floats, Params
+from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder, Ints
 from loopline.models.neural import NeuralFamily
 from loopline.models.parameters import Rule
+from loopline.models.portable import PortableModel
+from loopline.models.portable_network import Arrangement, network_portable
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
 from loopline.models.space import Choice, DataFacts, Integer, Number, Space
 from loopline.seeds import child_seed
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-_LIMIT = 10.0
-"""Scaled numbers are held within ±10, so that one wild cell cannot throw a network off."""
 _FEW_VALUES = 256
 _ROWS_A_VALUE = 20
 """A number gets a code a value when it has at most so many values, and so many rows for each."""
@@ -61,11 +62,16 @@ class TableEncoder(Encoder):
         self.graph, self._center, self._scale = graph, center, scale
         self._values = dict(values)
         levels = [output.levels for output in graph.outputs]
-        self._codes = np.array([p for p, count in enumerate(levels) if count], dtype=np.int64)
-        self._numbers = np.array([p for p, count in enumerate(levels) if not count], dtype=np.int64)
+        self.arrangement = Arrangement(
+            np.array([p for p, count in enumerate(levels) if not count], dtype=np.int64),
+            np.array([p for p, count in enumerate(levels) if count], dtype=np.int64),
+            center,
+            scale,
+            self._values,
+        )
         self.levels = [count for count in levels if count]
         self.levels += [len(known) for known in self._values.values()]
-        self.num_numbers = len(self._numbers)
+        self.num_numbers = len(self.arrangement.numbers)
 
     @staticmethod
     def fitted(graph: FeatureGraph, values: Floats) -> TableEncoder:
@@ -89,16 +95,8 @@ class TableEncoder(Encoder):
 
     def arrange(self, values: Floats) -> Arrays:
         """Numbers and codes from the graph's matrix."""
-        numbers = (values[:, self._numbers] - self._center) / self._scale
-        numbers = np.nan_to_num(numbers, nan=0.0)
-        codes = np.nan_to_num(values[:, self._codes] + 1.0, nan=0.0)
-        coded = [codes] + [
-            _codes_of(values[:, place], known)[:, None] for place, known in self._values.items()
-        ]
-        return {
-            "numbers": np.clip(numbers, -_LIMIT, _LIMIT).astype(np.float32),
-            "codes": np.concatenate(coded, axis=1).astype(np.int64),
-        }
+        numbers, codes = self.arrangement.apply(values)
+        return {"numbers": numbers, "codes": codes}
 
     def collate(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
         """The rows' numbers and codes."""
@@ -119,16 +117,6 @@ class TableEncoder(Encoder):
         places = sorted(int(name[7:]) for name in found if name.startswith("values."))
         values = {place: found[f"values.{place}"] for place in places}
         return TableEncoder(FeatureGraph.load(folder), found["center"], found["scale"], values)
-
-
-def _codes_of(cells: Floats, known: Floats) -> Ints:
-    """The place of each cell among known values, from 1; 0 for a value that is not there.
-
-    >>> _codes_of(np.array([2.0, 3.0, np.nan]), np.array([1.0, 2.0])).tolist()
-    [2, 0, 0]
-    """
-    places = np.minimum(np.searchsorted(known, cells), known.size - 1)
-    return np.where(known[places] == cells, places + 1, 0)
 
 
 class MLP(NeuralFamily):
@@ -206,6 +194,21 @@ class MLP(NeuralFamily):
             members=params["members"],
             dropout=float(params["dropout"]),
             start=torch.from_numpy(start),
+        )
+
+    def portable(
+        self, encoder: Encoder, network: nn.Module, num_classes: int, target: Target
+    ) -> PortableModel:
+        """See `NeuralFamily.portable`: numpy suffices for a network of a table."""
+        assert isinstance(encoder, TableEncoder)
+        weights = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
+        graph = encoder.graph
+        return PortableModel(
+            graph.columns,
+            tuple(step.reading() for step in graph.steps),
+            network_portable(
+                encoder.arrangement, weights, num_classes=num_classes, **target.to_dict()
+            ),
         )
 
     def load_encoder(self, folder: Path) -> TableEncoder:

@@ -36,6 +36,7 @@ from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.job import TRAINED, Job, JobRows, followed, scaled_target, single, start_bias
+from loopline.models.portable import PortableModel
 from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
 from loopline.models.together import announce, num_started
 from loopline.seeds import child_seed
@@ -131,6 +132,11 @@ class NeuralModel(FittedModel):
             lengths=self.encoder.lengths(arrays),
         )
 
+    def portable(self) -> PortableModel:
+        """See `FittedModel.portable`."""
+        found = self._kind.portable(self.encoder, self.network, self.num_classes, self._target)
+        return super().portable() if found is None else found
+
     def rearranged(
         self, frame: pl.DataFrame, start: int, stop: int
     ) -> Callable[[Sequence[str], NDArray[np.int64]], Floats]:
@@ -180,6 +186,13 @@ class NeuralFamily(Family):
     predict_batch: ClassVar[int] = 64
     """Rows computed at once when predicting."""
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def portable(
+        self, encoder: Encoder, network: nn.Module, num_classes: int, target: Target
+    ) -> PortableModel | None:
+        """A fitted network as plain data that answers without torch, None where there is none."""
+        del encoder, network, num_classes, target
+        return None
 
     @abstractmethod
     def learn(

@@ -229,6 +229,12 @@ def _open_boosted(portable: Portable) -> Predictor:
     )
 
 
+def _open_network(portable: Portable) -> Predictor:
+    from loopline.models.portable_network import open_network
+
+    return open_network(portable)
+
+
 def _read_xgboost(data: bytes, categorical: Sequence[int]) -> Scores:
     from loopline.models.xgboost_library import read_xgboost
 
@@ -251,4 +257,5 @@ KINDS: Mapping[str, Callable[[Portable], Predictor]] = {
     "linear": _open_linear,
     "lightgbm": _open_lightgbm,
     "boosted": _open_boosted,
+    "network": _open_network,
 }

@@ -13,7 +13,6 @@ contract, feature graph, model, calibration, threshold.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +36,7 @@ from loopline.frames import as_frame, is_frame, like
 from loopline.models.base import FittedModel, Floats
 from loopline.models.families import family
 from loopline.store.artifacts import Artifact
-from loopline.store.folder import open_folder
+from loopline.store.folder import copy_artifact, open_folder
 from loopline.store.manifest import FILES_FOLDER
 
 RELEASE_FORMAT = 1
@@ -312,11 +311,10 @@ class Release:
 
         Raises:
             InputError: the folder exists.
+            EnvironmentProblem: a full disk; nothing is left of the copy.
         """
         target = Path(folder)
-        if target.exists():
-            raise InputError(f"{str(target)!r} exists. Name a folder that is not there yet.")
-        shutil.copytree(self.artifact.path().parent, target)
+        copy_artifact(self.artifact, target)
         return target
 
     def evaluate(self, data: Any, *, seed: int = 0) -> Evaluation:

@@ -8,7 +8,9 @@ back is in a hurry.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import polars as pl
 
@@ -89,10 +91,10 @@ def prove_release(store: Store, release: Release, through: Answer | None = None)
     """
     _verify(store, release.id, "promoted")
     stored = Release(store.get(release.id))
-    folder = stored.artifact.path()
 
     def answer(frame: pl.DataFrame) -> Mapping[str, Answers]:
-        found = in_fresh_process(folder, frame)
+        with tempfile.TemporaryDirectory(prefix="loopline-promote-") as place:
+            found = in_fresh_process(stored.save(Path(place) / "release"), frame)
         return found if through is None else {**found, **through(frame)}
 
     return prove(stored, kept_rows(store, stored), answer)

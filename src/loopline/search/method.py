@@ -6,14 +6,13 @@ network, not by a clock: a clock would give another study on a busy machine.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 from loopline.search.arms import Arm
-from loopline.search.suggest import Sampler, grid_size
+from loopline.search.suggest import Sampler, grid_size, is_whole
 from loopline.words import counted
 
 Method = Literal["auto", "grid", "random", "bayesian"]
@@ -21,6 +20,8 @@ GP_DIMENSIONS = 5
 """A Gaussian process is asked in so few dimensions only; a question costs it 0.1 s."""
 DEAR_CELLS = 20_000_000
 """Cells of one trial from which it takes many seconds, and the best proposals pay."""
+SMALL_GRID = 100
+"""Points up to which a space is small where only time limits the trials."""
 FEW_TRIALS = 12
 """Trials of an arm below which a sampler has learned nothing that it could use."""
 
@@ -65,9 +66,9 @@ def decide(
     if method == "random":
         return Decision("random", "random: as the settings ask")
     if method == "auto":
-        whole = sum(math.prod(d.size for d in arm.space.values()) for arm in searched)
-        if whole <= (trials or math.inf) and math.isfinite(whole):
-            return Decision("grid", f"grid: the whole space has {counted(int(whole), 'point')}")
+        size = sum(grid_size(arm.space) for arm in searched)
+        if all(is_whole(arm.space) for arm in searched) and size <= (trials or SMALL_GRID):
+            return Decision("grid", f"grid: the whole space has {counted(size, 'point')}")
         if trials is not None and trials / len(searched) < FEW_TRIALS:
             return Decision(
                 "random",

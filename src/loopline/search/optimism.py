@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from loopline.evaluate.metrics import Metric
 from loopline.evaluate.rows import Floats, Rows, Units
 
-REPEATS = 400
+REPEATS, MANY_UNITS_REPEATS = 400, 100
+MANY_UNITS = 50_000
+"""So many units shift less from one resample to the next: fewer of them say as much."""
 EXACT_REPEATS = 100
 EXACT_TRIALS = 20
 """Metrics without influence values are scored anew on every resample, for the best trials only."""
-_BLOCK = 50
+_BLOCK_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,11 @@ def _by_influence(
     sums = np.stack([units.sums(part) for part in parts], axis=1)
     mass = units.sums(rows.weight)
     rng = np.random.default_rng(seed)
+    repeats = REPEATS if units.count <= MANY_UNITS else MANY_UNITS_REPEATS
+    block = max(1, _BLOCK_CELLS // units.count)
     held = []
-    for start in range(0, REPEATS, _BLOCK):
-        draws = _draws(rng, min(_BLOCK, REPEATS - start), units.count)
+    for start in range(0, repeats, block):
+        draws = _draws(rng, min(block, repeats - start), units.count)
         inside = values + (draws @ sums) / (draws @ mass)[:, None]
         winner = inside.argmax(axis=1)
         out = (draws == 0).astype(np.float64)
@@ -130,7 +134,8 @@ def _by_influence(
 def _by_scoring(metric: Metric, trials: Sequence[Rows], units: Units, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     held = []
-    for draw in _draws(rng, EXACT_REPEATS, units.count):
+    for _ in range(EXACT_REPEATS):
+        draw = _draws(rng, 1, units.count)[0]
         weight = trials[0].weight * units.spread(draw)
         inside = [metric.sign * metric.score(rows.reweighted(weight)).value for rows in trials]
         if all(math.isnan(value) for value in inside):

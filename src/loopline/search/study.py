@@ -141,7 +141,7 @@ class Study:
             if self.sampler == "grid":
                 self._points[arm.name] = grid(arm.space, arm.fixed, seed)
             elif math.prod(dimension.size for dimension in arm.space.values()) <= GRID_LIMIT:
-                self._points[arm.name] = grid(arm.space, arm.fixed, seed, points=GRID_LIMIT)
+                self._points[arm.name] = grid(arm.space, arm.fixed, seed, whole=True)
             else:
                 self._points[arm.name] = None
         return self._points[arm.name]
@@ -161,7 +161,7 @@ class Study:
         if not own:
             return Trial(number, arm.name, dict(arm.defaults), "defaults")
         if len(own) <= len(arm.seeds):
-            return Trial(number, arm.name, dict(arm.seeds[len(own) - 1]), "earlier study")
+            return Trial(number, arm.name, dict(arm.seeds[len(own) - 1]), "start")
         tried = self._tried(arm)
         if self.sampler != "grid":
             running = [trial.params for trial in own if trial.number >= len(told)]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from loopline.models.space import Choice, Integer, Number, Space, Value
+from loopline.models.space import Choice, Dimension, Integer, Number, Space, Value
 from loopline.search.record import Record
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ STARTUP_TRIALS = 10
 """Random trials of an arm before its results guide the next."""
 GRID_POINTS = 5
 """Points of a range in a grid, from end to end."""
+GRID_WHOLE = 10
+"""Up to so many whole numbers are all in a grid."""
 GRID_LIMIT = 10_000
 """Spaces of up to so many points are listed, so that none is tried twice and none left out."""
 
@@ -234,27 +236,45 @@ def _drawn(dimension: Integer | Number, chance: np.random.Generator) -> Value:
     return min(dimension.high, max(dimension.low, drawn))
 
 
-def grid_size(space: Space, points: int = GRID_POINTS) -> int:
-    """How many points a grid has; ranges count with at most `points` of theirs.
+def axis(dimension: Dimension) -> tuple[Value, ...]:
+    """What a grid tries of a dimension: options, few whole numbers, else points of the range.
 
-    >>> grid_size({"depth": Integer(1, 3), "rate": Number(0.1, 1.0)}, points=4)
-    12
+    >>> axis(Integer(1, 3)), len(axis(Integer(1, 300))), len(axis(Number(0.1, 1.0)))
+    ((1, 2, 3), 5, 5)
     """
-    return math.prod(len(dimension.points(points)) for dimension in space.values())
+    return dimension.points(GRID_WHOLE if dimension.size <= GRID_WHOLE else GRID_POINTS)
 
 
-def grid(
-    space: Space, fixed: Mapping[str, Any], seed: int, points: int = GRID_POINTS
-) -> list[Params]:
+def grid_size(space: Space) -> int:
+    """How many points a grid has.
+
+    >>> grid_size({"depth": Integer(1, 3), "rate": Number(0.1, 1.0)})
+    15
+    """
+    return math.prod(len(axis(dimension)) for dimension in space.values())
+
+
+def is_whole(space: Space) -> bool:
+    """Whether a grid leaves out no point of the space."""
+    return all(len(axis(dimension)) == dimension.size for dimension in space.values())
+
+
+def grid(space: Space, fixed: Mapping[str, Any], seed: int, *, whole: bool = False) -> list[Params]:
     """All points of a grid, each once, in an order that the seed draws.
 
     A search that ends early has then seen points from everywhere.
+
+    Args:
+        space: what is searched.
+        fixed: the parameters that are not, on which conditions may depend.
+        seed: of the order.
+        whole: whether to list every point of a space of whole numbers and options.
 
     >>> space = {"depth": Integer(1, 2), "augment": Choice(("none", "flip"))}
     >>> sorted(tuple(point.values()) for point in grid(space, {}, seed=0))
     [(1, 'flip'), (1, 'none'), (2, 'flip'), (2, 'none')]
     """
-    axes = [dimension.points(points) for dimension in space.values()]
+    axes = [each.points(GRID_LIMIT) if whole else axis(each) for each in space.values()]
     found: dict[tuple[tuple[str, Any], ...], Params] = {}
     for values in itertools.product(*axes):
         params: Params = {}

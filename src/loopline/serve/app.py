@@ -20,7 +20,7 @@ from loopline.serve.deployment import Deployment
 from loopline.serve.edge import attempt, refused
 from loopline.serve.guard import Guard
 from loopline.serve.reply import JSON, Headers, Refusal, Reply, Request
-from loopline.serve.routes import Table, predict_row, split
+from loopline.serve.routes import Route, Table, predict_row, split
 from loopline.serve.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -47,6 +47,7 @@ class App:
         self.guard = Guard(service.settings, token)
         self._table = Table()
         self._under_way = 0
+        self._held_bytes = 0
         self._labels: dict[tuple[str, int], tuple[tuple[str, str], ...]] = {}
 
     @cached_property
@@ -127,13 +128,43 @@ class App:
                 "Too many requests are under way; try again in 1 s.",
                 headers=[(b"retry-after", b"1")],
             )
-        body = await self._body(headers, receive) if route.method == "POST" else b""
-        kind = _plain(headers.get(b"content-type", b""))
-        result = await refused(
-            route.handler(self.service, Request(parts, kind, headers, body)), self._count_failure
-        )
-        reply = result.reply() if isinstance(result, Refusal) else result
-        return reply, route.pattern, cross
+        if route.method != "POST":
+            return await self._handled(route, parts, headers, b""), route.pattern, cross
+        size = self._size(headers)
+        self._held_bytes += size
+        try:
+            body = await self._body(headers, receive)
+            return await self._handled(route, parts, headers, body), route.pattern, cross
+        finally:
+            self._held_bytes -= size
+
+    async def _handled(
+        self, route: Route, parts: tuple[str, ...], headers: dict[bytes, bytes], body: bytes
+    ) -> Reply:
+        request = Request(parts, _plain(headers.get(b"content-type", b"")), headers, body)
+        result = await refused(route.handler(self.service, request), self._count_failure)
+        return result.reply() if isinstance(result, Refusal) else result
+
+    def _size(self, headers: dict[bytes, bytes]) -> int:
+        """The bytes that a body may take; one without a stated length counts as the longest.
+
+        Raises:
+            Refusal: 413 for a body that is too long, 429 where all bodies together would be.
+        """
+        limits = self.service.settings.limits
+        length = headers.get(b"content-length")
+        if length is not None and (not length.isdigit() or int(length) > limits.body_bytes):
+            raise _too_long(limits.body_bytes)
+        size = limits.body_bytes if length is None else int(length)
+        if self._held_bytes and self._held_bytes + size > limits.held_bytes:
+            self.service.metrics.add("busy_total")
+            raise Refusal(
+                429,
+                "Other long requests are under way; try again in 1 s.",
+                headers=[(b"retry-after", b"1")],
+                close=True,
+            )
+        return size
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body, never more than allowed in memory.
@@ -142,9 +173,6 @@ class App:
             Refusal: 408, 413 or 415.
         """
         limits = self.service.settings.limits
-        length = headers.get(b"content-length")
-        if length is not None and (not length.isdigit() or int(length) > limits.body_bytes):
-            raise _too_long(limits.body_bytes)
         if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
             raise Refusal(415, "Send the body without Content-Encoding.", close=True)
         message = await receive()

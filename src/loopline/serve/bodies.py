@@ -17,8 +17,8 @@ from loopline.serve.reply import ARROW, CSV, JSON, Refusal, Reply, as_json
 
 ARROW_KINDS = (ARROW, b"application/vnd.apache.arrow.file")
 CSV_KIND = b"text/csv"
-_EXPANSION = 16
-"""Largest ratio of an Arrow body's columns to its bytes: compressed bodies may grow so much."""
+UNPACKED_BYTES = 67_108_864
+"""What the compressed columns of an Arrow body may grow to: eight times the usual largest body."""
 _MARKS = (b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 
 
@@ -103,7 +103,7 @@ def _read_arrow(body: bytes, model: ServedModel) -> pl.DataFrame:
 
 
 def _refuse_bomb(body: bytes) -> None:
-    """Refuse columns that say they unpack to far more than was sent.
+    """Refuse columns that say they unpack to more than a service should hold for one caller.
 
     A compressed buffer begins with its unpacked length in eight bytes, then the mark of Zstandard
     or LZ4; a reader allocates what the length says.
@@ -115,5 +115,7 @@ def _refuse_bomb(body: bytes) -> None:
             if place >= 8 and place % 8 == 0:
                 total += max(0, int.from_bytes(body[place - 8 : place], "little", signed=True))
             place = body.find(mark, place + 1)
-    if total > _EXPANSION * max(len(body), 65_536):
-        raise Refusal(413, "The Arrow columns unpack to far more than was sent; send less.")
+    if total > UNPACKED_BYTES:
+        raise Refusal(
+            413, f"Compressed columns may unpack to {UNPACKED_BYTES:,} bytes; these say {total:,}."
+        )

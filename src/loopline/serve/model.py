@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 import polars as pl
 
 from loopline.data.schema import Label
@@ -61,7 +60,7 @@ class ServedModel:
         self.version = version_of(release.id)
         self.task = release.task
         self.classes = release.classes
-        self.keys = tuple(_key(label) for label in release.classes)
+        self.keys = tuple(str(label) for label in release.classes)
         self.columns: tuple[InputColumn, ...] = release.contract.columns
         self.door = Door(release, settings)
         self._threshold = release.threshold
@@ -94,7 +93,7 @@ class ServedModel:
         return Answer(self.release.raw(checked), checked, remarks)
 
     def told_row(self, raw: Floats) -> dict[str, Any]:
-        """One row's prediction as JSON tells it; the probabilities' keys are text."""
+        """One row's prediction as JSON tells it: keys are text, as in `probability_<class>`."""
         if not self.classes:
             return {"prediction": float(raw[0])}
         probabilities = raw.tolist()
@@ -162,15 +161,6 @@ def version_of(release_id: str) -> str:
     '8956ac143419'
     """
     return release_id.partition("-")[2][:VERSION_DIGITS]
-
-
-def _key(label: Label) -> str:
-    """A label as a key of a JSON object: text as it is, others as JSON writes them.
-
-    >>> _key("yes"), _key(True), _key(3)
-    ('yes', 'true', '3')
-    """
-    return label if isinstance(label, str) else orjson.dumps(label).decode()
 
 
 def _example(column: InputColumn) -> Any:

@@ -79,8 +79,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: refuse a long one, choose the way of the others."""
         self._in_head = False
-        size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
-        if size > self.limits.header_bytes:
+        # a pipelined head that came with the request before has not been counted
+        if not 0 < self._head_bytes <= self.limits.header_bytes and self._is_long():
             self._cut(b"431 Request Header Fields Too Large", _LONG_HEAD)
         elif self._is_short():
             self._body = []
@@ -137,6 +137,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._cut(b"408 Request Timeout", _SLOW)
+
+    def _is_long(self) -> bool:
+        """Whether the head itself is too long; what was received may hold a part of the body."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        return size > self.limits.header_bytes
 
     def _is_short(self) -> bool:
         if self.url not in self.application.short_paths or self.parser.get_method() != b"POST":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -204,6 +205,7 @@ def run_alone(server: Server, bound: socket.socket) -> None:
     What is loaded stays, so the garbage collector need not look at it again and again; and the
     thread that writes the log hands the interpreter over within half a millisecond instead of five.
     """
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each bad request
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

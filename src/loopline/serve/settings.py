@@ -46,6 +46,9 @@ class LimitSettings(_Part):
 
     body_bytes: int = Field(8_388_608, ge=1, description="Largest body of a request.")
     rows: int = Field(100_000, ge=1, description="Most rows of a request.")
+    held_bytes: int = Field(
+        268_435_456, ge=1, description="Bytes of all bodies at once in a process; others get 429."
+    )
     header_bytes: int = Field(16_384, ge=512, description="Largest head of a request.")
     header_seconds: float = Field(10.0, gt=0, description="Longest time for a request's head.")
     body_seconds: float = Field(30.0, gt=0, description="Longest time for a request's body.")

@@ -123,6 +123,40 @@ def write_whole(path: Path, data: bytes, aside: Path) -> None:
     sync(path.parent)
 
 
+@contextmanager
+def whole_folder(target: Path, doing: str) -> Iterator[Path]:
+    """A folder to fill that gets its name when the block ends well, and is removed when it fails.
+
+    Args:
+        target: the name; its parents are made.
+        doing: what the block does, after "Cannot".
+
+    Raises:
+        InputError: something has that name, or got it meanwhile.
+        EnvironmentProblem: a full disk, a folder that cannot be written.
+    """
+    _refuse_existing(target)
+    with disk_problems(doing):
+        place = target.absolute()
+        make_folder(place.parent)
+        draft = place.parent / f".{place.name}-{new_token()}"
+        draft.mkdir()
+        try:
+            yield draft
+            sync_tree(draft)
+            _refuse_existing(target)
+            draft.rename(place)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        sync(place.parent)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise InputError(f"{str(target)!r} exists. Name a folder that is not there yet.")
+
+
 def write_synced(path: Path, data: bytes) -> None:
     """Write `data` to a new file and wait until the disk has it."""
     with path.open("xb") as stream:

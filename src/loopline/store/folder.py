@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from loopline.digest import file_digest
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.store.artifacts import Artifact
-from loopline.store.manifest import MANIFEST_NAME, Manifest, unseal
+from loopline.store.disk import whole_folder
+from loopline.store.manifest import FILES_FOLDER, MANIFEST_NAME, Manifest, unseal
 
 
 def open_folder(folder: str | Path) -> Artifact:
@@ -51,6 +53,27 @@ def open_folder(folder: str | Path) -> Artifact:
         files=manifest.files,
         _path=path,
     )
+
+
+def copy_artifact(artifact: Artifact, target: Path) -> None:
+    """Copy an artifact, from any kind of store, into a folder that `open_folder` opens.
+
+    The folder gets its name when every byte is in it.
+
+    Raises:
+        InputError: the folder exists.
+        IntegrityError: a file is damaged.
+        EnvironmentProblem: a full disk, a folder that cannot be written.
+    """
+    manifest = Manifest(artifact.kind, artifact.meta, artifact.inputs, artifact.files)
+    assert manifest.id == artifact.id, "an artifact with an identity of its own"
+    with whole_folder(target, f"copy {artifact.id} to {target}") as draft:
+        (draft / FILES_FOLDER).mkdir()
+        for name in artifact.files:
+            file = draft / FILES_FOLDER / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact.path(name), file)
+        (draft / MANIFEST_NAME).write_bytes(manifest.to_bytes())
 
 
 def _check(name: str, path: Path, digest: str) -> None:

@@ -9,6 +9,7 @@ For a step of your own, make a `StepCase` and call each of `CHECKS` in your test
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from loopline.digest import canonical_json
 from loopline.errors import DataError
 from loopline.features.base import Floats, Step
 from loopline.features.graph import FeatureGraph
+from loopline.features.readers import Reading, open_reader
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,18 @@ def check_row_equals_table(case: StepCase, folder: Path) -> None:
         row = np.array(read(value), dtype=np.float64)
         alone = transform(case.step, pl.Series([value]))
         assert row.tobytes() == alone.tobytes(), (value, row, alone)
+
+
+def check_reading_is_plain(case: StepCase, folder: Path) -> None:
+    """What the step says of itself goes through JSON and arrays, and reads the same."""
+    reading = case.step.reading()
+    np.savez(folder / "arrays.npz", **reading.arrays)  # type: ignore[arg-type]  # names of arrays
+    with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    again = Reading(reading.kind, json.loads(json.dumps(reading.data)), arrays)
+    read, expected = (open_reader(each, case.step.one_by_table) for each in (again, reading))
+    for value in case.values.to_list():
+        assert np.array(read(value)).tobytes() == np.array(expected(value)).tobytes(), value
 
 
 def check_rows_are_independent(case: StepCase, folder: Path) -> None:
@@ -152,6 +166,7 @@ CHECKS: tuple[Callable[[StepCase, Path], None], ...] = (
     check_shapes,
     check_no_infinity,
     check_row_equals_table,
+    check_reading_is_plain,
     check_rows_are_independent,
     check_strided_buffer,
     check_empty_and_single,

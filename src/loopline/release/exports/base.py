@@ -10,10 +10,8 @@ A new form is one file and one line in `forms.py`.
 
 from __future__ import annotations
 
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +19,7 @@ from typing import ClassVar
 from loopline.errors import InputError
 from loopline.release.bundle import Release
 from loopline.release.replay import Kept
-from loopline.store.disk import disk_problems, list_files, make_folder, new_token, sync, sync_tree
+from loopline.store.disk import list_files, whole_folder
 
 
 @dataclass(frozen=True)
@@ -84,31 +82,12 @@ def write_export(form: Form, subject: Subject, target: Path) -> Exported:
         EnvironmentProblem: a full disk, a read-only folder, a missing package.
         IntegrityError: what was written does not answer as the release does.
     """
-    if target.exists() or target.is_symlink():
-        raise InputError(f"{str(target)!r} exists. Name a folder that is not there yet.")
     if subject.repaired and not form.takes_repaired:
         raise InputError(
             f"`--repaired` has no effect on `--to {form.name}`, which makes the repairs itself. "
             "Leave it out."
         )
-    with disk_problems(f"export to {target}"):
-        make_folder(target.absolute().parent)
-        draft = target.absolute().parent / f".{target.name}-{new_token()}"
-        draft.mkdir()
-        try:
-            remarks = tuple(form.write(subject, draft))
-            files = tuple(list_files(draft))
-            sync_tree(draft)
-            _give_name(draft, target)
-            sync(target.absolute().parent)
-        except BaseException:
-            with suppress(OSError):
-                shutil.rmtree(draft)
-            raise
+    with whole_folder(target, f"export to {target}") as draft:
+        remarks = tuple(form.write(subject, draft))
+        files = tuple(list_files(draft))
     return Exported(target, files, remarks)
-
-
-def _give_name(draft: Path, target: Path) -> None:
-    if target.exists():
-        raise InputError(f"{str(target)!r} was made meanwhile. Name another folder.")
-    draft.rename(target)

@@ -11,6 +11,7 @@ from loopline.evaluate.calibration import Calibration
 from loopline.models.portable import SINGLE_LIMIT, Portable
 from loopline.release.exports.onnx_columns import between_knots
 from loopline.release.exports.onnx_graph import Graph
+from loopline.release.exports.onnx_network import add_network, restored_by
 from loopline.release.exports.onnx_trees import lightgbm_trees, xgboost_trees
 
 _LOG_FLOOR = 1e-15
@@ -82,7 +83,7 @@ def _lightgbm(graph: Graph, portable: Portable, matrix: str) -> str:
         return _shares(graph, scores, targets)
     if "objective=poisson" in text:
         scores = graph.add("Exp", scores)
-    return _restored(graph, scores, data)
+    return restored_by(graph, scores, data)
 
 
 def _xgboost(graph: Graph, portable: Portable, matrix: str) -> str:
@@ -106,7 +107,7 @@ def _untrained(graph: Graph, portable: Portable, matrix: str) -> str:
 
 def _of_scores(graph: Graph, scores: str, width: int, data: Any) -> str:
     if not data["num_classes"]:
-        return _restored(graph, graph.add("Exp", scores) if data["log_link"] else scores, data)
+        return restored_by(graph, graph.add("Exp", scores) if data["log_link"] else scores, data)
     present = data["present"]
     if len(present) == 1:
         shares = graph.add("Add", graph.add("Sub", scores, scores), graph.constant([[1.0]]))
@@ -126,6 +127,7 @@ _MODELS = {
     "lightgbm": _lightgbm,
     "xgboost": _xgboost,
     "boosted": _untrained,
+    "network": add_network,
 }
 
 
@@ -138,11 +140,6 @@ def _shares(graph: Graph, scores: str, width: int) -> str:
 def _both(graph: Graph, positive: str) -> str:
     other = graph.add("Sub", graph.constant([[1.0]]), positive)
     return graph.add("Concat", other, positive, axis=1)
-
-
-def _restored(graph: Graph, scores: str, data: Any) -> str:
-    grown = graph.add("Mul", scores, graph.constant(data["scale"]))
-    return graph.add("Add", grown, graph.constant(data["offset"]))
 
 
 def _wide(graph: Graph, matrix: str, data: Any) -> str:
