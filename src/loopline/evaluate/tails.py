@@ -146,7 +146,7 @@ def next_worst(sums: Floats) -> float:
     if len(top) < 2:
         return float(top.sum())
     tail = min(float(np.log(top[:-1] / top[-1]).mean()), HEAVIEST)
-    return float(top[0]) * 2.0**tail
+    return float(top[0] * 2.0**tail)
 
 
 def largest(values: Floats, count: int) -> Floats:
