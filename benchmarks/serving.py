@@ -344,7 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--peers", type=Path, required=True, help="folder of virtual environments")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="about how long a turn takes")
+    parser.add_argument("--seconds", type=float, default=0.6, help="processor time of a turn")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
@@ -354,25 +354,32 @@ def main() -> None:
         services = [service for service in found if service is not None]
         counts = {}
         for service in services:
-            turn(service, 1, 300)  # warm-up, and how many requests a turn may have
-            counts[service.name] = max(300, int(service.loads[1][0]["per_second"] * given.seconds))
-            service.loads[1].clear()
-            service.microseconds[1].clear()
-        for _ in range(given.turns):
+            turn(service, 32, 320)  # warm-up, and how many requests a turn may have
+            cost = max(20e-6, service.microseconds[32][0] / 1e6)
+            counts[service.name] = int(min(8_000, max(160, given.seconds / cost)) // 32 * 32)
+            service.loads[32].clear()
+            service.microseconds[32].clear()
+        for done in range(1, given.turns + 1):
             for concurrency in (1, 32):
                 for service in services:
                     turn(service, concurrency, counts[service.name])
-        results = {service.name: summary(service) for service in services}
-        ours = results["loopline"]["cpu_us_per_request"]["c32"]
-        for name, one in results.items():
-            ratio = {k: round(v / ours[k], 1) for k, v in one["cpu_us_per_request"]["c32"].items()}
-            one["cpu_of_loopline"] = ratio
-            print(name, json.dumps(one))
+            write(services, done, given.peers)
+    for name, one in json.loads(RESULTS.read_text())["services"].items():
+        print(name, json.dumps(one))
+
+
+def write(services: list[Service], turns: int, peers: Path) -> None:
+    """Write what has been measured so far."""
+    results = {service.name: summary(service) for service in services}
+    ours = results["loopline"]["cpu_us_per_request"]["c32"]
+    for one in results.values():
+        ratio = {k: round(v / ours[k], 1) for k, v in one["cpu_us_per_request"]["c32"].items()}
+        one["cpu_of_loopline"] = ratio
     setting = {
         "cores": os.cpu_count(),
         "load_at_end": round(os.getloadavg()[0], 1),
-        "turns": given.turns,
-        "versions": versions(given.peers),
+        "turns": turns,
+        "versions": versions(peers),
     }
     RESULTS.write_text(json.dumps({"services": results, "setting": setting}, indent=2) + "\n")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.serve.conftest import Serve, mixed_table, plain
 
@@ -41,6 +41,7 @@ CELLS = {
 }
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries(CELLS, optional={"junk": st.integers()}))
 def test_a_row_gets_the_remarks_of_a_table_of_that_row(row: dict[str, Any]) -> None:
     """`inspect_row` and `check` agree on cells and remarks for any row, or both refuse it."""
@@ -104,8 +105,7 @@ def test_impute_reads_odd_cells_as_missing(
 
 def test_impute_takes_an_absent_column(serve: Serve, releases: Any, rows: Any) -> None:
     """A column that may be imputed may be absent; the others still may not."""
-    settings = {"input": {"columns": {"x": "impute"}}}
-    client = serve(releases["binary"], settings=settings)
+    client = serve(releases["binary"], settings={"input": {"columns": {"x": "impute"}}})
     row = plain(rows)[0]
     wanted = client.post("/predict", row | {"x": None}).json()["probability"]
     del row["x"]
@@ -129,7 +129,7 @@ def test_ordinary_rows_are_the_same_under_every_policy(
 def test_policies_for_no_column_are_refused(releases: Any) -> None:
     """A policy of a column that no model reads is an error that names the nearest."""
     with pytest.raises(SettingsError, match=r"names 'citty', which no served model reads\. .*city"):
-        refuse_unknown([CONTRACT], InputSettings(columns={"citty": "flag"}))
+        refuse_unknown([CONTRACT], {"input.columns": {"citty": "flag"}, "log.hash": ["x"]})
 
 
 def test_a_column_that_must_not_miss_cannot_be_imputed(releases: Any) -> None:
@@ -180,6 +180,12 @@ def test_another_unit_is_named(factor: float, words: str) -> None:
 def test_a_shift_is_no_unit() -> None:
     """A column that moved, but to no known unit, is monitoring's to judge, not a unit."""
     assert flags(window(height=pl.col("height") + 60)) == set()
+
+
+def test_a_unit_must_fit_low_and_high_values() -> None:
+    """Values about ten times training's middle, but all alike, are no column times ten."""
+    alike = 1700 + pl.int_range(pl.len()) * 0.001
+    assert flags(window(height=alike)) == set()
 
 
 def test_swapped_columns_are_named() -> None:

@@ -184,6 +184,8 @@ def test_a_challenger_must_predict_the_same(serve: Serve, releases: Any) -> None
         serve()
     with pytest.raises(SettingsError, match="has no effect without a challenger"):
         serve(releases["binary"], settings={"canary": {"share": 0.5}})
+    with pytest.raises(SettingsError, match="`workers` has no effect in a thread"):
+        serve(releases["binary"], settings={"workers": 2})
     with pytest.raises(InputError, match="is named twice"):
         serve(releases["binary"], releases["binary"])
 
@@ -275,6 +277,19 @@ def test_a_swap_to_a_broken_release_stays_on_the_old(
         assert not swap(client, lambda: loopline.load_release(copy))
         assert set(asked(client, plain(rows)[0], 2)) == {version(releases["binary"])}
     assert client.metric("swaps_total", outcome="failed") == 3
+
+
+def test_a_trial_goes_on_beside_a_new_champion(serve: Serve, releases: Any, rows: Any) -> None:
+    """A swap begins the trial anew; it ends when the challenger itself becomes the champion."""
+    client = serve(releases["binary"], challenger=releases["other"])
+    deployment = client.service.deployments["binary"]
+    before = deployment.trial
+    assert swap(client, lambda: releases["binary"])
+    assert deployment.trial is not before
+    assert deployment.trial.challenger.id == releases["other"].id
+    assert swap(client, lambda: releases["other"])
+    assert deployment.trial is None
+    assert list(deployment.versions) == [version(releases["other"])]
 
 
 def run_lane(work: Any, predict: Any, **limits: int) -> Any:

@@ -73,7 +73,7 @@ def serve(
 
     Ctrl-C or SIGTERM ends it after what is under way is answered; SIGHUP looks for newer releases.
     """
-    from loopline.line.serving import read_token
+    from loopline.line.serving import read_token, refuse_idle
     from loopline.serve.settings import check_token
     from loopline.serve.workers import Worker
 
@@ -84,7 +84,7 @@ def serve(
     if no_log:
         data["log"] = {"enabled": False}
     chosen = _settings(settings, override or [], data)
-    _check_canary(chosen, challenger)
+    refuse_idle(chosen, challenged=challenger is not None)
     token = read_token(token_file)
     check_token(token, chosen)
     names = releases or ["latest"]
@@ -150,13 +150,6 @@ def _settings(file: Path | None, override: list[str], data: dict[str, Any]) -> S
         inner = said.get(name)
         said[name] = {**inner, **value} if isinstance(inner, dict) else value
     return make_serve_settings(said, where="" if file is None else str(file), lines=lines)
-
-
-def _check_canary(settings: ServeSettings, challenger: str | None) -> None:
-    from loopline.errors import SettingsError
-
-    if challenger is None and settings.canary.share:
-        raise SettingsError(["`canary.share` has no effect without --challenger."])
 
 
 def _supervise(settings: ServeSettings, names: list[str], as_json: bool) -> None:

@@ -84,13 +84,30 @@ def open_service(
     chosen = make_serve_settings({"port": 0, **(settings or {})})
     opened = None if store is None else Store.open(store)
     place = state_folder(store, folder)
-    if challenger is None and chosen.canary.share:
-        raise SettingsError(["`canary.share` has no effect without a challenger."])
+    refuse_idle(chosen, challenged=challenger is not None)
+    if chosen.workers > 1:
+        raise SettingsError(
+            ["`workers` has no effect in a thread; `loopline serve --workers` starts processes."]
+        )
     service = Service(chosen, folder=place, store=opened)
     with service.closed_on_error():
         add_all(service, [(None, release) for release in releases], challenger)
         server = Server(service, token=token)
         return RunningService(server, listen(chosen))
+
+
+def refuse_idle(settings: ServeSettings, *, challenged: bool) -> None:
+    """Refuse settings of a trial where there is no challenger.
+
+    Raises:
+        SettingsError: names each of them.
+    """
+    if not challenged:
+        idle = sorted(settings.canary.model_fields_set)
+        if idle:
+            raise SettingsError(
+                [f"`canary.{name}` has no effect without a challenger." for name in idle]
+            )
 
 
 def add_all(

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,66 +19,16 @@ from loopline.errors import DataError
 from loopline.features.contract import Remark
 from loopline.models.base import Floats
 from loopline.serve.edge import attempt
-from loopline.serve.ids import RequestIds
+from loopline.serve.keeping import Keeping, Shared
 from loopline.serve.lane import Lane
-from loopline.serve.metrics import Metrics
 from loopline.serve.model import Answer, ServedModel
 from loopline.serve.reply import Refusal
 from loopline.serve.rollout import Trial
-from loopline.serve.settings import ServeSettings
-from loopline.serve.window import InputWindow
 
 LONG_SECONDS = 0.002
 """A table that takes longer goes to a thread."""
 SHADOW_WAITING = 64
 """Requests that wait for a shadow; more are let go and counted."""
-
-Tell = Callable[[str, Mapping[str, Any]], None]
-T = TypeVar("T")
-
-
-class Keeper(Protocol):
-    """Where answers are kept: the prediction log, or nothing."""
-
-    def add(
-        self,
-        model: ServedModel,
-        role: str,
-        request_id: str,
-        rows: Mapping[str, Any] | pl.DataFrame,
-        raw: Floats,
-        remarks: tuple[Remark, ...],
-    ) -> None:
-        """See `PredictionLog.add`."""
-
-
-class Shared:
-    """What all names of a service share.
-
-    Args:
-        settings: the service's settings.
-        metrics: where everything is counted.
-        ids: makes request ids.
-        log: where answers are kept; None for nowhere.
-        executor: threads for heavy models, long tables and shadows.
-        tell: hears what happened: swaps, rollbacks, flags.
-    """
-
-    def __init__(
-        self,
-        settings: ServeSettings,
-        metrics: Metrics,
-        ids: RequestIds,
-        log: Keeper | None,
-        executor: Executor,
-        tell: Tell,
-    ) -> None:
-        self.settings = settings
-        self.metrics = metrics
-        self.ids = ids
-        self.log = log
-        self.executor = executor
-        self.tell = tell
 
 
 class Deployment:
@@ -92,10 +41,8 @@ class Deployment:
         self.versions: dict[str, ServedModel] = {champion.version: champion}
         self._shared = shared
         self._lanes: dict[str, Lane] = {}
-        self._windows: dict[str, InputWindow] = {}
+        self._keeping = Keeping(champion.name, shared)
         self._shadowed = 0
-        self._labels: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
-        self._tasks: set[asyncio.Future[Any]] = set()
 
     def version(self, version: str | None) -> ServedModel:
         """The model of a version, or the champion.
@@ -113,13 +60,21 @@ class Deployment:
         return found
 
     def swap(self, model: ServedModel) -> None:
-        """Let another model answer from the next request on; a trial of it ends with that."""
-        before = self.champion
+        """Let another model answer from the next request on.
+
+        A trial begins anew beside the new champion; it ends where the challenger has become that.
+        """
+        before, trial = self.champion, self.trial
         self.versions[model.version] = model
         self.champion = model
         self.trial = None
         if before.version != model.version:
             self._forget(before.version)
+        if trial is not None and trial.challenger.version != model.version:
+            if trial.challenger.classes == model.classes:
+                self.challenge(trial.challenger)
+            else:
+                self._forget(trial.challenger.version)
         self._shared.metrics.add("swaps_total", (("model", self.name), ("outcome", "done")))
         self._shared.tell("serve.swapped", {"name": self.name, "from": before.id, "to": model.id})
 
@@ -144,7 +99,7 @@ class Deployment:
     def _forget(self, version: str) -> None:
         self.versions.pop(version, None)
         self._lanes.pop(version, None)
-        self._windows.pop(version, None)
+        self._keeping.forget(version)
 
     def answers_inline(self, version: str | None = None) -> bool:
         """Whether one row may be answered at once, in the event loop."""
@@ -182,7 +137,12 @@ class Deployment:
             self._tried(trial, role, request_id, raw, time.perf_counter() - start)
             if trial.shadow:
                 self._shadow(trial, request_id, row, raw)
-        return request_id, model, raw, self._kept(model, role, request_id, checked, raw, remarks)
+        return (
+            request_id,
+            model,
+            raw,
+            self._keeping.kept(model, role, request_id, checked, raw, remarks),
+        )
 
     async def answer_frame(
         self, frame: pl.DataFrame, version: str | None = None
@@ -213,13 +173,14 @@ class Deployment:
             self._tried(trial, role, request_id, answer.raw, seconds)
             if trial.shadow:
                 self._shadow(trial, request_id, frame, answer.raw)
-        remarks = self._kept(model, role, request_id, answer.checked, answer.raw, answer.remarks)
+        remarks = self._keeping.kept(
+            model, role, request_id, answer.checked, answer.raw, answer.remarks
+        )
         return request_id, model, Answer(answer.raw, answer.checked, remarks)
 
     async def close(self) -> None:
         """Wait for shadows and windows under way."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=1.0)
+        await self._keeping.close()
 
     def _chosen(self, version: str | None) -> tuple[ServedModel, str, Trial | None]:
         trial = self.trial
@@ -250,69 +211,6 @@ class Deployment:
                 max_rows=limits.rows,
             )
         return lane
-
-    def _kept(
-        self,
-        model: ServedModel,
-        role: str,
-        request_id: str,
-        checked: Mapping[str, Any] | pl.DataFrame,
-        raw: Floats,
-        remarks: tuple[Remark, ...],
-    ) -> tuple[Remark, ...]:
-        """Count, log and watch what was answered; gives all remarks, those of the window too."""
-        shared = self._shared
-        rows = checked.height if isinstance(checked, pl.DataFrame) else 1
-        labels = self._labels.get((model.version, role))
-        if labels is None:
-            labels = (("model", self.name), ("role", role), ("version", model.version))
-            self._labels[model.version, role] = labels
-        shared.metrics.add("rows_total", labels, rows)
-        if shared.log is not None:
-            shared.log.add(model, role, request_id, checked, raw, remarks)
-        for remark in remarks:
-            # a caller chooses the names of extra columns; they must not become counters
-            column = "" if remark.what == "extra" else remark.column
-            told = (("column", column), ("model", self.name), ("what", remark.what))
-            shared.metrics.add("remarks_total", told, remark.count)
-        window = self._windows.get(model.version)
-        if window is None:
-            size = shared.settings.input.window_rows
-            window = self._windows[model.version] = InputWindow(model.columns, size)
-        full = (
-            window.add_frame(checked)
-            if isinstance(checked, pl.DataFrame)
-            else window.add_row(checked)
-        )
-        if full:
-            self._judge(model, window)
-        return remarks + window.flags if window.flags else remarks
-
-    def _judge(self, model: ServedModel, window: InputWindow) -> None:
-        judge = window.take()
-        self._later(lambda: attempt(judge), lambda found: self._judged(model, window, *found))
-
-    def _judged(
-        self,
-        model: ServedModel,
-        window: InputWindow,
-        flags: tuple[Remark, ...] | None,
-        error: Exception | None,
-    ) -> None:
-        shared = self._shared
-        if flags is None:
-            shared.tell("serve.window_failed", {"name": self.name, "message": str(error)})
-            return
-        before = {(flag.column, flag.what) for flag in window.flags}
-        now = {(flag.column, flag.what) for flag in flags}
-        window.flags = flags
-        for column, what in before | now:
-            told = (("column", column), ("model", self.name), ("what", what))
-            shared.metrics.set("window_flags", int((column, what) in now), told)
-        if now - before:
-            texts = [flag.text for flag in flags]
-            data = {"name": self.name, "version": model.version, "flags": texts}
-            shared.tell("serve.flagged", data)
 
     def _challenger_failed(self, trial: Trial, error: BaseException | None) -> None:
         """Rows that the champion answers and the challenger does not speak against it."""
@@ -377,19 +275,7 @@ class Deployment:
                     trial.challenger, "shadow", request_id, checked, theirs, remarks
                 )
 
-        self._later(work, done)
-
-    def _later(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Do some work in a thread; what it gives is taken in the event loop."""
-        task = asyncio.get_running_loop().run_in_executor(self._shared.executor, work)
-        self._tasks.add(task)
-
-        def take(ended: asyncio.Future[T]) -> None:
-            self._tasks.discard(ended)
-            if not ended.cancelled():
-                done(ended.result())
-
-        task.add_done_callback(take)
+        self._keeping.later(work, done)
 
 
 _Found = tuple[Floats, Mapping[str, Any] | pl.DataFrame, tuple[Remark, ...]]

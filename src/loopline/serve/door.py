@@ -139,22 +139,25 @@ def _part(contract: InputContract, wanted: Callable[[str], bool]) -> InputContra
     )
 
 
-def refuse_unknown(contracts: Iterable[InputContract], settings: InputSettings) -> None:
-    """Refuse policies for columns that no served model reads.
+def refuse_unknown(contracts: Iterable[InputContract], named: Mapping[str, Iterable[str]]) -> None:
+    """Refuse settings for columns that no served model reads: they would have no effect.
+
+    Args:
+        contracts: those of all served models.
+        named: the columns that a setting names, by the setting.
 
     Raises:
         SettingsError: names each of them, and the nearest column.
     """
     names = sorted({column.name for contract in contracts for column in contract.columns})
-    unknown = [name for name in settings.columns if name not in names]
-    if unknown:
-        raise SettingsError(
-            [
-                f"`input.columns` names {name!r}, which no served model reads. "
-                f"{nearest(name, names)}"
-                for name in unknown
-            ]
-        )
+    problems = [
+        f"`{setting}` names {name!r}, which no served model reads. {nearest(name, names)}"
+        for setting, columns in named.items()
+        for name in columns
+        if name not in names
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def _refuse_impossible(columns: Iterable[InputColumn], policies: Mapping[str, str]) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from loopline.cores import num_cores
 from loopline.errors import EnvironmentProblem, InputError
 from loopline.release.bundle import Release
-from loopline.serve.deployment import Deployment, Shared, Tell
+from loopline.serve.deployment import Deployment
 from loopline.serve.door import refuse_unknown
 from loopline.serve.edge import attempt
 from loopline.serve.feedback import Feedback, Label
 from loopline.serve.ids import RequestIds, load_key
+from loopline.serve.keeping import Shared, Tell
 from loopline.serve.log import PredictionLog
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
@@ -114,7 +115,13 @@ class Service:
             SettingsError: a column that no model reads.
         """
         served = [m for d in self.deployments.values() for m in d.versions.values()]
-        refuse_unknown((m.release.contract for m in served), self.settings.input)
+        settings = self.settings
+        named = {
+            "input.columns": settings.input.columns,
+            "log.hash": settings.log.hash,
+            "log.leave_out": settings.log.leave_out,
+        }
+        refuse_unknown((model.release.contract for model in served), named)
 
     def find(self, name: str | None) -> Deployment:
         """The deployment of a name; the only one where none is given.
