@@ -130,8 +130,6 @@ class Moments:
 
     def steady_end(self, quantile: float) -> float:
         """`quantile` errors below the mean on the scale on which the error keeps its size."""
-        if self.mean <= 0:
-            return 0.0
         step, power = quantile * self.error / self.mean, self.growth - 1
         if power < 1e-6:
             return self.end(-quantile)
