@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from loopline.audit import price
 from loopline.audit.crossfit import OutOfFold, assign_folds, cross_fit, forward_folds
 from loopline.audit.price import (
     Pricing,
@@ -16,6 +17,7 @@ from loopline.audit.price import (
 from loopline.audit.times import price_forward
 from loopline.data.schema import Column, Schema
 from loopline.errors import LeakError
+from loopline.evaluate.intervals import Estimate
 from loopline.splits.views import TrainView
 from loopline.testing.splitters import view_of
 
@@ -152,3 +154,12 @@ def test_a_forward_fit_learns_from_earlier_blocks_only() -> None:
         here = fold == block
         assert forward.prediction[here].max() <= rank[here].min() + 1
     assert apart.prediction[fold == 0].max() > rank[fold == 0].min() + 20
+
+
+def test_what_dealings_differ_by_is_in_the_interval() -> None:
+    """Two dealings that give 1 and 3, each within 1: 2, within the root of 1 and 1.96 squared."""
+    parts = [Estimate(value, value - 1, value + 1, "by hand", 60) for value in (1.0, 3.0)]
+    mean = price._mean(parts)
+    reach = (1 + 1.96**2) ** 0.5
+    assert mean.value == 2.0
+    assert (mean.low, mean.high) == (pytest.approx(2 - reach), pytest.approx(2 + reach))

@@ -27,9 +27,11 @@ def test_one_more_unit_is_as_if_it_had_been_drawn(losses, extra):
     known = moments(losses).with_one_more(extra)
     drawn = moments([*losses, float(np.mean(losses)) + extra])
     scale = max(*losses, extra)
-    for name, power in (("mean", 1), ("mass", 0), ("second", 2), ("third", 3), ("fourth", 4)):
-        size = scale**power * len(losses)
-        assert getattr(known, name) == pytest.approx(getattr(drawn, name), abs=1e-9 * size)
+    for name, power in (("mean", 0), ("mass", 0), ("second", 2), ("third", 3), ("fourth", 4)):
+        left = getattr(known, name) * known.scale**power
+        right = getattr(drawn, name) * drawn.scale**power
+        size = scale ** max(power, name == "mean") * len(losses)
+        assert left == pytest.approx(right, abs=1e-9 * size)
     assert known.count == drawn.count
 
 
@@ -88,7 +90,7 @@ def test_ends_are_no_nearer_above_and_no_farther_below_than_students(losses):
     step = student_quantile(0.975, found.freedom) * found.standard_error / found.value
     assert found.low >= found.value * math.exp(-step) * (1 - 1e-9)
     assert found.low <= found.value <= found.high
-    assert math.log(found.high / found.value) >= step * (1 - 1e-9)
+    assert math.log(found.high / found.value) >= step - 1e-9
 
 
 def proportional(rng, num_rows, unit=None):
@@ -204,3 +206,11 @@ def test_certain_levels_have_an_infinite_end_rather_than_an_error():
     found = estimate("mae", np.array([1.0, 900.0]), np.zeros(2), level=0.99999)
     assert found.high == math.inf
     assert 0 <= found.low <= found.value
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-163, 1e-161, 1e-150, 1e100, 1e150])
+def test_errors_of_any_size_have_ends_around_their_score(size):
+    """Squares that leave the range of numbers, or nearly, break nothing: low <= value <= high."""
+    for errors in (np.array([1.0, 2.0, 3.0]), np.ones(4)):
+        found = estimate("rmse", size * errors, np.zeros(len(errors)))
+        assert found.low <= found.value <= found.high

@@ -320,7 +320,9 @@ def _loss_ends(scored: Scored, rows: Rows, units: Units, level: float) -> tuple[
     feared = seen.with_one_more(max(next_worst(sums), dearest, 0.0))
     quantile = student_quantile((1 + level) / 2, seen.freedom)
     low, high = seen.steady_end(quantile), max(seen.end(quantile), feared.end(quantile))
-    return (math.sqrt(low), math.sqrt(high)) if scored.scale == "root" else (low, high)
+    if scored.scale == "root":
+        low, high = math.sqrt(low), math.sqrt(high)
+    return min(low, scored.value), max(high, scored.value)  # whatever rounding did
 
 
 def _share_ends(scored: Scored, rows: Rows, units: Units, level: float) -> tuple[float, float]:

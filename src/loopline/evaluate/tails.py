@@ -48,7 +48,8 @@ class Moments:
         mass: weight of all rows.
         count: number of units, >= 2.
         second: sum over units of S ** 2, with S the unit's sum of weight times distance from the
-            mean; third, fourth: likewise.
+            mean in units of `scale`; third, fourth: likewise.
+        scale: the largest distance, so that no power leaves the range of numbers.
     """
 
     mean: float
@@ -57,18 +58,21 @@ class Moments:
     second: float
     third: float
     fourth: float
+    scale: float = 1.0
 
     @staticmethod
     def of(mean: float, sums: Floats, mass: float) -> Moments:
         """From the unit sums, shape (units,)."""
-        squares = sums**2
-        second, third = float(squares.sum()), float(squares @ sums)
-        return Moments(mean, mass, len(sums), second, third, float(squares @ squares))
+        scale = float(max(sums.max(), -sums.min())) or 1.0
+        parts = sums / scale
+        squares = parts**2
+        second, third = float(squares.sum()), float(squares @ parts)
+        return Moments(mean, mass, len(sums), second, third, float(squares @ squares), scale)
 
     @property
     def error(self) -> float:
         """Standard error of the mean."""
-        return math.sqrt(self.second * self.count / (self.count - 1)) / self.mass
+        return self.scale * math.sqrt(self.second * self.count / (self.count - 1)) / self.mass
 
     @property
     def freedom(self) -> float:
@@ -93,7 +97,7 @@ class Moments:
         """
         if self.second <= 0:
             return 1.0
-        level = self.mean * self.mass
+        level = self.mean / self.scale * self.mass
         return min(max(self.third * level / self.second**2, 1.0), 2.0)
 
     def with_one_more(self, extra: float) -> Moments:
@@ -102,17 +106,19 @@ class Moments:
         >>> Moments.of(10.0, np.array([-3.0, -2.0, -1.0, 0.0, 6.0]), 5.0).with_one_more(6.0).mean
         11.0
         """
-        count, shift = self.count, extra / (self.count + 1)
-        new = extra - shift  # every centre moves by `shift`
+        count, part = self.count, extra / self.scale
+        shift = part / (count + 1)
+        new = part - shift  # every centre moves by `shift`
         third = self.third - 3 * shift * self.second - count * shift**3
         fourth = self.fourth - 4 * shift * self.third + 6 * shift**2 * self.second
         return Moments(
-            mean=self.mean + shift * count / self.mass,
+            mean=self.mean + shift * self.scale * count / self.mass,
             mass=self.mass * (1 + 1 / count),
             count=count + 1,
             second=self.second + count * shift**2 + new**2,
             third=third + new**3,
             fourth=fourth + count * shift**4 + new**4,
+            scale=self.scale,
         )
 
     def end(self, quantile: float) -> float:
