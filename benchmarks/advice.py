@@ -9,8 +9,9 @@ sizes of the curve, foretold from the smaller ones (with the luck of the one fit
 
 `made`: the same with curves of known shape (power laws, and shapes that are none), without models.
 
-`idle`: the other steps where nothing is to be gained: labels without errors, columns of noise. How
-often does advice say "worth it"?
+`idle`: the other steps on rows of a linear model with right labels, where a larger family,
+calibration and a look at the labels bring nothing. How often does an interval lie above 0? (Leaving
+out the six columns of noise truly brings a little.)
 
     python benchmarks/advice.py rows TABLE FAMILY [lines] [results.json]
     python benchmarks/advice.py made [curves] [results.json]
