@@ -81,19 +81,15 @@ def run_loopline(rows: automl_rows.Rows, folder: Path, seconds: float) -> dict[s
             "chosen": summary["chosen"],
             "why": summary["why"],
             "validation": summary["out_of_fold"][facts.metric],
-            "corrected": summary["search"].get("corrected"),
+            "optimism": summary["search"]["optimism"],
             "trials": summary["search"]["trials"],
             "fit_seconds": took,
             "bytes": measured["size_bytes"],
             "one_row_p50_ms": measured["predict_one_p50_microseconds"] / 1e3,
             "one_row_p99_ms": measured["predict_one_p99_microseconds"] / 1e3,
         }
-        search = {"trials": _count(summary["search"]["trials"])}
+        search = {"trials": summary["search"]["trials"]["asked"]}
     return found
-
-
-def _count(trials: Any) -> int:
-    return int(sum(trials.values()) if isinstance(trials, dict) else trials)
 
 
 def run_rival(

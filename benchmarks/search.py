@@ -4,6 +4,7 @@
 
 `bayesian`   how many trials does Bayesian search need to reach random search's best of 64?
 `pruning`    how much time does giving up early save, and does the best stay as good?
+`limits`     what would other limits of giving up have saved and lost, on the same trials?
 `overhead`   what does a search cost beside its trials, when one takes a second?
 `optimism`   does the corrected score say what the winner scores on rows that chose nothing?
 
@@ -23,12 +24,21 @@ from statistics import median
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import load_file
 
 import loopline
+from loopline.data.snapshot import open_snapshot
+from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.metrics import metric
+from loopline.evaluate.rows import Units
 from loopline.line import search_pool
+from loopline.line.prepare import Plan
 from loopline.line.search_arms import TRIAL
+from loopline.line.trial_scores import OUT_OF_FOLD, full
 from loopline.search.record import Record
+from loopline.select.compare import compare_rows
+from loopline.splits.spec import FOLD_VALID
+from loopline.splits.split import Split
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LOOPLINE_DATA", ROOT.parent / "shared" / "data"))
@@ -131,6 +141,66 @@ def pruning(small):
     return {"runs": rows, "median_saved": median(row["saved"] for row in rows)}
 
 
+def chances(result, records, sizes):
+    """Chance that trial i is better than j after the first k folds, and each trial's value."""
+    store, goal = result._project.store, metric(result.summary["metric"])
+    arrays = [load_file(store.get(r.artifact).path(OUT_OF_FOLD)) for r in records]
+    rows = arrays[0]["rows"]
+    digests = result.summary["digests"]
+    snapshot = open_snapshot(store, digests["snapshot"])
+    split = Split.load(store.get(digests["split"]).path()).align(snapshot.rows())
+    schema = Plan(store.get(digests["plan"])).schema
+    view = split.train_view(snapshot.frame(), schema, snapshot.rows()).at(rows)
+    fold = (split.folds[rows] == FOLD_VALID).argmax(axis=1)
+    count = len(records)
+    table_of = np.full((count, count, sizes), 0.5)
+    for k in range(sizes):
+        part = fold <= k
+        units = Units.build(None, int(part.sum()))
+        of = [
+            goal.rows(view.target[part], full(a["prediction"])[part], folds=fold[part])
+            for a in arrays
+        ]
+        for i in range(count):
+            for j in range(count):
+                if i != j:
+                    found = compare_rows(goal, of[j], of[i], units)
+                    at = found.value / found.standard_error if found.standard_error else 0.0
+                    table_of[i, j, k] = student_tail(at, found.freedom)
+    return table_of, np.array([goal.sign * r.value for r in records])
+
+
+def limits(small):
+    """Replays random trials that were fitted whole under several limits, in 200 orders."""
+    rows = []
+    for name in ("telco", "wine"):
+        frame, target, ignore = table(name, 2_500)
+        with tempfile.TemporaryDirectory() as store:
+            result, records = searched(
+                frame, target, ignore, store, ["lightgbm"], folds=5,
+                trials=20 if small else 30, prune=False, method="random",
+            )  # fmt: skip
+            chance, value = chances(result, records, 5)
+        count = len(value)
+        rng = np.random.default_rng(0)
+        for bound in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
+            saved, lost = [], []
+            for _ in range(200):
+                order = [0, *rng.permutation(np.arange(1, count))]
+                best, fits = order[0], 5
+                for i in order[1:]:
+                    below = np.flatnonzero(chance[i, best, :4] < bound)
+                    fits += int(below[0]) + 1 if below.size else 5
+                    if not below.size and value[i] > value[best]:
+                        best = i
+                saved.append(count * 5 / fits)
+                lost.append((value.max() - value[best]) / (value.max() - value[0] or 1.0))
+            entry = {"table": name, "limit": bound, "saved": round(median(saved), 2)}
+            rows.append({**entry, "share_of_gain_lost": round(float(np.mean(lost)), 4)})
+            print(json.dumps(rows[-1]), flush=True)
+    return {"limits": rows}
+
+
 def overhead(small):
     """Wall time beside the trials' own, with trials that sleep a second."""
     seconds, used = [], []
@@ -188,7 +258,13 @@ def optimism(small):
     return {"runs": rows, "mean_off": off}
 
 
-PARTS = {"bayesian": bayesian, "pruning": pruning, "overhead": overhead, "optimism": optimism}
+PARTS = {
+    "bayesian": bayesian,
+    "pruning": pruning,
+    "limits": limits,
+    "overhead": overhead,
+    "optimism": optimism,
+}
 
 
 def main():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -308,3 +310,23 @@ def test_adult_has_no_groups(data_dir):
     path = data_dir("adult") / "adult.data"
     frame = pl.read_csv(path, has_header=False, null_values=[" ?"]).drop_nulls("column_14")
     assert [each for each in found_in(frame, "column_14") if each.severity != "note"] == []
+
+
+def test_an_opaque_column_that_shares_nothing_is_not_worth_a_word():
+    """Numbers like customers', but neither features nor labels in common: nothing is said."""
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(150), 20)
+    frame = pl.DataFrame({f"x{i}": rng.normal(size=3000) for i in range(4)}).with_columns(
+        k=pl.Series(who), y=pl.Series(rng.integers(0, 2, 3000))
+    )
+    assert found_in(frame[rng.permutation(3000)]) == []
+
+
+def test_only_what_matters_gets_a_role():
+    """A note, or a gap within chance, changes no column's role; several columns make no group."""
+    (finding,) = found_in(sources().rename({"who": "k"}))
+    assert structure._role_of(finding) == "group"
+    assert structure._role_of(replace(finding, severity="note")) is None
+    within = {**finding.facts, "matters": False}
+    assert structure._role_of(replace(finding, facts=within)) is None
+    assert structure._role_of(replace(finding, columns=("k", "x0"))) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -414,3 +415,12 @@ def test_no_row_is_ever_left_out() -> None:
     source = Path(labels.__file__).read_text(encoding="utf-8")
     assert ".at(" not in source
     assert source.count(".subset(") == 1  # the one row of an example
+
+
+def test_what_makes_a_review_sharp() -> None:
+    """Columns that settle three quarters, and a noise rate that is not mostly noise itself."""
+    view, _ = _classes(3)
+    review = review_labels(_fitted(view))
+    assert review.sharp
+    assert not replace(review, skill=0.7).sharp
+    assert not replace(review, noise_rate=replace(review.noise_rate, high=0.99)).sharp

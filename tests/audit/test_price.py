@@ -121,3 +121,34 @@ def test_a_sample_takes_whole_units() -> None:
     rows = sample_units(view, codes, 300, 0)
     assert 200 <= rows.size <= 320
     assert all((codes[rows] == code).sum() == 20 for code in np.unique(codes[rows]))
+
+
+def test_a_sample_follows_its_seed() -> None:
+    """The same seed draws the same units, another one draws others."""
+    view, codes = _customers()
+    first, again, other = (sample_units(view, codes, 300, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_price_is_the_mean_of_two_dealings_and_counts_units() -> None:
+    """Sixty customers are sixty observations, and one dealing of rows is not trusted alone."""
+    view, codes = _customers()
+    worth = price_structure(view, codes, Pricing())
+    assert len(set(Pricing().seeds)) == 2
+    for part in (worth.claimed, worth.repaired, worth.difference):
+        assert part.num_units == 60
+        assert part.method.endswith("two dealings")
+
+
+def test_a_forward_fit_learns_from_earlier_blocks_only() -> None:
+    """Where the label rises with time, no block is foretold above what came before it."""
+    rank = np.arange(600)
+    view = _view({"t": rank.astype(float), "y": rank.astype(float)}, "regression")
+    fold = forward_folds(rank, num_folds=3)
+    forward = cross_fit(view, fold, forward=True)
+    apart = cross_fit(view, fold)
+    for block in range(3):
+        here = fold == block
+        assert forward.prediction[here].max() <= rank[here].min() + 1
+    assert apart.prediction[fold == 0].max() > rank[fold == 0].min() + 20

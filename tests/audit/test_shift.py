@@ -222,3 +222,13 @@ def test_class_shift_of_few_rows_is_none() -> None:
     _, test = _random(8)
     train, _ = _sides({"x": np.zeros(test.size)}, {"x": "number"}, test)
     assert class_shift(train, np.array([1, 1, 1])) is None
+
+
+def test_a_sure_but_tiny_move_is_not_told() -> None:
+    """On 60,000 rows 0.06 standard deviations are beyond doubt, and no reason to worry."""
+    rng = np.random.default_rng(3)
+    test = rng.random(60_000) < 0.5
+    train, held = _sides({"x": rng.normal(size=60_000) + 0.06 * test}, {"x": "number"}, test)
+    assert moved_columns(train, held) == []
+    far, there = _sides({"x": rng.normal(size=60_000) + 0.2 * test}, {"x": "number"}, test)
+    assert [move.column for move in moved_columns(far, there)] == ["x"]

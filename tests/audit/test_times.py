@@ -196,3 +196,13 @@ def test_tables_without_time_propose_none(data_dir, folder, file, target):
     """No date, no counter, no order of the rows that fades with distance."""
     frame = pl.read_csv(data_dir(folder) / file, infer_schema_length=None)
     assert propose_times(frame, infer_schema(frame, target=target)) == []
+
+
+def test_a_declared_time_of_few_values_is_told_without_a_price():
+    """Three years are no series: a note says that nothing can be told of a forward split."""
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({"x": rng.normal(size=300), "year": np.arange(300) // 100 + 2020})
+    frame = frame.with_columns(y=pl.Series(rng.normal(size=300)))
+    (finding,) = measured(frame, year={"role": "time"})
+    assert (finding.severity, finding.worth) == ("note", None)
+    assert "has 3 distinct values on 300 training rows, too few to tell" in finding.sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tests.engine.nets import Points, net
@@ -12,6 +13,7 @@ from loopline.engine.precision import GROW_AFTER, LossScale, Precision
 from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
 from loopline.errors import SettingsError
+from loopline.nets.examples import predict_rows
 
 YES = torch.ones((), dtype=torch.bool)
 
@@ -75,3 +77,38 @@ def test_the_mailbox_gives_what_was_sent_last_and_only_once() -> None:
     assert (packet.step, packet.loss, packet.weight, packet.norm) == (7, 1.5, 8.0, 2.0)
     assert (packet.good, packet.finite, packet.stop, packet.save) == (True, True, 0, 2)
     assert box.receive() is None
+
+
+def products() -> tuple[str, bool]:
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+def test_predictions_after_a_training_are_computed_in_32_bits() -> None:
+    """A training in BF16 leaves short products set; a prediction has all bits, and resets them."""
+    seen = []
+
+    class Asked(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(products())
+            return super().forward(x)
+
+    before = products()
+    try:
+        Precision("bf16").apply()
+        short = products()
+        predict_rows(
+            Asked(2, 1),
+            {"x": np.zeros((3, 2), dtype=np.float32)},
+            3,
+            lambda arrays, rows, _: {"x": arrays["x"][rows]},
+            num_classes=0,
+            batch_size=2,
+        )
+        assert short == ("high", True)
+        assert seen == [("highest", False)] * 2
+        assert products() == short
+        Precision("fp32").apply()
+        assert products() == ("highest", False)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -45,6 +45,14 @@ def test_further_is_less_sure() -> None:
     assert law.gain(80_000).half_width > law.gain(16_000).half_width
 
 
+def test_more_rows_undo_nothing() -> None:
+    """Ten times the rows never bring less than twice, at either end of the interval."""
+    law = fit_power_law(SIZES, 0.1 + 2 / np.sqrt(SIZES), 1e-6 * np.eye(5))
+    near, far = law.gain(16_000), law.gain(80_000)
+    assert 0 < near.low <= far.low
+    assert near.high < far.high
+
+
 def test_no_curve_falls_below_the_best_loss() -> None:
     """A loss cannot fall below its floor, however many rows come."""
     law = fit_power_law(SIZES, 0.02 + 1 / SIZES**0.4, 1e-4 * np.eye(5), floor=0.0)

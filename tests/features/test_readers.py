@@ -10,6 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from loopline.data.schema import Column, Schema
+from loopline.features.contract import InputContract
 from loopline.features.terms import normalised_text
 from loopline.features.texts import normalised
 
@@ -37,6 +39,16 @@ def test_letters_that_look_around_are_normalised_as_in_a_table(text: str) -> Non
     one = normalised_text(text)
     if one is not None:
         assert one == normalised(pl.Series([text]))[0]
+
+
+def test_a_whole_number_is_one_however_it_is_written() -> None:
+    """3.0 in a column of whole numbers becomes 3 in a row as in a table; 2**53 stays as it came."""
+    schema = Schema((Column("n", "number"),), "regression")
+    contract = InputContract.learn(pl.DataFrame({"n": [1, 2]}), schema)
+    for value in (3.0, -4.0, 0.0, 2.5, 3, 2.0**53):
+        alone = contract.check_row({"n": value})["n"]
+        (table,) = contract.check(pl.DataFrame({"n": [value]}))[0]["n"].to_list()
+        assert (type(alone), alone) == (type(table), table), value
 
 
 @pytest.mark.parametrize("module", ["readers", "calendar", "terms"])

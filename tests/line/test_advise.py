@@ -144,6 +144,24 @@ def test_forward_splits_are_warned_of(tmp_path_factory: pytest.TempPathFactory) 
     assert caution in str(found)
 
 
+def test_unused_columns_are_told_and_not_priced(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Names of things and what a person left out are no steps: their worth would be untrue."""
+    frame = interactions(300).with_columns(
+        customer_id=pl.int_range(300) // 2 + 1000, secret=pl.col("y") * 2
+    )
+    result = loopline.fit(
+        frame, "y", models=["linear"], progress=False, ignore="secret",
+        store=tmp_path_factory.mktemp("unused"),
+        settings={"columns": {"customer_id": {"role": "id"}}},
+    )  # fmt: skip
+    found = result.advise(budget_seconds=0)
+    (told,) = [entry for entry in found.unpriced if entry.kind == "add_columns"]
+    assert "customer_id, secret: left out by the settings" in told.reason
+    assert not [step for step in found.steps if "secret" in step.title]
+
+
 def test_where_nothing_helps_advice_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A constant that is the best there is: pure noise as target, and no step is worth it."""
     rng = np.random.default_rng(5)

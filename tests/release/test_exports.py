@@ -26,11 +26,16 @@ import loopline
 from loopline.errors import EnvironmentProblem, InputError, IntegrityError
 from loopline.line.project import Project
 from loopline.models.base import FittedModel
+from loopline.models.blend import Blend
+from loopline.models.portable_blend import Combiner
 from loopline.release.bundle import Release
 from loopline.release.exports import folder as folder_module
 from loopline.release.exports.forms import FORM_NAMES, export
+from loopline.release.exports.onnx_models import refuse_estimator
+from loopline.release.exports.rows import proof_rows
 from loopline.release.through import WAY, over_http
 from loopline.runtime import load, pyfunc
+from loopline.runtime.folder import write_folder
 
 
 @pytest.fixture
@@ -149,6 +154,33 @@ def test_a_network_is_refused_by_name(release: Release, tmp_path: Path) -> None:
     release.model.portable = lambda: FittedModel.portable(release.model)
     with pytest.raises(InputError, match=r"family lightgbm needs the whole of Loopline.*docker"):
         export(release, "folder", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    "combiner",
+    [Combiner("mean", (0.25, 0.0, 0.75)), Combiner("linear", (0.6, 0.3, 0.4), (0.1, -0.1))],
+    ids=["mean", "linear"],
+)
+def test_a_blend_is_exported_with_its_members(
+    project: Project, made: Two, tmp_path: Path, combiner: Combiner
+) -> None:
+    """Members side by side, several models of one, weights of 0 left out: the blend's answers."""
+    release, other = project.release(made.linear), project.release(made.trees)
+    members = [[release.model], [release.model], [other.model, release.model]]
+    blend = Blend("binary", members, combiner, ["a", "b", "c"])
+    portable = blend.portable()
+    assert len(portable.estimator.data["members"]) == 3 - combiner.weights.count(0.0)
+    assert portable.estimator.packages == ("lightgbm",)
+    tmp_path.joinpath("x").mkdir()
+    write_folder(tmp_path / "x", folder_module.runtime_facts(release), portable)
+    runtime = load(tmp_path / "x")
+    for row in proof_rows(release, None, 40).rows:
+        checked = release.contract.check_row(row)
+        assert np.allclose(
+            runtime.probabilities([row])[0], blend.predict_row(checked), rtol=0, atol=1e-12
+        )
+    with pytest.raises(InputError, match="The blend model has no exact form in ONNX"):
+        refuse_estimator(portable.estimator)
 
 
 def files_of(folder: Path) -> dict[str, str]:

@@ -130,6 +130,7 @@ def children(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_search(tmp_path: Path) -> None:
     """`kill -9` of the search ends its workers; the same command makes the other trials."""
     place = project(tmp_path / "killed", parallel=2)

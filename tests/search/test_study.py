@@ -104,6 +104,22 @@ def test_every_arms_defaults_come_first_then_what_earlier_studies_found() -> Non
     assert told[:3] == [("flat", "defaults"), ("steep", "defaults"), ("steep", "start")]
 
 
+def test_the_first_dimension_of_a_network_is_looked_at_first() -> None:
+    """After the defaults three trials spread the learning rate over its scale, all else equal."""
+    space = {"rate": Number(1e-4, 1e-2, log=True), "dropout": Number(0.0, 0.5)}
+    usual = {"rate": 2e-3, "dropout": 0.1}
+    net = Arm("net", "net", 40, space, defaults=usual, lead=3)
+    study = Study((stored(net),), "random", True, limit=6)
+    while (trial := study.ask()) is not None:
+        study.tell(Record(trial.number, "net", trial.params, trial.origin, "complete", 1.0))
+    origins = [record.origin for record in study.records]
+    assert origins == ["defaults", "lead", "lead", "lead", "random", "random"]
+    assert [record.params["rate"] for record in study.records[1:4]] == pytest.approx(
+        [1e-4, 1e-3, 1e-2]
+    )
+    assert {record.params["dropout"] for record in study.records[1:4]} == {0.1}
+
+
 def test_bayesian_search_comes_nearer_than_random() -> None:
     """On a smooth surface 40 proposals of TPE end more than twice as near as 40 random ones."""
     away = {}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.evaluate.metrics import metric
-from loopline.models.blend import Combiner
+from loopline.models.portable_blend import Combiner
 from loopline.select.blend import cross_fitted, greedy, stacked
 
 

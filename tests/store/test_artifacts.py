@@ -339,3 +339,14 @@ def test_verify_reads_every_byte_whatever_was_proved_before(tmp_path: Path) -> N
     assert made.path("a.txt").read_bytes() == b"92345"
     with pytest.raises(IntegrityError, match=r"file 'a\.txt' has digest"):
         store.verify(made.id)
+
+
+def test_a_key_under_another_name_answers_nothing(tmp_path: Path) -> None:
+    """A file of keys that was copied to another key's place is not that key's answer."""
+    store = Store.open(tmp_path)
+    store.bind("aa-one", store.put("note", writing(a="1")).id)
+    (tmp_path / "keys" / "aa" / "aa-two").write_bytes(
+        (tmp_path / "keys" / "aa" / "aa-one").read_bytes()
+    )
+    assert store.lookup("aa-one") is not None
+    assert store.lookup("aa-two") is None

@@ -85,14 +85,22 @@ class PowerLaw:
             size: rows to learn from, above 0.
             with_luck: the gain of one fit on rows yet to be drawn, not of such fits on average.
         """
-        gained = self.at(self.largest) - self.at(size)
         rng = np.random.default_rng(self.seed)
-        doublings = abs(math.log2(size / self.largest))
-        gained *= 1 + BEYOND * math.sqrt(doublings) * rng.standard_normal(gained.size)
+        wrong = rng.standard_normal(self.offset.size)
+        gained = self._off(size, wrong)
+        if size > 2 * self.largest:  # whatever is wrong far out, more rows undo nothing
+            near = self._off(2 * self.largest, wrong)
+            gained = np.where(near > 0, np.maximum(gained, near), np.minimum(gained, near))
         if with_luck:
             luck = self.noise * math.sqrt(self.largest / size)
             gained += luck * rng.standard_normal(gained.size)
         return np.asarray(gained, dtype=np.float64)
+
+    def _off(self, size: float, wrong: Floats) -> Floats:
+        """The gain that a power law foretells, and by how much it is off in each draw."""
+        doublings = abs(math.log2(size / self.largest))
+        gained = self.at(self.largest) - self.at(size)
+        return np.asarray(gained * (1 + BEYOND * math.sqrt(doublings) * wrong), dtype=np.float64)
 
     def gain(self, size: float, *, level: float = LEVEL) -> Estimate:
         """How much lower the loss would be at `size`, with its interval.

@@ -30,6 +30,8 @@ from loopline.evaluate.rows import Floats
 
 TAIL_UNITS = 5
 """Largest units from which the tail is judged."""
+HEAVIEST = 1.0
+"""A tail that falls more slowly than this has no mean, so there would be nothing to estimate."""
 CARRIERS = 10
 """At most so many units are named as those that carry half of the loss ..."""
 CARRYING_SHARE = 0.08
@@ -133,8 +135,8 @@ def next_worst(sums: Floats) -> float:
 
     The largest times 2 ** xi: in a tail that falls as size ** (-1 / xi) half of what lies beyond
     the largest is larger than that. xi comes from the units above the mean, at most `TAIL_UNITS` of
-    them over the next one; where a single unit lies above the mean there is no tail to judge, and
-    the answer is the largest.
+    them over the next one, and counts as 1 at most, because a tail of more has no mean. Where a
+    single unit lies above the mean there is no tail to judge, and the answer is the largest.
 
     Args:
         sums: each unit's sum of weighted distances from the mean, shape (units,).
@@ -143,7 +145,8 @@ def next_worst(sums: Floats) -> float:
     top = top[top > 0]
     if len(top) < 2:
         return float(top.sum())
-    return float(top[0] * 2 ** np.log(top[:-1] / top[-1]).mean())
+    tail = min(float(np.log(top[:-1] / top[-1]).mean()), HEAVIEST)
+    return float(top[0] * 2.0**tail)
 
 
 def largest(values: Floats, count: int) -> Floats:

@@ -19,7 +19,6 @@ from loopline.line.finished import FinishedRun, finished_run
 from loopline.line.more_search import more_search
 from loopline.line.pricing import (
     Ground,
-    add_columns_step,
     broken_limits,
     drop_columns_step,
     families,
@@ -27,7 +26,6 @@ from loopline.line.pricing import (
     unraced_family,
     unraced_family_step,
     unused_columns,
-    with_columns,
     without_columns,
 )
 from loopline.line.pricing_decisions import calibrations, thresholds
@@ -233,14 +231,7 @@ class _Pricing:
                 without_columns(idle),
                 lambda found: drop_columns_step(self.ground, idle, found),
             )
-        unused = unused_columns(self.run)
-        if unused:
-            self._priced(
-                "add_columns",
-                "Using further columns",
-                with_columns(self.run, unused),
-                lambda found: add_columns_step(self.ground, unused, found),
-            )
+        self.unpriced += unused_columns(self.run)
 
     def _labels(self) -> None:
         suspects = suspected_labels(self.run)

@@ -29,8 +29,8 @@ from loopline.line.race import Raced
 from loopline.line.structure import Structured, pricing, refuse_strictly
 from loopline.store.artifacts import Artifact
 
-AUDIT_VERSION = 8
-REVIEW_VERSION = 5
+AUDIT_VERSION = 9
+REVIEW_VERSION = 6
 
 
 def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]:

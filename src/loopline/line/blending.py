@@ -29,8 +29,9 @@ from loopline.line.race import (
 )
 from loopline.line.spec import Candidate
 from loopline.models.base import FittedModel, Floats
-from loopline.models.blend import Blend, Combiner
+from loopline.models.blend import Blend
 from loopline.models.families import family
+from loopline.models.portable_blend import Combiner
 from loopline.seeds import child_seed
 from loopline.select.blend import Fit, cross_fitted, greedy, stacked
 from loopline.store.artifacts import Artifact

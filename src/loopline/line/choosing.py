@@ -88,7 +88,7 @@ def choice(
 
         return context.store.put("choice", write, meta={"chosen": data["chosen"]}, inputs=inputs)
 
-    return context.stage("choice", 3, settings=settings, inputs=inputs, make=make)
+    return context.stage("choice", 4, settings=settings, inputs=inputs, make=make)
 
 
 def _decision(

@@ -162,7 +162,7 @@ def evaluate(
 
     return context.stage(
         "evaluate",
-        5,
+        6,
         settings=settings,
         inputs={"model": model.id, "choice": choice.id},
         make=make,

@@ -20,7 +20,7 @@ from loopline.line.pricing import Ground
 from loopline.line.project import read_json
 from loopline.line.search_result import STUDY, TIMES
 from loopline.line.steps import Step, Unpriced
-from loopline.line.trial import OUT_OF_FOLD, full
+from loopline.line.trial_scores import OUT_OF_FOLD, full
 from loopline.seeds import child_seed
 from loopline.words import counted
 

@@ -22,7 +22,7 @@ from loopline.line.finished import FinishedRun, Scored
 from loopline.line.project import read_json
 from loopline.line.refits import Refitted, Variant, as_run
 from loopline.line.spec import Candidate
-from loopline.line.steps import Step
+from loopline.line.steps import Step, Unpriced
 from loopline.models.families import CORE_FAMILIES, family
 from loopline.seeds import child_seed
 from loopline.select.by_fold import compare_fits
@@ -196,57 +196,37 @@ def drop_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> 
     )
 
 
-def unused_columns(run: FinishedRun) -> tuple[str, ...]:
-    """Columns that Loopline, not a person, left out of the features, and that could tell something.
+def unused_columns(run: FinishedRun) -> list[Unpriced]:
+    """Columns that no model sees, and why none of them is priced as a feature.
 
-    Who gave a column its role knows why; columns that give the answer away stay out, and so do
-    those that name every row.
+    A column that names things is learned by heart, and one that a person left out may be filled in
+    after the outcome; both would seem to be worth much on rows that share them.
     """
-    table, spec = run.prepared.table, run.context.spec
-    found = []
-    for column in run.schema.columns:
-        given = spec.columns.get(column.name)
-        if column.role not in ("ignore", "id") or (given is not None and given.role is not None):
-            continue
-        if column.name in run.prepared.left_out or column.type == "other":
-            continue
-        if column.name not in table.columns or column.name.startswith("loopline_"):
-            continue
-        distinct = table[column.name].n_unique()
-        if 2 <= distinct < 0.9 * table.height:
-            found.append(column.name)
-    return tuple(found)
-
-
-def with_columns(run: FinishedRun, names: Sequence[str]) -> Variant:
-    """The candidate with columns that were left out."""
-    schema = run.schema
-    for name in names:
-        schema = schema.changed(name, role="feature")
-    table = run.prepared.table
-
-    def widened(view: TrainView) -> TrainView:
-        return view.with_features(table, schema)
-
-    return Variant(
-        f"with {counted(len(names), 'further column')}",
-        {"with": sorted(names)},
-        learn=widened,
-        score=widened,
-    )
-
-
-def add_columns_step(ground: Ground, names: Sequence[str], found: Refitted) -> Step:
-    """What columns that were left out would add."""
-    return Step(
-        "add_columns",
-        f"Use {counted(len(names), 'further column')}: {', '.join(names[:SHOWN_COLUMNS])}",
-        "They were left out for what they look like, not by a person. Make sure that they are "
-        "known when predicting.",
-        ground.goal.name,
-        ground.now(ground.goal),
-        ground.better(found.scored),
-        ground.command(**{f"columns.{name}.role": "feature" for name in names}),
-        cost_seconds=found.seconds,
-        facts={"columns": list(names)},
-    )
+    given = {name for name, column in run.context.spec.columns.items() if column.role is not None}
+    told = [
+        Unpriced(
+            "add_columns",
+            f"{column.name} is no feature: {column.reason}. If it says whose row it is, make it a "
+            "group.",
+            again(run, {f"columns.{column.name}.role": "group"}),
+        )
+        for column in run.schema.columns
+        if column.role == "id"
+        and column.name not in given
+        and run.prepared.table[column.name].n_unique() < run.prepared.table.height
+    ]
+    left_out = [
+        column.name
+        for column in run.schema.columns
+        if column.role in ("ignore", "id") and column.name in given
+    ]
+    if left_out:
+        told.append(
+            Unpriced(
+                "add_columns",
+                f"{', '.join(left_out[:SHOWN_COLUMNS])}: left out by the settings. Only a person "
+                "knows what is known when predicting; `loopline compare` tells what one brings.",
+                again(run, {f"columns.{left_out[0]}.role": "feature"}),
+            )
+        )
+    return told

@@ -396,7 +396,7 @@ def score_candidate(
 
     return context.stage(
         "candidate",
-        4,
+        5,
         settings={"metric": metric_name(context, prepared), "seed": context.spec.seed},
         inputs={f"fold{number}": part.id for number, part in enumerate(parts)},
         make=make,

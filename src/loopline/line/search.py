@@ -34,7 +34,8 @@ from loopline.line.search_result import describe, study_artifact
 from loopline.line.search_spec import DEFAULT_TRIALS, SearchSpec
 from loopline.line.search_worker import line_facts
 from loopline.line.spec import Candidate
-from loopline.line.trial import Job, fold_sizes
+from loopline.line.trial import Job
+from loopline.line.trial_scores import fold_sizes
 from loopline.models.families import family
 from loopline.models.together import num_started
 from loopline.search.arms import Arm, hopeless

@@ -14,7 +14,7 @@ from loopline.line.divide import Prepared
 from loopline.line.race import candidates, fit_settings, metric_name, resolve_params
 from loopline.line.search_spec import SearchSpec
 from loopline.line.spec import Candidate
-from loopline.line.trial import fold_sizes
+from loopline.line.trial_scores import fold_sizes
 from loopline.models.families import family
 from loopline.models.space import DataFacts, Dimension, read_space
 from loopline.search.arms import Arm
@@ -24,6 +24,7 @@ from loopline.words import nearest
 
 STARTED = "study.started"
 TRIAL = "trial.finished"
+LEAD_TRIALS = 5
 WARM_STUDIES = 3
 """Earlier studies that are looked at, the latest ones."""
 
@@ -85,6 +86,7 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
                 space=space,
                 fixed=dict(entry.params),
                 defaults={name: defaults[name] for name in space},
+                lead=_lead(entry, space),
             )
         )
         searched[entry.name] = entry
@@ -96,6 +98,12 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
         raise SettingsError(problems)
     arms = [replace(arm, seeds=tuple(search.start.get(arm.name, ()))) for arm in arms]
     return Contest(tuple(arms), searched, tuple(others), facts, reasons)
+
+
+def _lead(entry: Candidate, space: Mapping[str, Dimension]) -> int:
+    """Trials of a network that look for its learning rate first, where that is searched."""
+    network = family(entry.family).parallel
+    return LEAD_TRIALS if network and next(iter(space)) == "learning_rate" else 0
 
 
 def space_of(entry: Candidate, facts: DataFacts, search: SearchSpec) -> dict[str, Dimension]:

@@ -18,7 +18,7 @@ from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.race import further_metrics, observed
-from loopline.line.trial import OUT_OF_FOLD, full
+from loopline.line.trial_scores import OUT_OF_FOLD, full
 from loopline.models.base import Floats
 from loopline.search.record import Record
 from loopline.words import counted

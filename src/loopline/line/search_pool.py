@@ -135,6 +135,7 @@ class Workers:
         for worker in self._workers:
             self._ended(worker)
         self._workers = []
+        self._selector.close()
 
     def _started(self) -> _Worker:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with its worker

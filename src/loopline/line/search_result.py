@@ -16,7 +16,7 @@ from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.race import metric_name, observed
 from loopline.line.search_arms import Contest
-from loopline.line.trial import OUT_OF_FOLD, full
+from loopline.line.trial_scores import OUT_OF_FOLD, full
 from loopline.models.base import Floats
 from loopline.search.optimism import Optimism, corrected
 from loopline.search.pruning import Step

@@ -40,8 +40,8 @@ class Step:
     """One thing that could be done next.
 
     Args:
-        kind: more_rows, label_where, fix_labels, drop_columns, add_columns, family, threshold,
-            calibration or search.
+        kind: more_rows, label_where, fix_labels, drop_columns, family, threshold, calibration or
+            search.
         title: what to do, in a few words.
         sentence: what it is worth and why, for a person.
         metric: the metric of its worth.
@@ -143,7 +143,7 @@ class Unpriced:
     """A step whose worth was not measured, and why.
 
     Args:
-        kind: as in `Step`.
+        kind: as in `Step`, or add_columns.
         reason: for a person.
         command: what would price it or do it; empty where nothing can.
     """

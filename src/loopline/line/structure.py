@@ -22,7 +22,7 @@ from loopline.line.prepare import Plan
 from loopline.seeds import child_seed
 from loopline.store.artifacts import Artifact
 
-VERSION = 5
+VERSION = 6
 ALIKE_FILE = "alike.parquet"
 
 

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from loopline.errors import EnvironmentProblem, IntegrityError, LooplineError
-from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.metrics import metric
-from loopline.evaluate.rows import Units
 from loopline.line.context import LineContext, stage_key
 from loopline.line.divide import Prepared
 from loopline.line.interrupt import Interrupt
@@ -34,23 +32,19 @@ from loopline.line.race import (
     fold_settings,
     keep_fold,
     metric_name,
-    observed,
     resolve_params,
 )
 from loopline.line.rehearsal import rehearse
 from loopline.line.spec import Candidate
+from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
 from loopline.models.base import Floats
 from loopline.progress import SilentReporter, Step
 from loopline.search.pruning import Step as TrialStep
 from loopline.search.pruning import limit
 from loopline.search.record import Record, Trial, better
 from loopline.seeds import child_seed
-from loopline.select.compare import compare_rows
-from loopline.splits.spec import FOLD_TRAIN
 from loopline.words import figure
 
-OUT_OF_FOLD = "out_of_fold.safetensors"
-Ints = NDArray[np.int64]
 _FAILURES = (LooplineError, ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
@@ -275,9 +269,9 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     """Put the predictions into the store, and the fits where they are the arm's best so far."""
     rows, prediction = np.concatenate(progress.rows), np.concatenate(progress.predictions)
     order = np.argsort(rows, kind="stable")
-    arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": _slim(prediction[order])}
+    arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": slim(prediction[order])}
     if progress.sample is not None:
-        arrays["sample"] = _slim(progress.sample)
+        arrays["sample"] = slim(progress.sample)
     value, costs = progress.steps[-1], {}
     higher = metric(metric_name(context, prepared)).higher_is_better
     if job.to_beat is None or better(value, job.to_beat, higher):
@@ -314,94 +308,3 @@ def _record(
         trial.number, trial.arm, trial.params, trial.origin, state, value, steps, fitted,
         reason=reason,
     )  # fmt: skip
-
-
-def _slim(prediction: Floats) -> NDArray[np.float32]:
-    """Predictions at half the size: 32 bits, of a binary task the second class alone."""
-    if prediction.ndim == 2 and prediction.shape[1] == 2:
-        prediction = prediction[:, 1]
-    return np.ascontiguousarray(prediction, dtype=np.float32)
-
-
-def full(prediction: NDArray[np.float32]) -> Floats:
-    """What `_slim` stored, as metrics read it; rows of classes sum to 1 again."""
-    wide = prediction.astype(np.float64)
-    if wide.ndim == 1:
-        return wide
-    shares: Floats = wide / wide.sum(axis=1, keepdims=True)
-    return shares
-
-
-@dataclass(frozen=True)
-class Rival:
-    """Predictions of the trial to beat.
-
-    Args:
-        rows: positions in the table, rising, shape (rows,).
-        prediction: out of fold.
-        sample: of the first fold's validation rows, by the model of the sample; None without one.
-    """
-
-    rows: Ints
-    prediction: Floats
-    sample: Floats | None
-
-    @staticmethod
-    def open(context: LineContext, prepared: Prepared, artifact: str) -> Rival:
-        """Read a complete trial's predictions."""
-        del prepared
-        arrays = load_file(context.store.get(artifact).path(OUT_OF_FOLD))
-        sample = full(arrays["sample"]) if "sample" in arrays else None
-        return Rival(arrays["rows"], full(arrays["prediction"]), sample)
-
-    def at(self, rows: Ints) -> Floats:
-        """Its predictions of these rows."""
-        return self.prediction[np.searchsorted(self.rows, rows)]
-
-
-class Scorer:
-    """The line's metric on some training rows.
-
-    Args:
-        context: the line.
-        prepared: its rows.
-        rows: positions in the table, shape (rows,).
-        fold: which model predicted each.
-    """
-
-    def __init__(self, context: LineContext, prepared: Prepared, rows: Ints, fold: Ints) -> None:
-        self.metric = metric(metric_name(context, prepared))
-        self._view = prepared.train.at(rows)
-        self._fold = fold
-        self._units = Units.build(observed(prepared, self._view), len(rows))
-        self._seed = child_seed(context.spec.seed, "search", "compare")
-
-    def value(self, prediction: Floats) -> float:
-        """The metric's value; NaN where it is not defined."""
-        return float(self.metric.score(self._rows(prediction)).value)
-
-    def chance(self, mine: Floats, other: Floats) -> float:
-        """Chance that `mine` is truly the better one, by the paired difference; 1 if unknown."""
-        difference = compare_rows(
-            self.metric,
-            self._rows(full(_slim(other))),
-            self._rows(full(_slim(mine))),
-            self._units,
-            seed=self._seed,
-        )
-        if np.isnan(difference.value) or np.isnan(difference.standard_error):
-            return 1.0
-        if difference.standard_error <= 0:
-            return 0.0 if difference.value > 0 else 1.0
-        return student_tail(difference.value / difference.standard_error, difference.freedom)
-
-    def _rows(self, prediction: Floats) -> Any:
-        return self.metric.rows(
-            self._view.target, prediction, weight=self._view.weight, folds=self._fold
-        )
-
-
-def fold_sizes(prepared: Prepared) -> tuple[int, int]:
-    """How many folds there are, and how many training rows the first one has."""
-    folds = prepared.split.folds[prepared.train.positions]
-    return folds.shape[1], int((folds[:, 0] == FOLD_TRAIN).sum())

@@ -132,6 +132,11 @@ class FittedModel(ABC):
 
         return answer
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families whose packages it needs to answer: its own, or those of its members."""
+        return (self.family,)
+
     def portable(self) -> PortableModel:
         """What it learned as plain data that predicts with numpy and one library.
 

@@ -13,84 +13,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import InputError, IntegrityError
 from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
+from loopline.models.portable import PortableModel
+from loopline.models.portable_blend import Combiner, mean_of, portable_blend
 from loopline.splits.views import TestView, TrainView
 
 FACTS = "blend.json"
-LEAST = 1e-7
-"""Probabilities are held this far from 0 and 1 before their logarithm is taken."""
-
-
-@dataclass(frozen=True)
-class Combiner:
-    """How the members' predictions become one.
-
-    Args:
-        kind: "mean", a weighted mean of predictions; "linear", a weighted sum of logarithms of
-            probabilities (or of values) with an intercept a class (or one).
-        weights: one a member.
-        intercept: for "linear": one a class, or one for values.
-    """
-
-    kind: str
-    weights: tuple[float, ...]
-    intercept: tuple[float, ...] = ()
-
-    def apply(self, predictions: Sequence[Floats]) -> Floats:
-        """One prediction from the members', each of shape (rows, classes) or (rows,).
-
-        >>> halves = Combiner("mean", (0.5, 0.5))
-        >>> halves.apply([np.array([1.0, 3.0]), np.array([3.0, 5.0])]).tolist()
-        [2.0, 4.0]
-        """
-        used = [
-            weight * self._scale(prediction)
-            for weight, prediction in zip(self.weights, predictions, strict=True)
-            if weight != 0
-        ]
-        total: Floats = np.sum(used, axis=0)
-        if self.kind == "mean":
-            return total
-        total = total + np.array(self.intercept)
-        if total.ndim == 1:
-            return total
-        total -= total.max(axis=1, keepdims=True)
-        shares = np.exp(total)
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-    def _scale(self, prediction: Floats) -> Floats:
-        if self.kind == "mean" or prediction.ndim == 1:
-            return prediction
-        return logarithms(prediction)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "kind": self.kind,
-            "weights": list(self.weights),
-            "intercept": list(self.intercept),
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Combiner:
-        """Read what `to_dict` wrote."""
-        return Combiner(str(data["kind"]), tuple(data["weights"]), tuple(data["intercept"]))
-
-
-def logarithms(probabilities: Floats) -> Floats:
-    """Logarithms of probabilities that are held away from 0 and 1, less their mean in each row."""
-    held = np.log(np.clip(probabilities, LEAST, 1 - LEAST))
-    return np.asarray(held - held.mean(axis=1, keepdims=True))
 
 
 class Blend(FittedModel):
@@ -121,22 +57,37 @@ class Blend(FittedModel):
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predict raw feature columns with every member that has a weight."""
-        return self._combined([_mean([m.predict(frame) for m in each]) for each in self._members])
+        return self._combined([mean_of([m.predict(frame) for m in each]) for each in self._members])
 
     def predict_row(self, row: Mapping[str, Any]) -> Floats:
         """One row by the members' own fast paths."""
-        found = [_mean([m.predict_row(row) for m in each]) for each in self._members]
+        found = [mean_of([m.predict_row(row) for m in each]) for each in self._members]
         if self.task == "regression":
             return self._combined(found)
         return self._combined([one.reshape(1, -1) for one in found]).reshape(-1)
 
     def predict_view(self, view: TrainView | TestView) -> Floats:
         """The rows of a view, each member in its own way."""
-        found = [_mean([m.predict_view(view) for m in each]) for each in self._members]
+        found = [mean_of([m.predict_view(view) for m in each]) for each in self._members]
         return self._combined(found)
 
     def _combined(self, predictions: Sequence[Floats]) -> Floats:
         return self._combiner.apply(predictions)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of all members."""
+        found = (name for each in self._members for model in each for name in model.families)
+        return tuple(dict.fromkeys(found))
+
+    def portable(self) -> PortableModel:
+        """See `FittedModel.portable`: every member that has a weight has such a form, or none."""
+        weighed = [
+            [model.portable() for model in member]
+            for member, weight in zip(self._members, self._combiner.weights, strict=True)
+            if weight != 0
+        ]
+        return portable_blend(weighed, self._combiner)
 
     @property
     def size_bytes(self) -> int:
@@ -162,12 +113,6 @@ class Blend(FittedModel):
                 (folder / name).mkdir()
                 model.save(folder / name)
         (folder / FACTS).write_text(canonical_json(facts) + "\n", encoding="utf-8")
-
-
-def _mean(predictions: Sequence[Floats]) -> Floats:
-    if len(predictions) == 1:
-        return predictions[0]
-    return np.asarray(np.mean(predictions, axis=0))
 
 
 class BlendFamily(Family):

@@ -209,6 +209,7 @@ class MLP(NeuralFamily):
             network_portable(
                 encoder.arrangement, weights, num_classes=num_classes, **target.to_dict()
             ),
+            tuple(step.width for step in graph.steps),
         )
 
     def load_encoder(self, folder: Path) -> TableEncoder:

@@ -51,11 +51,13 @@ class PortableModel:
         columns: the raw columns, in the order of their outputs.
         readings: how each of them becomes numbers.
         estimator: what is done with the numbers.
+        widths: outputs of each reading; known when the model is made, not needed to answer.
     """
 
     columns: tuple[str, ...]
     readings: tuple[Reading, ...]
     estimator: Portable
+    widths: tuple[int, ...] = ()
 
 
 class Predictor(Protocol):
@@ -235,6 +237,12 @@ def _open_network(portable: Portable) -> Predictor:
     return open_network(portable)
 
 
+def _open_blend(portable: Portable) -> Predictor:
+    from loopline.models.portable_blend import PortableBlend
+
+    return PortableBlend(portable)
+
+
 def _read_xgboost(data: bytes, categorical: Sequence[int]) -> Scores:
     from loopline.models.xgboost_library import read_xgboost
 
@@ -258,4 +266,5 @@ KINDS: Mapping[str, Callable[[Portable], Predictor]] = {
     "lightgbm": _open_lightgbm,
     "boosted": _open_boosted,
     "network": _open_network,
+    "blend": _open_blend,
 }

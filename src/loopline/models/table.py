@@ -191,7 +191,8 @@ class TableModel(FittedModel):
     def portable(self) -> PortableModel:
         """See `FittedModel.portable`."""
         readings = tuple(step.reading() for step in self.graph.steps)
-        return PortableModel(self.graph.columns, readings, self.estimator.portable())
+        widths = tuple(step.width for step in self.graph.steps)
+        return PortableModel(self.graph.columns, readings, self.estimator.portable(), widths)
 
     @property
     def size_bytes(self) -> int:

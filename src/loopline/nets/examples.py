@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from loopline.engine.losses import classification_loss
+from loopline.engine.precision import exact_products
 from loopline.engine.task import Batch, Task
 
 Ints = NDArray[np.int64]
@@ -174,7 +175,8 @@ def predict_rows(
             name: _placed(torch.from_numpy(array), weights)
             for name, array in collate(arrays, rows, None).items()
         }
-        found = answers(network(**inputs), num_classes).double().cpu().numpy()
+        with exact_products():
+            found = answers(network(**inputs), num_classes).double().cpu().numpy()
         out[rows] = found / found.sum(axis=1, keepdims=True) if num_classes else found
     return out
 

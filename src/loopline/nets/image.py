@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from loopline.engine.precision import exact_products
+
 NUM_DRAWS = 7
 """Random numbers in [0, 1) that one image's augmentation takes."""
 SHIFT, ZOOM, TURN, LIGHT = 0.08, 0.1, math.radians(8.0), 0.2
@@ -228,9 +230,9 @@ def features_of(network: ImageNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.
     """Features (rows, width) of decoded images, computed on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network.eval().to(device)
-    found: NDArray[np.float64] = (
-        network.features(torch.from_numpy(pixels).to(device)).double().cpu().numpy()
-    )
+    with exact_products():
+        features = network.features(torch.from_numpy(pixels).to(device))
+    found: NDArray[np.float64] = features.double().cpu().numpy()
     return found
 
 

@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from loopline.engine.precision import exact_products
+
 Arrays = Mapping[str, NDArray[Any]]
 Ints = NDArray[np.int64]
 Collate = Callable[..., Arrays]
@@ -190,9 +192,10 @@ class Embedder:
                 height = batch if steady else len(part)
                 tokens, mask = _filled([lines[place] for place in part], height, width, padding)
                 there = torch.from_numpy(mask).to(self._device)
-                answer = self.backbone(
-                    input_ids=torch.from_numpy(tokens).to(self._device), attention_mask=there
-                )
+                with exact_products():
+                    answer = self.backbone(
+                        input_ids=torch.from_numpy(tokens).to(self._device), attention_mask=there
+                    )
                 pooled = pool(answer.last_hidden_state, there, pooling)
                 vectors = pooled.float().cpu().numpy()
                 found |= {keys[place]: vectors[row] for row, place in enumerate(part)}

@@ -147,9 +147,10 @@ def prove(
     Raises:
         IntegrityError: an answer differs; names the row, its cells and both answers.
     """
+    answered = answer(kept.frame)
     allowed = tolerance_of(release) if tolerance is None else tolerance
     largest: dict[str, float] = {}
-    for way, given in answer(kept.frame).items():
+    for way, given in answered.items():
         differences = _differences(kept.expected.raw, given.raw)
         wrong = differences > allowed
         wrong |= _other_label(release, kept.expected, given.codes, allowed)
@@ -164,7 +165,7 @@ def prove(
 
 def tolerance_of(release: Release) -> float:
     """What a replayed prediction may differ by."""
-    return max(TOLERANCE, family(release.facts["family"]).tolerance)
+    return max(TOLERANCE, *(family(name).tolerance for name in release.model.families))
 
 
 def row_places(digests: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.int64]:

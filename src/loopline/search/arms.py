@@ -36,6 +36,8 @@ class Arm:
         fixed: the parameters that the settings give it.
         defaults: the parameters of the first trial, those of the space only.
         seeds: parameters that earlier studies found good, to be tried next.
+        lead: how many trials after these vary the first dimension alone, spread over its range: a
+            network of a wrong learning rate says nothing of its other parameters.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Arm:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[Mapping[str, Any], ...] = ()
+    lead: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` reads it back.
@@ -59,6 +62,7 @@ class Arm:
             "fixed": dict(self.fixed),
             "defaults": dict(self.defaults),
             "seeds": [dict(seed) for seed in self.seeds],
+            "lead": self.lead,
         }
 
     @staticmethod

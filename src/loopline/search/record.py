@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 State = Literal["complete", "pruned", "failed"]
-Origin = Literal["defaults", "start", "grid", "random", "tpe", "gp"]
+Origin = Literal["defaults", "start", "lead", "grid", "random", "tpe", "gp"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Trial:
         number: its place in the study, from 0.
         arm: the candidate whose parameters they are.
         params: the searched parameters alone.
-        origin: who proposed them; "start" are those of `search.start` and of earlier studies.
+        origin: who proposed them; "start" are those of `search.start` and of earlier studies,
+            "lead" those that vary the first dimension alone.
     """
 
     number: int

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopline.digest import canonical_json
+from loopline.models.space import Value
 from loopline.search.arms import Arm, turn
 from loopline.search.record import Record, Trial, better
 from loopline.search.suggest import GRID_LIMIT, Params, Sampler, grid, suggest
@@ -163,6 +164,10 @@ class Study:
         if len(own) <= len(arm.seeds):
             return Trial(number, arm.name, dict(arm.seeds[len(own) - 1]), "start")
         tried = self._tried(arm)
+        for value in () if self.sampler == "grid" else _leading(arm, len(own)):
+            params = {**arm.defaults, next(iter(arm.space)): value}
+            if _key(params) not in tried:
+                return Trial(number, arm.name, params, "lead")
         if self.sampler != "grid":
             running = [trial.params for trial in own if trial.number >= len(told)]
             known = [record for record in told if record.arm == arm.name]
@@ -182,6 +187,13 @@ class Study:
         left = [point for point in self._listed(arm) or [] if _key(point) not in tried]
         assert left, "an arm that has nothing left to try has no turn"
         return Trial(number, arm.name, left[0], "grid")
+
+
+def _leading(arm: Arm, done: int) -> Sequence[Value]:
+    """Values of the first dimension that an arm still tries alone, after `done` trials."""
+    if not 0 <= done - 1 - len(arm.seeds) < arm.lead:
+        return ()
+    return next(iter(arm.space.values())).points(arm.lead)
 
 
 def _key(params: Mapping[str, Any]) -> str:

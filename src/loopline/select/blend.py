@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loopline.evaluate.metrics import Metric
 from loopline.evaluate.rows import Floats
-from loopline.models.blend import Combiner, logarithms
+from loopline.models.portable_blend import Combiner, logarithms
 
 GREEDY_STEPS = 40
 PATIENCE = 5

@@ -95,7 +95,8 @@ def _proved(subject: Subject, folder: Path) -> str:
 
 def _requirements(release: Release) -> list[str]:
     lock = release.facts["environment"]
-    packages = family(release.facts["family"]).packages
+    families = release.model.families
+    packages = dict.fromkeys(name for each in families for name in family(each).packages)
     named = [f"{name}-cpu" if f"{name}-cpu" in lock else name for name in packages]
     return [f"loopline=={lock['loopline']}", *named]
 

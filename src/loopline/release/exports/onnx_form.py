@@ -22,7 +22,7 @@ from loopline.release.exports.base import Form, Subject
 from loopline.release.exports.folder import runtime_facts
 from loopline.release.exports.onnx_columns import ColumnInput, add_column, input_facts
 from loopline.release.exports.onnx_graph import Graph
-from loopline.release.exports.onnx_models import add_calibration, add_estimator
+from loopline.release.exports.onnx_models import add_calibration, add_estimator, refuse_estimator
 from loopline.release.exports.rows import ProofRows, proof_rows
 from loopline.release.replay import Answers
 
@@ -82,6 +82,7 @@ def onnx_model(subject: Subject) -> OnnxModel:
     model = release.model.portable()
     repairs = tuple(Repair.from_dict(data) for data in facts["repairs"])
     inside = () if subject.repaired else repairs
+    refuse_estimator(model.estimator)
     graph = Graph()
     inputs, parts = [], []
     for column, reading in zip(model.columns, model.readings, strict=True):

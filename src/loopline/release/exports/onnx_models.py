@@ -17,19 +17,32 @@ from loopline.release.exports.onnx_trees import lightgbm_trees, xgboost_trees
 _LOG_FLOOR = 1e-15
 
 
+def refuse_estimator(portable: Portable) -> None:
+    """Refuse a model that ONNX cannot express exactly, before a graph is begun.
+
+    Raises:
+        InputError: names the model, and forms that answer for it.
+    """
+    name = _name(portable)
+    if name not in _MODELS:
+        raise InputError(
+            f"The {name} model has no exact form in ONNX. Export `--to folder`, which answers as "
+            "the release does, or `--to docker`."
+        )
+
+
 def add_estimator(graph: Graph, portable: Portable, matrix: str) -> str:
     """Add an estimator; gives (rows, classes), or (rows, 1) for values.
 
     Raises:
         InputError: a kind that ONNX cannot express; names it.
     """
-    name = str(portable.data.get("library") or portable.kind)
-    if name not in _MODELS:
-        raise InputError(
-            f"The {name} model has no exact form in ONNX: its own exporter leaves out categories. "
-            "Export `--to folder`, which answers through its library, or `--to docker`."
-        )
-    return _MODELS[name](graph, portable, matrix)
+    refuse_estimator(portable)
+    return _MODELS[_name(portable)](graph, portable, matrix)
+
+
+def _name(portable: Portable) -> str:
+    return str(portable.data.get("library") or portable.kind)
 
 
 def add_calibration(graph: Graph, calibration: Calibration | None, shares: str) -> str:
