@@ -120,6 +120,11 @@ class PredictionLog:
         if self._pending >= self._settings.flush_rows:
             self._full.set()
 
+    @property
+    def pending(self) -> int:
+        """Rows that wait to be written."""
+        return self._pending
+
     def flush(self) -> bool:
         """Write everything that waits; whether it is all on the disk."""
         with self._lock:
@@ -139,7 +144,6 @@ class PredictionLog:
                 self._written(sum(entry.num_rows for entry in group))
         with self._lock:
             self._entries.extendleft(reversed(lost))
-            self._metrics.set("log_pending_rows", self._pending)
         return not lost
 
     def close(self) -> None:

@@ -229,9 +229,15 @@ class Service:
             raise Refusal(422, "A label is text, a number or a truth value.")
         return Label(sent["id"], row, known.version, label)
 
+    def take_stock(self) -> None:
+        """Set the gauges that nobody sets as things happen."""
+        self.metrics.set("ready", int(self.ready))
+        if self.log is not None:
+            self.metrics.set("log_pending_rows", self.log.pending)
+
     def metrics_text(self) -> str:
         """All counters, as Prometheus reads them."""
-        self.metrics.set("ready", int(self.ready))
+        self.take_stock()
         return (self.metrics if self.summed is None else self.summed()).text()
 
     @contextmanager

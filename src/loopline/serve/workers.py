@@ -85,6 +85,7 @@ async def share(worker: Worker, service: Service) -> None:
     """Write this worker's counters each second, and follow the others' rollbacks."""
     own = Path(f"{worker.counters}.new")
     while True:
+        service.take_stock()
         _write(own, worker.counters, orjson.dumps(service.metrics.snapshot()))
         for deployment in service.deployments.values():
             trial = deployment.trial
