@@ -6,7 +6,8 @@ nobody had told it anything. `tests/audit/test_real_tables.py` holds each of the
     python benchmarks/real_audit.py [--out benchmarks/results/real_audit.json] [--no-cost]
 
 The cost is measured in a process of its own for each size: a table of 30 columns (22 numbers, 6
-categories, an id and a date) is audited as by `loopline audit`. Memory is the peak above what the
+categories, an id and a date) is audited as by `loopline audit`, which gives freed memory back at
+once. Memory is the peak above what the
 process held, after a small audit had loaded every package, before the table was made.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -341,7 +343,7 @@ def _resident() -> int:
 
 
 def measured(num_rows: int) -> dict[str, Any]:
-    """Time and memory of one audit; run in a process of its own."""
+    """Time and memory of one audit; run in a process of its own, by `cost`."""
     audit(made(2_000), "y")
     before = _resident()
     frame = made(num_rows)
@@ -368,8 +370,15 @@ def cost(sizes: tuple[int, ...] = SIZES) -> dict[str, Any]:
     """The audit at several sizes, and the exponent of its growth from the first to the last."""
     rows = []
     for size in sizes:
-        command = [sys.executable, str(HERE / "real_audit.py"), "--measure", str(size)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        start = "from loopline.memory import give_back_at_once as g; g(); import runpy, sys; "
+        start += f"sys.argv[1:] = ['--measure', '{size}']; "
+        start += f"runpy.run_path({str(HERE / 'real_audit.py')!r}, run_name='__main__')"
+        command = [sys.executable, "-c", start]
+        path = f"{HERE}:{os.environ.get('PYTHONPATH', '')}"
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONPATH": path},
+        ).stdout  # fmt: skip
         rows.append(json.loads(said.splitlines()[-1]))
         print(f"  cost: {rows[-1]}", flush=True)
     first, last = rows[0], rows[-1]

@@ -33,6 +33,9 @@ def audit(
     ledger: LedgerUrl = None,
 ) -> None:
     """Find leaks, duplicates, groups, wrong labels and poor rows, with what each is worth."""
+    from loopline.memory import give_back_at_once
+
+    give_back_at_once()  # before polars is imported
     from loopline.cli import show
 
     name, facts, findings = _found(what, target, task, as_json, store, ledger)

