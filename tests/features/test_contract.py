@@ -6,6 +6,7 @@ import json
 import time
 from datetime import UTC, date, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from polars.testing import assert_frame_equal
 from loopline.data.schema import Column, Schema
 from loopline.digest import canonical_json
 from loopline.errors import DataError, SettingsError
+from loopline.features import contract as contract_module
 from loopline.features.contract import InputContract
 
 TABLE = pl.DataFrame(
@@ -296,3 +298,22 @@ def test_a_number_that_no_table_holds_is_refused():
     contract = InputContract.learn(table, Schema((Column("a", "number"),), "regression"))
     with pytest.raises(DataError, match="Column 'a'"):
         contract.check_row({"a": 10**400})
+
+
+def test_the_most_common_share_of_a_long_column_is_counted_on_a_part() -> None:
+    """Half a million cells, of which three in ten are 7: the share is told within a hundredth."""
+    values = np.where(np.arange(500_000) % 10 < 3, 7.0, np.arange(500_000))
+    counted = []
+    part = pl.Series.unique_counts
+
+    def watched(self: pl.Series) -> pl.Series:
+        counted.append(len(self))
+        return part(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl.Series, "unique_counts", watched)
+        share = contract_module._top_share(
+            pl.Series("x", np.random.default_rng(0).permutation(values))
+        )
+    assert share == pytest.approx(0.3, abs=0.01)
+    assert counted == [100_000]

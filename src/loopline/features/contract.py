@@ -44,6 +44,8 @@ MAX_LEVELS = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 SHOWN = 5
 MANY_UNSEEN = 0.5
+SHARE_ROWS = 100_000
+"""Cells of a column, evenly spaced, on which the share of its most common value is counted."""
 _DTYPES: dict[str, Any] = {
     "integer": pl.Int64,
     "float": pl.Float64,
@@ -409,6 +411,8 @@ def _top_share(read: pl.Series) -> float:
     present = read.drop_nulls()
     if present.is_empty():
         return 1.0
+    if len(present) > SHARE_ROWS:  # counting millions of different numbers takes tables of memory
+        present = present.gather_every(len(present) // SHARE_ROWS)
     counts = present.unique_counts()
     return float(counts.to_numpy().max()) / len(present)
 

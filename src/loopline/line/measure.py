@@ -32,6 +32,7 @@ from loopline.store.artifacts import Artifact, Store
 
 MEASURED_FILE = "measured.json"
 TIMES_FILE = "times.json"
+CONTRACT_FILE = "contract.json"
 SECONDS = 0.3
 """Time of one measurement, half of it single rows, where no limit is set."""
 LIMIT_SECONDS = 2.0
@@ -129,8 +130,7 @@ def measure_model(
     seconds, way = (LIMIT_SECONDS, "http") if limits.given else (SECONDS, "python")
 
     def make() -> Artifact:
-        contract = InputContract.learn(prepared.train)
-        facts = served_facts(context, source, plan, prepared, model, contract.to_dict())
+        facts = served_facts(context, source, plan, prepared, model, _contract(prepared, model))
         values = _measured(prepared, model, facts, seconds, way)
         values["train_time"] = _fit_seconds(model) if train_seconds is None else train_seconds
         measured = Measured.from_dict(values)
@@ -153,6 +153,14 @@ def measure_model(
     )
     values = Measured.from_dict(json.loads(artifact.path(MEASURED_FILE).read_text("utf-8")))
     return Measurement(values, tuple(artifact.meta["broken"]), artifact)
+
+
+def _contract(prepared: Prepared, model: Artifact) -> dict[str, Any]:
+    """The final model's own contract; a fold's model has none, and gets that of all rows."""
+    if CONTRACT_FILE in model.files:
+        found: dict[str, Any] = json.loads(model.path(CONTRACT_FILE).read_text("utf-8"))
+        return found
+    return InputContract.learn(prepared.train).to_dict()
 
 
 def _measured(
