@@ -17,16 +17,17 @@ TRIM_BYTES = 100_000
 MAP_BYTES = 500_000
 """Blocks from this size on are mapped alone, and given back when they are freed."""
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
-_POLARS = "_RJEM_MALLOC_CONF"
+_POLARS, _AT_ONCE = "_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0"
 
 
 def give_back_at_once() -> None:
     """Give freed memory back at once from now on; polars' too if it was not imported yet.
 
     glibc's allocator is told by `mallopt`, polars' (jemalloc) by the variable that it reads when it
-    is loaded; what the user has set stays. Elsewhere than on glibc nothing changes.
+    is loaded, where the last word on a setting counts. Elsewhere than on glibc only that changes.
     """
-    os.environ.setdefault(_POLARS, "dirty_decay_ms:0,muzzy_decay_ms:0")
+    known = os.environ.get(_POLARS, "")
+    os.environ[_POLARS] = f"{known},{_AT_ONCE}".lstrip(",")
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

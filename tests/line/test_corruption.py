@@ -88,7 +88,7 @@ def test_verify_names_every_flipped_byte(folder: Path, capsys: pytest.CaptureFix
             path.write_bytes(before)
             kinds.add(place.name.split("-")[0])
     assert kinds == {p.name.split("-")[0] for p in artifact_folders(folder)}
-    assert len(kinds) == 13
+    assert len(kinds) == 15
 
 
 def test_damaged_release_does_not_predict(

@@ -206,6 +206,12 @@ def _run(
     evaluation = evaluate(context, prepared, decision, raced, model)
     kept = replay(context, source, planned, prepared, decision, model)
     beside = {"audit": audited, "review": reviewed, "replay": kept}
+    best = read_json(decision, "choice.json")["best"]
+    if best not in measured and best != winner.spec.name:
+        rival = next(entry for entry in raced if entry.spec.name == best)
+        measured = {best: measure_fold(context, source, planned, prepared, rival)}
+    measured = {**measured, winner.spec.name: final}
+    beside |= {f"measured {name}": entry.artifact for name, entry in measured.items()}
     if searched is not None:
         beside["study"] = searched.artifact
     released = release(
@@ -220,11 +226,6 @@ def _run(
         beside,
         final.values,
     )
-    best = read_json(decision, "choice.json")["best"]
-    if best not in measured and best != winner.spec.name:
-        rival = next(entry for entry in raced if entry.spec.name == best)
-        measured = {best: measure_fold(context, source, planned, prepared, rival)}
-    measured = {**measured, winner.spec.name: final}
     if searched is not None and context.spec.search and context.spec.search.budget:
         from loopline.line.search_budget import put_down
 
