@@ -206,7 +206,7 @@ def test_lineage_reaches_the_source(finished: loopline.Result) -> None:
     """From the release the chain leads to the snapshot and the source."""
     kinds = {node.kind for node in finished.lineage().ancestors}
     assert kinds == {
-        "release", "model", "evaluation", "choice", "candidate", "foldfit",
+        "release", "measure", "model", "evaluation", "choice", "candidate", "foldfit",
         "split", "audit", "review", "replay", "structure", "plan", "snapshot", "source",
     }  # fmt: skip
 
