@@ -478,6 +478,33 @@ def operating_points(rows: Rows) -> tuple[Floats, Floats, Floats, float]:
     return thresholds[::-1], hits, alarms, float(hits[-1])
 
 
+def cuts(scores: Floats) -> Floats:
+    """Thresholds that tell distinct scores apart, from "label nothing" to "label all" (0).
+
+    Between two neighbouring scores every threshold does the same; the middle is taken.
+
+    Args:
+        scores: distinct scores from high to low, as `operating_points` gives them.
+
+    Returns:
+        One threshold more than there are scores; the first labels nothing.
+
+    >>> cuts(np.array([0.75, 0.25])).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    middle = 0.5 * (scores[:-1] + scores[1:])
+    # Two scores may be so near that their middle rounds onto the lower one.
+    middle = np.where(middle > scores[1:], middle, scores[:-1])
+    nothing = 1.0 if scores[0] < 1.0 else float(np.nextafter(1.0, 2.0))
+    return np.concatenate([[nothing], middle, [0.0]])
+
+
+def nearest_half(thresholds: Floats) -> float:
+    """The threshold nearest 1/2, of two as near the higher one."""
+    away = np.abs(thresholds - 0.5)
+    return float(thresholds[np.lexsort((-thresholds, away))[0]])
+
+
 def precision_at_recall(rows: Rows, least: float) -> Scored:
     """Precision at the highest threshold whose recall is at least `least`."""
     _, hits, alarms, total = operating_points(rows)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
-from loopline.evaluate.formulas import operating_points
+from loopline.evaluate.formulas import cuts, nearest_half, operating_points
 from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import metric
 from loopline.evaluate.rows import Floats, Rows, Units
@@ -109,16 +109,10 @@ def cheapest_threshold(
     rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
     priced = replace(rows, weight=rows.weight * prices.of(rows.y))
     scores, saved, paid, total = operating_points(priced)
-    lower = np.append(scores[1:], 0.0)
-    middle = 0.5 * (scores + lower)
-    middle = np.where(middle > lower, middle, scores)
-    middle[-1] = 0.0
-    nothing = 1.0 if scores[0] < 1.0 else float(np.nextafter(1.0, 2.0))
-    thresholds = np.concatenate([[nothing], middle])
+    thresholds = cuts(scores)
     cost = np.concatenate([[total], paid + total - saved])
     tied = np.flatnonzero(cost <= cost.min() + 1e-12 * max(1.0, float(cost.max())))
-    away = np.abs(thresholds[tied] - 0.5)
-    value = float(thresholds[tied[np.lexsort((-thresholds[tied], away))[0]]])
+    value = nearest_half(thresholds[tied])
 
     def at(threshold: float) -> Estimate:
         return cost_a_row(

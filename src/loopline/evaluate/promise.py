@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.errors import SettingsError
-from loopline.evaluate.formulas import operating_points
+from loopline.evaluate.formulas import cuts, operating_points
 from loopline.evaluate.rows import Floats, Rows, Units
 from loopline.words import figure
 
@@ -181,22 +181,19 @@ def promise(
 
 def _rules(rows: Rows, units: Units, floors: Floors) -> _Rules:
     scores, hits, alarms, positive = operating_points(rows)
-    lower = np.append(scores[1:], 0.0)
-    middle = 0.5 * (scores + lower)
-    middle = np.where(middle > lower, middle, scores)
-    middle[-1] = 0.0
+    thresholds = cuts(scores)[1:]
     flagged = hits + alarms
-    plain = _Rules(middle, hits, flagged, positive, 1.0, 1.0)
+    plain = _Rules(thresholds, hits, flagged, positive, 1.0, 1.0)
     if units.code is None and np.all(rows.weight == 1):
         return plain
     yes = rows.y == 1
     effects: list[float] = []
     for floor, reached in ((floors.precision, plain.precision), (floors.recall, plain.recall)):
         at = 0 if floor is None else int(np.argmin(np.abs(reached - floor)))
-        chosen = rows.prediction >= middle[at]
+        chosen = rows.prediction >= thresholds[at]
         base, won = (chosen, yes) if len(effects) == 0 else (yes, chosen)
         effects.append(_design_effect(base, won, rows.weight, units))
-    return _Rules(middle, hits, flagged, positive, effects[0], effects[1])
+    return _Rules(thresholds, hits, flagged, positive, effects[0], effects[1])
 
 
 def _design_effect(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.errors import DataError, SettingsError
-from loopline.evaluate.formulas import operating_points
+from loopline.evaluate.formulas import cuts, nearest_half, operating_points
 from loopline.evaluate.intervals import Estimate, estimate_rows
 from loopline.evaluate.metrics import metric, read_numbers
 from loopline.evaluate.promise import Floors, Promise, promise
@@ -286,13 +286,8 @@ def _points(rows: Rows) -> _Points:
             "A threshold needs rows of both classes; "
             f"all {rows.num_rows} rows have the class code {rows.y[0]}."
         )
-    middle = 0.5 * (scores[:-1] + scores[1:])
-    # Two scores may be so near that their middle rounds onto the lower one.
-    middle = np.where(middle > scores[1:], middle, scores[:-1])
-    nothing = 1.0 if scores[0] < 1.0 else float(np.nextafter(1.0, 2.0))
-    threshold = np.concatenate([[nothing], middle, [0.0]])
     return _Points(
-        threshold,
+        cuts(scores),
         np.concatenate([[0.0], hits]),
         np.concatenate([[0.0], alarms]),
         positive,
@@ -320,8 +315,7 @@ def _best(points: _Points, goal: Goal, num_rows: int) -> float:
         )
     # A hair of tolerance, so that rounding does not break ties.
     tied = np.flatnonzero(score >= top - 1e-12 * max(1.0, abs(top)))
-    away = np.abs(points.threshold[tied] - 0.5)
-    return float(points.threshold[tied[np.lexsort((-points.threshold[tied], away))[0]]])
+    return nearest_half(points.threshold[tied])
 
 
 def _score(points: _Points, goal: Goal) -> Floats:
