@@ -14,7 +14,7 @@ import loopline
 PACKAGE = Path(loopline.__file__).parent
 FLOORS = {
     "errors": 0, "digest": 0, "seeds": 0, "progress": 0, "frames": 0, "words": 0, "cores": 0,
-    "memory": 0,
+    "memory": 0, "processes": 0,
     "store": 1,
     "data": 2, "label": 2, "cluster": 2,
     "splits": 3, "features": 4, "engine": 3, "nets": 4,

@@ -9,8 +9,6 @@ row and as a table. Rows go through pipes, so none is left on a disk.
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopline.errors import IntegrityError, LooplineError
+from loopline.errors import LooplineError
+from loopline.processes import said_by
 from loopline.release.bundle import Release, load_release
 from loopline.release.replay import Answers
 
@@ -32,20 +31,13 @@ def in_fresh_process(folder: Path, frame: pl.DataFrame) -> Mapping[str, Answers]
     Raises:
         IntegrityError: it cannot answer; the message holds what it said.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "loopline.release.fresh", str(folder)],
-        input=_packed_rows(frame),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # single rows: threads would only wait
+    said = said_by(
+        "loopline.release.fresh",
+        [str(folder)],
+        _packed_rows(frame),
+        f"The release in {folder} cannot answer its kept rows in a fresh process",
     )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise IntegrityError(
-            f"The release in {folder} cannot answer its kept rows in a fresh process: "
-            f"{said[-1] if said else f'it ended with {done.returncode}'}"
-        )
-    arrays = np.load(io.BytesIO(done.stdout), allow_pickle=False)
+    arrays = np.load(io.BytesIO(said), allow_pickle=False)
     return {
         way: Answers(arrays[f"{name}_raw"], arrays[f"{name}_codes"])
         for name, way in (("rows", ROWS), ("table", TABLE))

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
@@ -21,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.errors import IntegrityError, LooplineError
+from loopline.errors import LooplineError
+from loopline.processes import said_by
 
 ABSENT = (
     "polars", "pydantic", "sqlalchemy", "sklearn", "pandas", "pyarrow", "scipy", "blake3",
@@ -49,20 +48,13 @@ def answered(
     """
     needed = {name for package in packages for name in _OF_LIBRARIES.get(package, ())}
     absent = [name for name in ABSENT if name not in needed]
-    done = subprocess.run(
-        [sys.executable, "-m", "loopline.runtime.fresh", str(folder), ",".join(absent)],
-        input=json.dumps(list(rows)).encode(),
-        capture_output=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # single rows: threads would only wait
+    said = said_by(
+        "loopline.runtime.fresh",
+        [str(folder), ",".join(absent)],
+        json.dumps(list(rows)).encode(),
+        "The exported model cannot answer in a process of its own",
     )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise IntegrityError(
-            f"The exported model cannot answer in a process of its own: "
-            f"{said[-1] if said else f'it ended with {done.returncode}'}"
-        )
-    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(said), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
