@@ -25,6 +25,7 @@ from pydantic import (
 from loopline.cores import num_cores
 from loopline.digest import value_digest
 from loopline.errors import SettingsError
+from loopline.line.loop_spec import LoopSpec
 from loopline.line.problems import sentences
 from loopline.line.quantities import (
     read_bytes,
@@ -432,6 +433,7 @@ class Spec(_Part):
     boards: BoardSpec = Field(
         BoardSpec(), description="Where else the readings of networks' training go."
     )
+    loop: LoopSpec = Field(LoopSpec(), description="When `loopline watch` trains it again.")
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
     )
@@ -463,14 +465,14 @@ class Spec(_Part):
 
     def digest(self) -> str:
         """Identity of everything that may change a result (not where results are kept)."""
-        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", "boards"})
+        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", "boards", "loop"})
         data["data"] = {"format": data["data"]["format"], "test": self.data.test is not None}
         data["threads"] = self.num_threads
         return value_digest(data)
 
     def portable(self) -> dict[str, Any]:
         """The settings as plain data without the places of this machine; for releases."""
-        machine = {"store", "ledger", "threads", "boards"}
+        machine = {"store", "ledger", "threads", "boards", "loop"}
         data = self.model_dump(mode="json", exclude=machine, exclude_none=True)
         for role in ("source", "test"):
             if role in data["data"]:

@@ -1,0 +1,134 @@
+"""`loopline watch`: the closed loop of a line, as a controller or for one look."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loopline.cli.options import Json, place_overrides, reporter
+
+if TYPE_CHECKING:
+    from loopline.line.files import LineFile
+    from loopline.line.project import Project
+    from loopline.loop.diary import Diary, Entry
+
+
+def watch(
+    file: Annotated[
+        Path | None, typer.Argument(help="The settings file (default: loopline.yaml here).")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look one time and end, for cron and CI.")
+    ] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Tell what the loop did so far, and end.")
+    ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="REASON", help="Say that a doubted change is real."),
+    ] = None,
+    accept: Annotated[
+        str | None,
+        typer.Option("--accept", metavar="FILE", help="Use a file that is held, as it is."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting that rules over the file's, as key=value."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where the service keeps labels (default: in the store)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Watch a line, and renew its champion when a new model proves itself.
+
+    New files of `data.source` and labels of answered requests are taken as they come. Drift, worse
+    performance, new labels or the schedule (`loop` in the settings) start a retraining; the new
+    model is promoted only when it is better on rows that nobody has seen. Stop with Ctrl-C; the
+    same command goes on where it was, also after a crash.
+    """
+    from loopline.line.face import project_of
+    from loopline.line.files import read_line
+    from loopline.loop.diary import Diary
+
+    line = read_line(file, [*place_overrides(), *(override or [])])
+    with project_of(line.spec, line.folder) as project:
+        diary = Diary(project.ledger, line.spec.line_name)
+        if history:
+            _tell_all(diary, as_json)
+        elif confirm is not None or accept is not None:
+            _note(diary, confirm, accept, as_json)
+        else:
+            _watch(project, line, folder, once, as_json)
+
+
+def _watch(
+    project: Project, line: LineFile, folder: Path | None, once: bool, as_json: bool
+) -> None:
+    from loopline.cli import show
+    from loopline.loop.controller import Controller
+    from loopline.loop.lease import lease
+
+    def tell(entry: Entry) -> None:
+        if not as_json:
+            show.say(str(entry))
+
+    with lease(project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)):
+        controller = Controller(
+            project, line, reporter(quiet=as_json), tell=tell, folder=folder
+        )
+        if not once:
+            stopped: list[int] = []
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda got, frame: stopped.append(got))
+            controller.run(lambda: bool(stopped))
+            return
+        news = controller.once()
+        champion = project.aliases.all().get(f"{line.spec.line_name}@champion")
+        if as_json:
+            show.print_json({"champion": champion, "news": [entry.to_dict() for entry in news]})
+        elif not news:
+            show.say(f"Nothing new. {str(champion)[:20]} serves.")
+
+
+def _tell_all(diary: Diary, as_json: bool) -> None:
+    from loopline.cli import show
+
+    entries = diary.timeline()
+    if as_json:
+        show.print_json([entry.to_dict() for entry in entries])
+        return
+    for entry in entries:
+        show.say(str(entry))
+    if not entries:
+        show.say(f"Nothing has been watched yet for {diary.name!r}.")
+
+
+def _note(diary: Diary, confirm: str | None, accept: str | None, as_json: bool) -> None:
+    from loopline.cli import show
+    from loopline.errors import SettingsError
+    from loopline.loop.arrivals import held_digest
+
+    told: list[dict[str, Any]] = []
+    if confirm is not None:
+        if not confirm.strip():
+            raise SettingsError(["`--confirm` needs a reason, such as \"new price list\"."])
+        entry = diary.tell(
+            "confirmed", f"A person confirmed the change: {confirm.strip()}", why=confirm.strip()
+        )
+        told.append(entry.to_dict())
+    if accept is not None:
+        entry = diary.tell(
+            "accepted", f"{accept} is used as it is.",
+            file=accept, digest=held_digest(diary, accept),
+        )  # fmt: skip
+        told.append(entry.to_dict())
+    if as_json:
+        show.print_json(told)
+        return
+    for line in told:
+        show.say(str(line["sentence"]))
