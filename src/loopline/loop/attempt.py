@@ -21,7 +21,7 @@ from loopline.errors import NotFoundError
 from loopline.evaluate.rows import Rows
 from loopline.evaluate.slices import Slice, slices_of
 from loopline.line.finished import FinishedRun, finished_run
-from loopline.line.paired import same_rows, shared_columns
+from loopline.line.paired import pair_of, same_rows, shared_columns
 from loopline.line.project import Project
 from loopline.line.runner import Outcome, run_line
 from loopline.line.spec import Spec
@@ -36,6 +36,9 @@ from loopline.release.bundle import Release
 from loopline.splits.views import target_codes
 from loopline.words import counted
 
+KNOWN = "known"
+KNOWN_FILE = "rows.npy"
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -47,8 +50,8 @@ class Attempt:
         champion: the release to be challenged.
         train: snapshot to train on.
         gate: snapshot that decides.
-        aside: snapshot of the rows kept from training.
-        history: those of them that are trusted.
+        history: snapshot of the trusted rows that are kept from training.
+        known: artifact with the identities of all rows there were.
         event: the number of the entry that began it.
     """
 
@@ -57,8 +60,8 @@ class Attempt:
     champion: str
     train: str
     gate: str
-    aside: str
     history: str
+    known: str
     event: int = 0
 
 
@@ -66,23 +69,27 @@ def begin(
     project: Project, diary: Diary, champion: Release, pool: Pool, cut: Cut, trigger: Trigger
 ) -> Attempt:
     """Set the rows aside and write the attempt down; from here on it can be finished by anybody."""
-    parts = {}
-    for name in ("train", "gate", "aside", "history"):
-        snapshot = write_snapshot(project.store, pool.frame[getattr(cut, name)])
-        project.ledger.append("artifact", subject=snapshot.id)
-        parts[name] = snapshot.id
+    parts = {
+        name: write_snapshot(project.store, pool.frame[getattr(cut, name)]).id
+        for name in ("train", "gate", "history")
+    }
+    rows = {part: len(getattr(cut, part)) for part in parts}
+    parts["known"] = project.store.put(
+        KNOWN, lambda place: np.save(place / KNOWN_FILE, pool.digests)
+    ).id
+    for name in parts.values():
+        project.ledger.append("artifact", subject=name)
     before = [e for e in diary.entries("triggered") if e.data["champion"] == champion.id]
     number = len(before) + 1
     facts = {"champion": champion.id, "number": number, **parts}
-    name = value_digest(facts)[:12]
-    rows = {part: len(getattr(cut, part)) for part in parts}
+    attempt = value_digest(facts)[:12]
     sentence = (
         f"Attempt {number} against {champion.id[:20]} begins: {trigger.sentence} "
         f"{counted(rows['train'], 'row')} to train on; the newest {rows['gate']:,} decide and are "
         f"not trained on, nor are {rows['history']:,} trusted older ones."
     )
     entry = diary.tell(
-        "triggered", sentence, attempt=name, kinds=list(trigger.kinds), rows=rows, **facts
+        "triggered", sentence, attempt=attempt, kinds=list(trigger.kinds), rows=rows, **facts
     )
     return read_attempt(entry)
 
@@ -92,7 +99,7 @@ def read_attempt(entry: Entry) -> Attempt:
     data = entry.data
     return Attempt(
         data["attempt"], data["number"], data["champion"], data["train"], data["gate"],
-        data["aside"], data["history"], entry.id,
+        data["history"], data["known"], entry.id,
     )  # fmt: skip
 
 
@@ -141,10 +148,27 @@ def fresh_bout(spec: Spec, champion: Release, challenger: Release, gate: pl.Data
 def history_bout(
     project: Project, champion: Release, challenger: Release, history: pl.DataFrame
 ) -> Bout | None:
-    """Champion and challenger on trusted rows; None when there are none.
+    """Champion and challenger on trusted rows from before the change; None when there are none.
 
-    A champion that the loop did not make was trained on some of them: for those its out-of-fold
-    predictions stand, and rows without one are left out.
+    Rows that were kept from both, and, where folds do not run forward in time, the rows that both
+    runs predicted out of fold: of those the challenger's prediction is as free of its training as
+    the champion's.
+    """
+    parts = [_both_apart(project, champion, challenger, history)]
+    first, second = run_of(project, champion.id), run_of(project, challenger.id)
+    if not challenger.schema.with_role("time"):
+        pair = pair_of(first, second)
+        if pair is not None:
+            parts.append(Bout(pair.before, pair.after, pair.observed))
+    found = [part for part in parts if part is not None]
+    return max(found, key=lambda bout: bout.num_rows, default=None)
+
+
+def _both_apart(
+    project: Project, champion: Release, challenger: Release, history: pl.DataFrame
+) -> Bout | None:
+    """The rows set aside. A champion that the loop did not make was trained on some of them: for
+    those its out-of-fold predictions stand, and rows without one are left out.
     """
     if history.is_empty():
         return None

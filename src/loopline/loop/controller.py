@@ -27,7 +27,7 @@ from loopline.loop.cut import TooFew, cut_rows
 from loopline.loop.decide import Decider
 from loopline.loop.diary import Diary, Entry
 from loopline.loop.doubt import losses
-from loopline.loop.gate import Bout, spent
+from loopline.loop.gate import Bout, spent, surely_worse
 from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
 from loopline.loop.steady import Clock
@@ -36,7 +36,6 @@ from loopline.loop.watching import Notice, NoWatch, Watch
 from loopline.progress import Reporter
 from loopline.release.aliases import CHAMPION, Move, previous
 from loopline.release.bundle import Release
-from loopline.select.compare import chance_beyond
 from loopline.words import counted, estimate
 
 NEW_LOSSES = 1_000
@@ -175,7 +174,7 @@ class Controller:
         notices = list(self._watch.look(run, pool.fresh))
         for notice in notices:
             self.diary.tell(
-                "alarm", notice.sentence, kind=notice.kind, what=notice.what, page=notice.page
+                "alarm", notice.sentence, kind=notice.kind, moved=notice.what, page=notice.page
             )
         looks = len(self.diary.entries("looked", after=self._promoted_at(champion)))
         labelled = pool.frame.filter(pool.new & pool.labelled)
@@ -235,11 +234,14 @@ class Controller:
         if rows.height < self.spec.loop.gate_rows // 2:
             return False
         older = self.project.release(before)
-        bout = Bout(answers(champion, rows), answers(older, rows))
         metric = str(run_of(self.project, champion.id).metric)
-        worse = bout.difference(metric)
         looks = len(self.diary.entries("looked", after=self._promoted_at(champion)))
-        if chance_beyond(worse, 0.0) / 2 >= spent(self.spec.loop.error, looks + 1):
+        worse = surely_worse(
+            Bout(answers(older, rows), answers(champion, rows)),
+            metric,
+            spent(self.spec.loop.error, looks + 1),
+        )
+        if worse is None:
             return False
         why = (
             f"{champion.id[:20]} is worse than {before[:20]} before it, by {metric} "

@@ -17,7 +17,6 @@ from loopline.errors import (
     DataError,
     HonestyError,
     IntegrityError,
-    LooplineError,
     NotFoundError,
     SettingsError,
 )
@@ -80,7 +79,7 @@ class Decider:
                 self._promote(attempt, challenger, verdict, proof)
         except (*FINAL, ConflictError) as error:
             self._keep(attempt, challenger, str(error))
-        except (LooplineError, OSError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever broke, the champion goes on
             return self._failed(attempt, error)
         else:
             if not verdict.promote:

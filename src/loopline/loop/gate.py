@@ -129,8 +129,14 @@ class Verdict:
     def reason(self) -> str:
         """Why, in a sentence."""
         failed = [check.sentence for check in self.checks if not check.passed]
-        better = [check.sentence for check in self.checks if check.name == "better"]
-        return (failed or better or [""])[0]
+        if failed:
+            return failed[0]
+        told = [
+            check.sentence
+            for check in self.checks
+            if check.name == "better" or check.facts.get("believed")
+        ]
+        return " ".join(told)
 
     def with_checks(self, *more: Check) -> Verdict:
         """The verdict with further things asked, such as the audit and the replay."""
@@ -183,15 +189,32 @@ def judge(
     enough = _enough(fresh, settings)
     if not enough.passed:
         return Verdict((enough,))
-    better = _better(fresh, metric, settings, attempt)
-    checks = [enough, better]
-    if parts:
-        checks.append(_slices(fresh, parts, metric, settings))
-    doubts = [_labels(fresh, confirmed), _origin(fresh, confirmed)]
+    asked = [
+        enough,
+        _labels(fresh, confirmed),
+        _better(fresh, metric, settings, attempt),
+        _slices(fresh, parts, metric, settings) if parts else None,
+        _origin(fresh, confirmed),
+    ]
     past = _history(fresh, history, metric, settings, seen_before, confirmed)
-    rest = [check for check in (*checks, *doubts) if check is not None]
+    rest = [check for check in asked if check is not None]
     waits = not past.passed and all(check.passed for check in rest)
     return Verdict((*rest, past), waits)
+
+
+def surely_worse(bout: Bout, metric: str, error: float) -> Estimate | None:
+    """How much worse the challenger is, where that is sure; else None.
+
+    After a promotion the old champion is the `champion` here and the new one the `challenger`: a
+    loss that labels show is a reason to go back.
+
+    Args:
+        bout: rows that came after the promotion.
+        metric: the metric that ranks the line's candidates.
+        error: chance of a false word.
+    """
+    worse = _worse(bout.difference(metric))
+    return worse if chance_beyond(worse, 0.0) / 2 < error else None
 
 
 def _enough(fresh: Bout, settings: LoopSpec) -> Check:
@@ -311,12 +334,13 @@ def _history(
     if not doubt:
         return Check("history", True, told, facts)
     if confirmed:
-        return Check("history", True, f"{told} A person confirmed the change: {confirmed}", facts)
+        why = f"{told} A person confirmed the change: {confirmed}"
+        return Check("history", True, why, facts | {"believed": True})
     windows = seen_before + 1
     facts = {**facts, "windows": windows, "needed": settings.confirm_windows}
     if windows >= settings.confirm_windows:
         seen = f"The change was seen in {counted(windows, 'window')} in a row, so it is believed."
-        return Check("history", True, f"{told} {seen}", facts)
+        return Check("history", True, f"{told} {seen}", facts | {"believed": True})
     wait = (
         f"A changed world and wrong labels look alike here: seen in {windows} of "
         f"{counted(settings.confirm_windows, 'window')}; it is believed when later rows show it "

@@ -72,11 +72,11 @@ def gather(
         frame = frame.sort(times, maintain_order=True, nulls_last=False)
     digests = row_digests(frame)
     known = [_digests(project, source_snapshot(project, champion))]
-    used = []
+    used, maker = [], _maker(diary, champion)
     for entry in diary.entries("triggered"):
         used.append(_digests(project, entry.data["gate"]))
-        if entry.data["attempt"] == _maker(diary, champion):
-            known += [_digests(project, entry.data["aside"]), used[-1]]
+        if entry.data["attempt"] == maker:
+            known = [np.load(project.store.get(entry.data["known"]).path("rows.npy"))]
     return Pool(
         frame,
         digests,
