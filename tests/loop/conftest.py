@@ -69,8 +69,8 @@ class FakeWatch:
     notices: list[Notice] = field(default_factory=list)
     shown: list[int] = field(default_factory=list)
 
-    def look(self, champion: Any, rows: pl.DataFrame) -> list[Notice]:
-        del champion
+    def look(self, champion: Any, rows: pl.DataFrame, bounds: Any = ()) -> list[Notice]:
+        del champion, bounds
         self.shown.append(rows.height)
         return self.notices
 

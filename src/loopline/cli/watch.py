@@ -72,6 +72,7 @@ def _watch(
     from loopline.cli import show
     from loopline.loop.controller import Controller
     from loopline.loop.lease import lease
+    from loopline.loop.monitored import MonitorWatch
 
     def tell(entry: Entry) -> None:
         if not as_json:
@@ -79,7 +80,7 @@ def _watch(
 
     with lease(project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)):
         controller = Controller(
-            project, line, reporter(quiet=as_json), tell=tell, folder=folder
+            project, line, reporter(quiet=as_json), tell=tell, folder=folder, watch=MonitorWatch(),
         )
         if not once:
             stopped: list[int] = []

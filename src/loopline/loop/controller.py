@@ -114,13 +114,15 @@ class Controller:
             return
         if not self._is_news(champion, pool) or self._rolled_back(champion, pool):
             return
-        notices, worse = self._ask(champion, pool)
+        worse = self._ask(champion, pool)
+        decided = self.diary.last("decided", after=self._promoted_at(champion))
         trigger = due(
             self.spec.loop,
-            notices=notices,
+            notices=self._unanswered(champion),
             worse=worse,
             num_labels=int((pool.new & pool.labelled & ~pool.used).sum()),
             since_seconds=self._since(champion),
+            unconfirmed=decided is not None and bool(decided.data["unconfirmed"]),
         )
         if trigger is None:
             return
@@ -168,15 +170,25 @@ class Controller:
             return every is not None and since is not None and since >= every
         return True
 
-    def _ask(self, champion: Release, pool: Pool) -> tuple[list[Notice], str | None]:
-        """What the monitor and the labels say; written down as one look."""
+    def _unanswered(self, champion: Release) -> list[Notice]:
+        """Alarms that no attempt has answered yet."""
+        decided = self.diary.last("decided")
+        after = max(self._promoted_at(champion), 0 if decided is None else decided.id)
+        return [
+            Notice(e.data["kind"], e.data["moved"], e.sentence, e.data["page"])
+            for e in self.diary.entries("alarm", after=after)
+        ]
+
+    def _ask(self, champion: Release, pool: Pool) -> str | None:
+        """Ask the monitor, and whether labels show a worse champion; written down as one look."""
         run = run_of(self.project, champion.id)
-        notices = list(self._watch.look(run, pool.fresh))
+        looked = self.diary.entries("looked", after=self._promoted_at(champion))
+        bounds = [int(entry.data["rows"]) for entry in looked]
+        notices = list(self._watch.look(run, pool.fresh, bounds))
         for notice in notices:
             self.diary.tell(
                 "alarm", notice.sentence, kind=notice.kind, moved=notice.what, page=notice.page
             )
-        looks = len(self.diary.entries("looked", after=self._promoted_at(champion)))
         labelled = pool.frame.filter(pool.new & pool.labelled)
         worse = None
         if labelled.height and self.spec.loop.performance:
@@ -185,7 +197,7 @@ class Controller:
             before = Rows.build(truth, scored.prediction, regression=champion.task == "regression")
             now = answers(champion, labelled.tail(NEW_LOSSES))
             worse = become_worse(
-                losses(before), losses(now), spent(self.spec.loop.error, looks + 1)
+                losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)
             )
         told = worse or ("The champion is as good as it was." if labelled.height else "")
         pages = sum(notice.page for notice in notices)
@@ -195,7 +207,7 @@ class Controller:
             + (f" {pages} alarms page." if pages else ""),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse is not None,
         )  # fmt: skip
-        return notices, worse
+        return worse
 
     def _since(self, champion: Release) -> float | None:
         """Seconds since the last attempt or promotion; None when the clock has gone back."""

@@ -20,6 +20,8 @@ from loopline.words import figure
 
 FEWEST_LABELS = 30
 """With fewer new labels than this nothing is said of the champion's performance."""
+OF_LABELS = ("performance", "calibration", "slice")
+"""Kinds of alarms that labels raise."""
 SMALLEST_RISE = 0.05
 """A loss that rises by a smaller share than this is no reason to train again."""
 
@@ -29,7 +31,7 @@ class Trigger:
     """Why a line is trained again.
 
     Args:
-        kinds: drift, performance, labels, schedule.
+        kinds: drift, performance, labels, schedule, confirmation.
         sentence: the reasons, for a person.
     """
 
@@ -44,30 +46,35 @@ def due(
     worse: str | None = None,
     num_labels: int = 0,
     since_seconds: float | None = None,
+    unconfirmed: bool = False,
 ) -> Trigger | None:
     """The trigger that the settings see in the present state, None for none.
 
     Args:
         settings: which triggers count.
-        notices: what the monitor says of the rows since the champion was trained.
+        notices: what the monitor told of since the last attempt.
         worse: what labels say of the champion's performance, see `become_worse`.
         num_labels: labelled rows that came since the last attempt.
         since_seconds: time since the last attempt, or since the champion was promoted; None when
             the clock cannot be trusted.
+        unconfirmed: whether the last attempt saw a change that later rows are to confirm.
 
     >>> due(LoopSpec(new_labels=100), num_labels=120).kinds
     ('labels',)
     """
-    pages = [notice for notice in notices if notice.page]
+    drifts = [n.sentence for n in notices if n.page and n.kind not in OF_LABELS]
+    losses = [n.sentence for n in notices if n.page and n.kind in OF_LABELS]
     told: dict[str, str] = {}
-    if settings.drift and pages:
-        told["drift"] = " ".join(notice.sentence for notice in pages[:3])
-    if settings.performance and worse is not None:
-        told["performance"] = worse
+    if settings.drift and drifts:
+        told["drift"] = " ".join(drifts[:2])
+    if settings.performance and (worse is not None or losses):
+        told["performance"] = worse or losses[0]
     if settings.new_labels is not None and num_labels >= settings.new_labels:
         told["labels"] = f"{num_labels:,} labelled rows have come since the last attempt."
     if settings.every is not None and since_seconds is not None and since_seconds >= settings.every:
         told["schedule"] = f"{_span(since_seconds)} have passed since the last attempt."
+    if unconfirmed:
+        told["confirmation"] = "The last attempt saw a change; do later rows show it too?"
     return Trigger(tuple(told), " ".join(told.values())) if told else None
 
 

@@ -36,14 +36,24 @@ class Notice:
 class Watch(Protocol):
     """Looks at rows that came since the champion was trained."""
 
-    def look(self, champion: FinishedRun, rows: pl.DataFrame) -> Sequence[Notice]:
-        """What moved; empty when nothing did, or when there are too few rows to say."""
+    def look(
+        self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int] = ()
+    ) -> Sequence[Notice]:
+        """What moved since the last look; empty when nothing did, or too few rows came to say.
+
+        Args:
+            champion: the run that made the champion.
+            rows: all rows that came since it was made, oldest first, in the source's columns.
+            bounds: how many of them there were at each earlier look.
+        """
 
 
 class NoWatch:
     """Sees nothing: retraining is then triggered by labels and by the clock alone."""
 
-    def look(self, champion: FinishedRun, rows: pl.DataFrame) -> Sequence[Notice]:
+    def look(
+        self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int] = ()
+    ) -> Sequence[Notice]:
         """Nothing."""
-        del champion, rows
+        del champion, rows, bounds
         return ()
