@@ -48,14 +48,28 @@ def test_a_better_challenger_that_is_no_worse_on_history_is_promoted() -> None:
     verdict = gate(bout(500, 0.4, 0.8), bout(1000, 0.6, 0.6, seed=1))
     assert verdict.promote
     assert "The challenger is better: auc differs by 0." in verdict.reason
+    assert "log_loss differs by" in verdict.reason
 
 
-@pytest.mark.parametrize("skill", [0.6, 0.3])
-def test_one_that_is_not_better_is_kept_out(skill: float) -> None:
+@pytest.mark.parametrize(
+    ("skill", "why"), [(0.6, "not measurably better"), (0.3, "is worse in auc")]
+)
+def test_one_that_is_not_better_is_kept_out(skill: float, why: str) -> None:
     """Equal or worse on fresh rows: the champion stays, and the reason says so."""
     verdict = gate(bout(500, 0.6, skill), bout(1000, 0.6, 0.6, seed=1))
     assert failed(verdict) == ["better"]
-    assert "not measurably better" in verdict.reason
+    assert why in verdict.reason
+
+
+def test_a_champion_that_ranks_well_and_states_wrong_chances_is_replaced() -> None:
+    """An AUC of 1 with probabilities that are off: the loss decides, where ranks see nothing."""
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=400) * 3
+    y = (score + rng.logistic(size=400) > 0).astype(np.int64)
+    fresh = Bout(rows(y, score + 4), rows(y, score))
+    verdict = gate(fresh, bout(1000, 0.6, 0.6))
+    assert verdict.promote
+    assert fresh.difference("auc").value == 0
 
 
 def test_too_few_rows_decide_nothing() -> None:

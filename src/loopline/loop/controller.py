@@ -11,8 +11,9 @@ entry of the diary, and the champion goes on serving.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from loopline.errors import LooplineError, NotFoundError
@@ -175,8 +176,9 @@ class Controller:
         decided = self.diary.last("decided")
         after = max(self._promoted_at(champion), 0 if decided is None else decided.id)
         return [
-            Notice(e.data["kind"], e.data["moved"], e.sentence, e.data["page"])
-            for e in self.diary.entries("alarm", after=after)
+            Notice(**alarm)
+            for entry in self.diary.entries("alarm", after=after)
+            for alarm in entry.data["alarms"]
         ]
 
     def _ask(self, champion: Release, pool: Pool) -> str | None:
@@ -185,10 +187,12 @@ class Controller:
         looked = self.diary.entries("looked", after=self._promoted_at(champion))
         bounds = [int(entry.data["rows"]) for entry in looked]
         notices = list(self._watch.look(run, pool.fresh, bounds))
-        for notice in notices:
+        pages = [notice for notice in notices if notice.page]
+        if notices:
             self.diary.tell(
-                "alarm", notice.sentence, kind=notice.kind, moved=notice.what, page=notice.page
-            )
+                "alarm", _alarm_sentence(notices, len(pages)), pages=len(pages),
+                alarms=[asdict(notice) for notice in notices],
+            )  # fmt: skip
         labelled = pool.frame.filter(pool.new & pool.labelled)
         worse = None
         if labelled.height and self.spec.loop.performance:
@@ -200,11 +204,10 @@ class Controller:
                 losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)
             )
         told = worse or ("The champion is as good as it was." if labelled.height else "")
-        pages = sum(notice.page for notice in notices)
         self.diary.tell(
             "looked",
             f"{int(pool.new.sum()):,} new rows, {labelled.height:,} of them labelled. {told}"
-            + (f" {pages} alarms page." if pages else ""),
+            + (f" {counted(len(pages), 'alarm')} paged." if pages else ""),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse is not None,
         )  # fmt: skip
         return worse
@@ -242,7 +245,7 @@ class Controller:
         before = previous(moves)
         if not self.spec.loop.rollback or before is None or moves[-1].action != "promote":
             return False
-        rows = pool.frame.filter(pool.new & pool.labelled)
+        rows = pool.frame.filter(pool.new & pool.labelled).tail(NEW_LOSSES)
         if rows.height < self.spec.loop.gate_rows // 2:
             return False
         older = self.project.release(before)
@@ -256,8 +259,8 @@ class Controller:
         if worse is None:
             return False
         why = (
-            f"{champion.id[:20]} is worse than {before[:20]} before it, by {metric} "
-            f"{estimate(worse.to_dict())} on {counted(rows.height, 'row')} that came since."
+            f"{champion.id[:20]} is worse than {before[:20]} before it, by {worse[0]} "
+            f"{estimate(worse[1].to_dict())} on {counted(rows.height, 'row')} that came since."
         )
         self.project.rollback(self.diary.name, why=why)
         self.diary.tell("rolled_back", f"Rolled back: {why}", release=champion.id, to=before)
@@ -268,3 +271,10 @@ class Controller:
             if entry.id > self._told:
                 self._told = entry.id
                 self._tell(entry)
+
+
+def _alarm_sentence(notices: Sequence[Notice], pages: int) -> str:
+    """The weightiest alarm in full, the others by name."""
+    more = [notice.what for notice in notices[1:]]
+    named = f" Also: {', '.join(more[:6])}{' …' if len(more) > 6 else ''}." if more else ""
+    return f"{notices[0].sentence}{named}" + ("" if pages else " Nobody is paged.")

@@ -5,11 +5,14 @@ neither was trained on them, and looked at once, so no earlier decision leans on
 challenger is promoted when all of these hold, else the champion stays and the first reason is told:
 
 - **enough**: there are enough fresh rows, of every class.
-- **better**: the paired difference is above 0, at an error that all attempts against one champion
-  share: attempt k may err with ``error / (k (k + 1))``, and these sum to ``error``. When an attempt
-  is made depends on earlier rows only, and its own rows are looked at once, so the sum bounds the
-  chance that a challenger which is no better is ever promoted, whatever the triggers did (a union
-  bound; no optional stopping is left).
+- **better**: the paired difference is above 0 in the metric that ranks the line's candidates or in
+  the loss of what is served (log loss, RMSE), and surely below 0 in neither. The loss is asked
+  beside a metric of ranks because an AUC stays perfect while every probability is off. The error is
+  shared by both and by all attempts against one champion: attempt k may err with
+  ``error / (k (k + 1))``, and these sum to ``error``. When an attempt is made depends on earlier
+  rows only, and its own rows are looked at once, so the sum bounds the chance that a challenger
+  which is no better is ever promoted, whatever the triggers did (a union bound; no optional
+  stopping is left).
 - **slices**: in no protected part it is measurably worse by more than the margin (Holm).
 - **labels**: the labels are not reversed: a champion that ranks fresh rows the wrong way round has
   met swapped labels more often than a world turned upside down. A person decides.
@@ -48,6 +51,9 @@ FEWEST_OF_CLASS = 10
 HISTORY_ERROR = 0.1
 """Trusted rows speak up at this error: a false word costs one more window, a missed one a model."""
 SLICE_ERROR = 0.05
+WORSE_ERROR = 0.05
+"""Surely worse in one of the two metrics, at this error, a challenger is not better."""
+LOSS = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +168,15 @@ def spent(error: float, attempt: int) -> float:
     return error / (attempt * (attempt + 1))
 
 
+def asked_metrics(metric: str, task: str) -> tuple[str, ...]:
+    """The metric that ranks the line's candidates, and the loss of what is served beside it.
+
+    >>> asked_metrics("auc", "binary"), asked_metrics("rmse", "regression")
+    (('auc', 'log_loss'), ('rmse',))
+    """
+    return tuple(dict.fromkeys((metric, LOSS[task])))
+
+
 def judge(
     fresh: Bout,
     history: Bout | None,
@@ -189,21 +204,22 @@ def judge(
     enough = _enough(fresh, settings)
     if not enough.passed:
         return Verdict((enough,))
+    metrics = asked_metrics(metric, fresh.champion.task)
     asked = [
         enough,
         _labels(fresh, confirmed),
-        _better(fresh, metric, settings, attempt),
-        _slices(fresh, parts, metric, settings) if parts else None,
+        _better(fresh, metrics, settings, attempt),
+        _slices(fresh, parts, metrics, settings) if parts else None,
         _origin(fresh, confirmed),
     ]
-    past = _history(fresh, history, metric, settings, seen_before, confirmed)
+    past = _history(fresh, history, metrics, settings, seen_before, confirmed)
     rest = [check for check in asked if check is not None]
     waits = not past.passed and all(check.passed for check in rest)
     return Verdict((*rest, past), waits)
 
 
-def surely_worse(bout: Bout, metric: str, error: float) -> Estimate | None:
-    """How much worse the challenger is, where that is sure; else None.
+def surely_worse(bout: Bout, metric: str, error: float) -> tuple[str, Estimate] | None:
+    """In which metric the challenger is surely worse and by how much; None for none.
 
     After a promotion the old champion is the `champion` here and the new one the `challenger`: a
     loss that labels show is a reason to go back.
@@ -213,8 +229,12 @@ def surely_worse(bout: Bout, metric: str, error: float) -> Estimate | None:
         metric: the metric that ranks the line's candidates.
         error: chance of a false word.
     """
-    worse = _worse(bout.difference(metric))
-    return worse if chance_beyond(worse, 0.0) / 2 < error else None
+    names = asked_metrics(metric, bout.champion.task)
+    for name in names:
+        worse = _worse(bout.difference(name))
+        if chance_beyond(worse, 0.0) / 2 < error / len(names):
+            return name, worse
+    return None
 
 
 def _enough(fresh: Bout, settings: LoopSpec) -> Check:
@@ -237,19 +257,34 @@ def _enough(fresh: Bout, settings: LoopSpec) -> Check:
     return Check("enough", True, f"{rows:,} fresh labelled rows decide.", facts)
 
 
-def _better(fresh: Bout, metric: str, settings: LoopSpec, attempt: int) -> Check:
-    found = fresh.difference(metric)
-    chance, allowed = chance_beyond(found, 0.0) / 2, spent(settings.error, attempt)
+def _better(
+    fresh: Bout, metrics: Sequence[str], settings: LoopSpec, attempt: int
+) -> Check:
+    found = {name: fresh.difference(name) for name in metrics}
+    allowed = spent(settings.error, attempt) / len(metrics)
     facts = {
-        "metric": metric, "difference": found.to_dict(), "chance": chance, "allowed": allowed,
-        "attempt": attempt,
-        "champion": estimate_rows(read_metric(metric), fresh.champion, _all(fresh)).value,
-        "challenger": estimate_rows(read_metric(metric), fresh.challenger, _all(fresh)).value,
+        "allowed": allowed, "attempt": attempt,
+        "metrics": {
+            name: {
+                "difference": difference.to_dict(),
+                "chance": chance_beyond(difference, 0.0) / 2,
+                "champion": estimate_rows(read_metric(name), fresh.champion, _all(fresh)).value,
+                "challenger": estimate_rows(read_metric(name), fresh.challenger, _all(fresh)).value,
+            }
+            for name, difference in found.items()
+        },
     }  # fmt: skip
-    told = f"{metric} differs by {estimate(found.to_dict())} on {fresh.num_rows:,} fresh rows"
-    if math.isnan(found.low):
-        return Check("better", False, f"The two cannot be compared: {found.note}.", facts)
-    if chance < allowed:
+    able = {name: d for name, d in found.items() if not math.isnan(d.low)}
+    if not able:
+        return Check("better", False, f"The two cannot be compared: {found[metrics[0]].note}.", facts)
+    told = (
+        " and ".join(f"{name} differs by {estimate(d.to_dict())}" for name, d in able.items())
+        + f" on {fresh.num_rows:,} fresh rows"
+    )
+    worse = [n for n, d in able.items() if chance_beyond(_worse(d), 0.0) / 2 < WORSE_ERROR]
+    if worse:
+        return Check("better", False, f"The challenger is worse in {worse[0]}: {told}.", facts)
+    if any(chance_beyond(difference, 0.0) / 2 < allowed for difference in able.values()):
         return Check("better", True, f"The challenger is better: {told}.", facts)
     why = "" if attempt == 1 else f" at the error of attempt {attempt} ({allowed:.1e})"
     return Check("better", False, f"The challenger is not measurably better{why}: {told}.", facts)
@@ -259,31 +294,33 @@ def _all(bout: Bout) -> Units:
     return Units.build(bout.units, bout.num_rows)
 
 
-def _slices(fresh: Bout, parts: Sequence[Slice], metric: str, settings: LoopSpec) -> Check:
-    told = []
-    for part in parts:
-        mine = fresh.champion.take(part.rows)
-        if mine.task == "binary" and np.bincount(mine.y, minlength=2).min() < FEWEST_OF_CLASS:
-            continue
-        told.append((part, _worse(fresh.difference(metric, part.rows))))
-    chances = holm([chance_beyond(worse, settings.margin) / 2 for _, worse in told])
-    bad = [
-        (part, worse)
-        for (part, worse), chance in zip(told, chances, strict=True)
-        if chance < SLICE_ERROR
+def _slices(
+    fresh: Bout, parts: Sequence[Slice], metrics: Sequence[str], settings: LoopSpec
+) -> Check:
+    able = [part for part in parts if not _poor(fresh.champion.take(part.rows))]
+    told = [
+        (part, name, _worse(fresh.difference(name, part.rows))) for part in able for name in metrics
     ]
-    facts = {"num_slices": len(told), "worse": [part.title for part, _ in bad]}
+    chances = holm([chance_beyond(worse, settings.margin) / 2 for _, _, worse in told])
+    bad = [entry for entry, chance in zip(told, chances, strict=True) if chance < SLICE_ERROR]
+    facts = {"num_slices": len(able), "worse": sorted({part.title for part, _, _ in bad})}
     if bad:
-        part, worse = max(bad, key=lambda pair: pair[1].value)
+        part, name, worse = bad[0]
         text = (
             f"Where {part.title}, a protected part of {len(part):,} fresh rows, the challenger is "
-            f"worse in {metric} by {estimate(worse.to_dict())}."
+            f"worse in {name} by {estimate(worse.to_dict())}."
         )
         return Check("slices", False, text, facts)
-    small = len(parts) - len(told)
+    small = len(parts) - len(able)
     more = f" {counted(small, 'part')} had too few rows of a class to say." if small else ""
-    text = f"In {counted(len(told), 'protected part')} the challenger is not measurably worse."
+    text = f"In {counted(len(able), 'protected part')} the challenger is not measurably worse."
     return Check("slices", True, text + more, facts)
+
+
+def _poor(rows: Rows) -> bool:
+    return rows.task == "binary" and bool(
+        np.bincount(rows.y, minlength=2).min() < FEWEST_OF_CLASS
+    )
 
 
 def _labels(fresh: Bout, confirmed: str) -> Check:
@@ -311,7 +348,7 @@ def _origin(fresh: Bout, confirmed: str) -> Check | None:
 def _history(
     fresh: Bout,
     history: Bout | None,
-    metric: str,
+    metrics: Sequence[str],
     settings: LoopSpec,
     seen_before: int,
     confirmed: str,
@@ -319,14 +356,15 @@ def _history(
     if history is None or history.num_rows < settings.gate_rows // 2:
         doubt, told, facts = True, "There are too few trusted older rows to compare on.", {}
     else:
-        worse = _worse(history.difference(metric))
-        chance = chance_beyond(worse, settings.margin) / 2
-        facts = {"difference": worse.to_dict(), "chance": chance, "num_rows": history.num_rows}
-        doubt = chance < HISTORY_ERROR
+        found = {name: _worse(history.difference(name)) for name in metrics}
+        chances = {name: chance_beyond(w, settings.margin) / 2 for name, w in found.items()}
+        name = min(chances, key=lambda one: chances[one])
+        facts = {"differences": {n: w.to_dict() for n, w in found.items()}, "chances": chances}
+        doubt = chances[name] < HISTORY_ERROR
         told = (
             f"On {history.num_rows:,} trusted older rows the challenger is "
             + ("worse" if doubt else "not measurably worse")
-            + f" ({metric} worse by {estimate(worse.to_dict())})."
+            + f" ({name} worse by {estimate(found[name].to_dict())})."
         )
         moved = moved_labels(history.champion, fresh.champion)
         if moved is not None:

@@ -66,7 +66,7 @@ def due(
     losses = [n.sentence for n in notices if n.page and n.kind in OF_LABELS]
     told: dict[str, str] = {}
     if settings.drift and drifts:
-        told["drift"] = " ".join(drifts[:2])
+        told["drift"] = drifts[0]
     if settings.performance and (worse is not None or losses):
         told["performance"] = worse or losses[0]
     if settings.new_labels is not None and num_labels >= settings.new_labels:
