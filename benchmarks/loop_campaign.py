@@ -122,7 +122,9 @@ def harmful(seed: int) -> Iterator[Scenario]:
     yield one("all labels no", set_no(a, everything))
     yield one("a region relabelled", set_no(a, region(a)))
     yield one("a region flipped", flipped(a, region(a)))
-    yield one("a region flipped, the newest rows clean", flipped(a, region(a) & (np.arange(ROWS) < 600)))
+    yield one(
+        "a region flipped, the newest rows clean", flipped(a, region(a) & (np.arange(ROWS) < 600))
+    )
     south = [set_no(f, region(f) & (f["who"] == "south").to_numpy()) for f in (a, b, c)]
     yield one("a region relabelled by one origin, three files", *south, origin="who")
     yield one("all labels of one origin swapped, three files", *(
@@ -141,17 +143,16 @@ def good(seed: int) -> Iterator[Scenario]:
     """Twenty scenarios a seed: the world moves, labels are right, a new model is better."""
     for k in range(5):
         s = 10_000 + 100 * seed + 10 * k
-        turn, lift = 45.0 + 15 * k, 1.0 + 0.3 * k
-        yield Scenario("good", "the concept turns at once",
-                       [world(ROWS, s + j, turn=turn) for j in range(3)], {"turn": turn}, {}, seed)  # fmt: skip
-        yield Scenario("good", "one class becomes more frequent",
-                       [world(ROWS, s + j, lift=lift) for j in range(3)], {"lift": lift}, {}, seed)  # fmt: skip
-        yield Scenario("good", "the concept turns file by file",
-                       [world(ROWS, s + j, turn=turn * j / 4) for j in range(1, 5)],
-                       {"turn": turn}, {}, seed)  # fmt: skip
-        both = {"turn": turn, "older": 0.3 + 0.1 * k}
-        yield Scenario("good", "inputs and concept move together",
-                       [world(ROWS, s + j, **both) for j in range(3)], both, {}, seed)  # fmt: skip
+        turn, lift = {"turn": 45.0 + 15 * k}, {"lift": 1.0 + 0.3 * k}
+        both = {**turn, "older": 0.3 + 0.1 * k}
+        slow = [world(ROWS, s + j, turn=turn["turn"] * j / 4) for j in range(1, 5)]
+        for kind, truth, files in (
+            ("the concept turns at once", turn, [world(ROWS, s + j, **turn) for j in range(3)]),
+            ("one class gets more frequent", lift, [world(ROWS, s + j, **lift) for j in range(3)]),
+            ("the concept turns file by file", turn, slow),
+            ("inputs and concept move", both, [world(ROWS, s + j, **both) for j in range(3)]),
+        ):
+            yield Scenario("good", kind, files, truth, {}, seed)
 
 
 def blind(seed: int) -> Iterator[Scenario]:
@@ -194,9 +195,7 @@ def settle(folder: Path, loop: dict[str, Any]) -> None:
 def look(folder: Path) -> list[Any]:
     """One look of a fresh controller."""
     with open_project(folder / ".loopline") as project:
-        controller = Controller(
-            project, read_line(folder), SilentReporter(), watch=MonitorWatch()
-        )
+        controller = Controller(project, read_line(folder), SilentReporter(), watch=MonitorWatch())
         return controller.once()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def elec2() -> Stream:
     X = frame.drop("class").to_numpy().astype(np.float64)
     y = frame["class"].to_numpy().astype(np.int64)
     edges = [0, *range(8 * 336, len(y), 336)]
-    windows = [(X[a:b], y[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    windows = [(X[a:b], y[a:b]) for a, b in pairwise(edges)]
     return Stream("elec2 by week", windows, False, boosted(False), "log_loss")
 
 
@@ -171,11 +172,15 @@ def always(stream: Stream) -> Told:
 
 
 def hindsight(stream: Stream) -> Told:
-    """Of the present model and a new one on everything, or on the last 4 windows, the best ahead."""
+    """Of the present model and new ones on everything or the last 4 windows, the best ahead."""
     told = Told()
     model = stream.fit(*stream.windows[0])
     for t, (X, y) in enumerate(stream.windows[1:], 1):
-        options = [model, stream.fit(*_joined(stream, 0, t)), stream.fit(*_joined(stream, max(0, t - 4), t))]
+        options = [
+            model,
+            stream.fit(*_joined(stream, 0, t)),
+            stream.fit(*_joined(stream, max(0, t - 4), t)),
+        ]
         model = min(options, key=lambda one: losses(rows_of(stream, y, one(X))).mean())
         told.score(stream, model, X, y)
     return told

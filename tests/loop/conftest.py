@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def customers(num_rows: int, seed: int, *, turned: bool = False, flipped: float = 0) -> pl.DataFrame:
+def customers(
+    num_rows: int, seed: int, *, turned: bool = False, flipped: float = 0
+) -> pl.DataFrame:
     """Customers who buy where x is high and z is low; `turned`: where both are high.
 
     Args:
@@ -133,5 +134,3 @@ def shop(_opened: Path, tmp_path: Path) -> Shop:
     folder = tmp_path / "shop"
     shutil.copytree(_opened, folder)
     return Shop(folder)
-
-

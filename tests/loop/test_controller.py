@@ -37,7 +37,13 @@ def test_a_changed_world_renews_the_champion_in_two_windows(shop: Shop) -> None:
     first = shop.champion()
     shop.put("b.csv", customers(1000, 1, turned=True))
     news = shop.look()
-    assert [entry.what for entry in news] == ["arrived", "looked", "triggered", "trained", "decided"]
+    assert [entry.what for entry in news] == [
+        "arrived",
+        "looked",
+        "triggered",
+        "trained",
+        "decided",
+    ]
     assert "seen in 1 of 2 windows" in told(news, "decided")[0]
     assert shop.champion() == first
     shop.put("c.csv", customers(1000, 2, turned=True))
@@ -82,7 +88,7 @@ def test_a_page_of_the_monitor_is_a_trigger(shop: Shop) -> None:
 
 
 def test_too_few_labels_are_waited_for(shop: Shop) -> None:
-    """A trigger with 60 labelled rows trains nothing, says how many are needed, and says it once."""
+    """A trigger with 60 labelled rows trains nothing, says how many are needed, once."""
     shop.watch.notices = [Notice("drift", "x", "x moved.")]
     shop.put("b.csv", customers(60, 1))
     waiting = told(shop.look(), "waiting")
@@ -114,7 +120,9 @@ def test_a_column_that_vanished_is_held(shop: Shop) -> None:
 
 def test_a_column_with_nothing_in_it_is_held(shop: Shop) -> None:
     """All cells of z are missing where training had none missing."""
-    held(shop, customers(500, 1).with_columns(z=pl.lit(None, pl.Float64)), "missing in all 500 rows")
+    held(
+        shop, customers(500, 1).with_columns(z=pl.lit(None, pl.Float64)), "missing in all 500 rows"
+    )
 
 
 def test_another_unit_is_held(shop: Shop) -> None:
@@ -202,6 +210,7 @@ def test_a_retraining_that_always_fails_is_given_up(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five failures decide: the champion stays, and the loop goes on with the next window."""
+
     def fail(*given: Any) -> Any:
         raise MemoryError("no room")
 
@@ -216,7 +225,8 @@ def test_a_retraining_that_always_fails_is_given_up(
 def test_a_killed_attempt_is_finished_with_the_same_rows(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Death between training and decision: the next look decides the begun attempt, not a new one."""
+    """Death between training and decision: the next look decides the attempt that was begun."""
+
     def die(*given: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -235,7 +245,7 @@ def test_a_killed_attempt_is_finished_with_the_same_rows(
 def test_death_after_the_alias_moved_promotes_once(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the move of the alias and its entry: the next look writes it, moves nothing."""
+    """Killed between the alias's move and its entry: the next look writes it, moves nothing."""
     with shop.project() as project:
         Diary(project.ledger, "shop").tell("confirmed", "confirmed", why="known")
     shop.put("b.csv", customers(1000, 1, turned=True))
@@ -272,7 +282,7 @@ def test_a_promotion_that_labels_contradict_is_rolled_back(shop: Shop) -> None:
 
 
 def test_somebody_else_moved_the_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person rolled back or promoted meanwhile: the attempt compared with another one and ends."""
+    """A person promoted meanwhile: the attempt compared with another release, and ends."""
     with shop.project() as project:
         Diary(project.ledger, "shop").tell("confirmed", "confirmed", why="known")
     shop.put("b.csv", customers(1000, 1, turned=True))

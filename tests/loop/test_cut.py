@@ -97,6 +97,7 @@ def test_what_is_aside_always_was(n: int, seed: int) -> None:
 @given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
 def test_copies_are_counted(here: list[int], known: list[int]) -> None:
     """A row is new as often as it stands here more often than there."""
+
     def rows(values: list[int]) -> np.ndarray:
         return np.array([[v, v] for v in values], np.uint64).reshape(-1, 2)
 

@@ -127,7 +127,7 @@ def test_reversed_labels_are_never_promoted_without_a_person() -> None:
 
 
 def test_worse_on_history_waits_for_a_second_window() -> None:
-    """Better on fresh rows, worse on trusted ones: kept and unconfirmed, promoted when seen again."""
+    """Better on fresh rows, worse on trusted ones: kept, and promoted when seen again."""
     fresh, history = bout(500, 0.3, 0.8), bout(1000, 0.8, 0.3, seed=1)
     first = gate(fresh, history)
     assert failed(first) == ["history"]
@@ -171,7 +171,7 @@ def test_a_gain_of_all_origins_is_believed() -> None:
 
 
 def test_a_class_that_jumps_without_cause_waits() -> None:
-    """A third more of a class while the inputs stay: wrong labels until a second window shows it."""
+    """A third more of a class while the inputs stay: doubted until a second window shows it."""
     before = rows(np.tile([0, 1], 500), np.zeros(1000))
     after = rows(np.tile([0, 1, 1, 1, 1], 100), np.zeros(500))
     assert "went from 0.50" in str(moved_labels(before, after))
@@ -180,7 +180,7 @@ def test_a_class_that_jumps_without_cause_waits() -> None:
 
 
 def test_values_have_reversed_labels_as_well() -> None:
-    """A regression whose values run against the champion's is told of; one along with them is not."""
+    """Values that run against the champion's are told of; values along with them are not."""
     guess = np.linspace(0, 1, 300)
     assert reversed_labels(Rows.build(-guess, guess, regression=True)) is not None
     assert reversed_labels(Rows.build(guess, guess, regression=True)) is None

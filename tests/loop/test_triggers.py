@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from loopline.errors import SettingsError
-from loopline.line.spec import make_spec
 from loopline.line.loop_spec import LoopSpec
+from loopline.line.spec import make_spec
 from loopline.loop.triggers import become_worse, due
 from loopline.loop.watching import Notice
 
@@ -64,7 +64,7 @@ def test_a_rise_must_be_sure_and_noticeable() -> None:
 
 
 def test_stable_losses_trigger_as_rarely_as_asked() -> None:
-    """Of 400 quiet windows about 5 % may trigger at an error of 5 %; more than 8 % would be a lie."""
+    """Of 400 quiet windows about 5 % may trigger at an error of 5 %; 8 % would be too many."""
     rng = np.random.default_rng(1)
     fired = sum(
         become_worse(rng.exponential(0.4, 2000), rng.exponential(0.4, 300), 0.05) is not None

@@ -78,9 +78,16 @@ def _watch(
         if not as_json:
             show.say(str(entry))
 
-    with lease(project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)):
+    with lease(
+        project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)
+    ):
         controller = Controller(
-            project, line, reporter(quiet=as_json), tell=tell, folder=folder, watch=MonitorWatch(),
+            project,
+            line,
+            reporter(quiet=as_json),
+            tell=tell,
+            folder=folder,
+            watch=MonitorWatch(),
         )
         if not once:
             stopped: list[int] = []
@@ -117,7 +124,7 @@ def _note(diary: Diary, confirm: str | None, accept: str | None, as_json: bool) 
     told: list[dict[str, Any]] = []
     if confirm is not None:
         if not confirm.strip():
-            raise SettingsError(["`--confirm` needs a reason, such as \"new price list\"."])
+            raise SettingsError(['`--confirm` needs a reason, such as "new price list".'])
         entry = diary.tell(
             "confirmed", f"A person confirmed the change: {confirm.strip()}", why=confirm.strip()
         )

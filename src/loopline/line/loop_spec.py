@@ -1,4 +1,4 @@
-"""The `loop` part of the settings: when a line is trained again, and what a new model must prove."""
+"""The `loop` part of the settings: when a line is trained again, what a new model must prove."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def _read_window(value: Any) -> Any:
     text = value.strip()
     found = _WINDOW.fullmatch(text)
     if text != "all" and (found is None or int(re.sub("[_,]", "", found[1])) == 0):
-        raise ValueError(f"must be all, a number of rows or of days such as '90 days', got {value!r}")
+        raise ValueError(
+            f"must be all, a number of rows or of days such as '90 days', got {value!r}"
+        )
     return text
 
 

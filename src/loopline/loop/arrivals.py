@@ -117,7 +117,9 @@ class Arrivals:
         return found
 
     def _wait(self, name: str, why: str) -> None:
-        told = [entry.data["file"] for entry in self._diary.entries("waiting") if entry.sentence == why]
+        told = [
+            entry.data["file"] for entry in self._diary.entries("waiting") if entry.sentence == why
+        ]
         if name not in told:
             self._diary.tell("waiting", why, file=name)
 
@@ -254,9 +256,5 @@ def held_digest(diary: Diary, file: str) -> str:
     held = [entry for entry in diary.entries("held") if entry.data["file"] == file]
     if not held:
         known = sorted({entry.data["file"] for entry in diary.entries("held")})
-        raise NotFoundError(
-            f"No file {file!r} is held. Held are: {', '.join(known) or 'none'}."
-        )
+        raise NotFoundError(f"No file {file!r} is held. Held are: {', '.join(known) or 'none'}.")
     return str(held[-1].data["digest"])
-
-

@@ -112,7 +112,11 @@ def train(
     window is spent on another one.
     """
     return run_line(
-        project, retrained(spec), folder, reporter, open_snapshot(project.store, attempt.train).frame()
+        project,
+        retrained(spec),
+        folder,
+        reporter,
+        open_snapshot(project.store, attempt.train).frame(),
     )
 
 
@@ -167,8 +171,10 @@ def history_bout(
 def _both_apart(
     project: Project, champion: Release, challenger: Release, history: pl.DataFrame
 ) -> Bout | None:
-    """The rows set aside. A champion that the loop did not make was trained on some of them: for
-    those its out-of-fold predictions stand, and rows without one are left out.
+    """Both on the rows set aside.
+
+    A champion that the loop did not make was trained on some of them: for those its out-of-fold
+    predictions stand, and rows without one are left out.
     """
     if history.is_empty():
         return None

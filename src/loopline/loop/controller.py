@@ -143,7 +143,7 @@ class Controller:
         self._decider.finish(attempt)
 
     def _champion(self) -> Release:
-        """The release that serves; the line's first one is made and promoted where there is none."""
+        """The release that serves; where there is none, the line's first is made and promoted."""
         name = self.diary.name
         try:
             return self.project.release(self.project.aliases.get(name, CHAMPION))

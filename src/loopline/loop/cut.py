@@ -3,8 +3,8 @@
 The cut is made before anything is fitted, and written down:
 
 - **gate**: the newest new labelled rows; all training rows come before the oldest of them.
-- **aside**: a tenth of the rows before the gate, chosen by their digests, so that every attempt sets
-  the same ones aside and no model of the loop is ever trained on them. Those of them that were
+- **aside**: a tenth of the rows before the gate, chosen by their digests, so that every attempt
+  sets the same ones aside and no model of the loop is ever trained on them. Those of them that were
   known before the champion was made are the trusted **history**.
 - **train**: all other rows before the gate, or the newest of them (`window`).
 """

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import (
     ConflictError,
@@ -118,9 +120,7 @@ class Decider:
             attempt=attempt.id, run=summary["run"], release=summary["release"],
         )  # fmt: skip
 
-    def _judged(
-        self, attempt: Attempt, summary: dict[str, Any]
-    ) -> tuple[Verdict, dict[str, Any]]:
+    def _judged(self, attempt: Attempt, summary: dict[str, Any]) -> tuple[Verdict, dict[str, Any]]:
         store, spec = self._project.store, self._line.spec
         champion = Release(store.get(attempt.champion))
         challenger = Release(store.get(summary["release"]))
@@ -200,13 +200,16 @@ class Decider:
         if not rows or logged.is_empty():
             return Check("shadow", True, "No logged requests to try it on.")
         try:
-            mine, theirs = (one.predict_frame(logged)[0]["prediction"] for one in (challenger, champion))
+            mine, theirs = (
+                one.predict_frame(logged)[0]["prediction"] for one in (challenger, champion)
+            )
         except DataError as error:
             return Check("shadow", False, f"It cannot answer logged requests: {error}")
         if champion.task == "regression":
-            told = f"it differs by {float((mine - theirs).abs().mean()):.3g} on average"
+            apart = np.abs((mine - theirs).to_numpy()).mean()
+            told = f"it differs by {apart:.3g} on average"
         else:
-            told = f"it agrees on {float((mine == theirs).mean()):.1%}"
+            told = f"it agrees on {(mine == theirs).to_numpy().mean():.1%}"
         seen = counted(logged.height, "logged request")
         return Check("shadow", True, f"As a shadow on {seen} {told}.", {"num_rows": logged.height})
 
@@ -240,4 +243,3 @@ class Decider:
             verdict=given, unconfirmed=verdict is not None and verdict.unconfirmed,
             silent=verdict is None or not verdict.checks[0].passed,
         )  # fmt: skip
-

@@ -1,4 +1,4 @@
-"""`loopline demo` goes on: the release is served, the world drifts, and the loop renews the model."""
+"""`loopline demo` goes on: the release is served, the world drifts, the loop renews the model."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ class Entry:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{self.time[:19].replace('T', ' ')}  {self.what.replace('_', ' '):<11}  {self.sentence}"
+        when = self.time[:19].replace("T", " ")
+        return f"{when}  {self.what.replace('_', ' '):<11}  {self.sentence}"
 
 
 class Diary:
@@ -80,9 +81,7 @@ class Diary:
         kind = None if what is None else f"{PREFIX}{what}"
         events = self._ledger.events(kind=kind, subject=self.name)
         return [
-            _entry(event)
-            for event in events
-            if event.id > after and event.kind.startswith(PREFIX)
+            _entry(event) for event in events if event.id > after and event.kind.startswith(PREFIX)
         ]
 
     def last(self, what: str, *, after: int = 0) -> Entry | None:

@@ -257,9 +257,7 @@ def _enough(fresh: Bout, settings: LoopSpec) -> Check:
     return Check("enough", True, f"{rows:,} fresh labelled rows decide.", facts)
 
 
-def _better(
-    fresh: Bout, metrics: Sequence[str], settings: LoopSpec, attempt: int
-) -> Check:
+def _better(fresh: Bout, metrics: Sequence[str], settings: LoopSpec, attempt: int) -> Check:
     found = {name: fresh.difference(name) for name in metrics}
     allowed = spent(settings.error, attempt) / len(metrics)
     facts = {
@@ -276,7 +274,9 @@ def _better(
     }  # fmt: skip
     able = {name: d for name, d in found.items() if not math.isnan(d.low)}
     if not able:
-        return Check("better", False, f"The two cannot be compared: {found[metrics[0]].note}.", facts)
+        return Check(
+            "better", False, f"The two cannot be compared: {found[metrics[0]].note}.", facts
+        )
     told = (
         " and ".join(f"{name} differs by {estimate(d.to_dict())}" for name, d in able.items())
         + f" on {fresh.num_rows:,} fresh rows"
@@ -318,9 +318,7 @@ def _slices(
 
 
 def _poor(rows: Rows) -> bool:
-    return rows.task == "binary" and bool(
-        np.bincount(rows.y, minlength=2).min() < FEWEST_OF_CLASS
-    )
+    return rows.task == "binary" and bool(np.bincount(rows.y, minlength=2).min() < FEWEST_OF_CLASS)
 
 
 def _labels(fresh: Bout, confirmed: str) -> Check:

@@ -90,7 +90,9 @@ def _labels(
     target = champion.schema.target
     series = pl.Series(target, values, dtype=dtype, strict=False)
     odd = int(series.null_count())
-    remarks = (f"{counted(odd, 'label')} cannot be read as {dtype}; not used.",) if odd else ()
+    remarks: tuple[str, ...] = ()
+    if odd:
+        remarks += (f"{counted(odd, 'label')} cannot be read as {dtype}; not used.",)
     changed = int((found["changes"] > 0).sum())
     if changed:
         remarks += (f"{counted(changed, 'label')} replaced an earlier one; the newest counts.",)

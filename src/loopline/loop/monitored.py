@@ -8,6 +8,7 @@ window opens that nobody was told of is a notice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,7 @@ class MonitorWatch:
                 seen = len(cut(whole.take(np.arange(bounds[-1])), self._settings, end=False)[0])
             return list(cut(whole, self._settings, end=False)[0]), seen
         edges = sorted({0, *bounds, rows.height})
-        parts = [whole.take(np.arange(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+        parts = [whole.take(np.arange(a, b)) for a, b in pairwise(edges)]
         return parts, max(0, len(parts) - 1)
 
 
@@ -77,7 +78,7 @@ def _window(champion: FinishedRun, rows: pl.DataFrame) -> Window:
         repaired.select(name for name in repaired.columns if name not in release.expected)
     )
     target = release.schema.target
-    given = dict(enumerate(repaired[target].to_list()))
+    given = {str(row): label for row, label in enumerate(repaired[target].to_list())}
     labels = np.fromiter(codes_of(given, release.classes).values(), np.float64)
     return Window(checked, release.raw(checked), (), times_of(champion, repaired), labels)
 

@@ -1,4 +1,4 @@
-"""All rows that a loop may use, in the order of their time or arrival, and what is known of each."""
+"""All rows that a loop may use, in the order of their time or arrival, and what each is."""
 
 from __future__ import annotations
 
