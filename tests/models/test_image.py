@@ -373,7 +373,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"mix": "blend"}, r"`mix` of the image family must be"),
         (
             {"model": "some/model", "tune": "head", "mix": "mixup", "learning_rate": 0.1},
-            r"`learning_rate` of the image family has no effect with `tune: head`.*"
+            r"(?s)`learning_rate` of the image family has no effect with `tune: head`.*"
             r"`mix` of the image family has no effect",
         ),
     ],
