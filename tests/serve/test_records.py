@@ -22,7 +22,7 @@ from loopline.errors import EnvironmentProblem, IntegrityError, SettingsError
 from loopline.line.serving import make_serve_settings
 from loopline.serve.feedback import Feedback, Label, read_feedback
 from loopline.serve.ids import KEY_FILE, RequestIds, load_key
-from loopline.serve.log import KIND, PredictionLog, read_log
+from loopline.serve.log import KIND, PredictionLog, log_files, read_files, read_log
 from loopline.serve.metrics import Metrics
 from loopline.serve.settings import ServeSettings
 from loopline.store.artifacts import Store
@@ -143,6 +143,39 @@ def test_the_service_goes_on_when_the_store_is_gone(
     assert client.post("/predict", plain(rows)[0]).status == 200
     _until(lambda: client.metric("log_failures_total") > 0)
     assert client.post("/predict", plain(rows)[0]).status == 200
+
+
+def test_what_is_new_in_the_log_is_read_alone(
+    serve: Serve, releases: Any, rows: Any, tmp_path: Path
+) -> None:
+    """Files that are known are not opened; columns that are not asked for are not read."""
+    client = serve(releases["binary"], store=tmp_path, settings={"log": {"flush_seconds": 0.05}})
+    data = plain(rows)
+    store = Store.open(tmp_path)
+    first = client.post("/predict", data[:2]).json()["id"]
+    _until(lambda: log_files(store))
+    (known,) = log_files(store)
+    assert (known.num_rows, known.release) == (2, releases["binary"].id)
+    second = client.post("/predict", data[2:5]).json()["id"]
+    _until(lambda: log_files(store, known=[known.id]))
+    (new,) = log_files(store, known=[known.id])
+    found = read_files(store, [new], ["request_id", "row", "no_such_column"])
+    assert found.columns == ["request_id", "row", "time", "release"]
+    assert set(found["request_id"]) == {second}
+    assert set(read_files(store, [known])["request_id"]) == {first}
+    assert read_files(store, []).is_empty()
+
+
+def test_what_is_new_among_the_labels_is_read_alone(tmp_path: Path) -> None:
+    """A correction of an old label is new; what came before the place is not."""
+    feedback = Feedback(tmp_path)
+    feedback.add([Label("a", 0, "v" * 12, 1), Label("b", 0, "v" * 12, 0)])
+    place = read_feedback(tmp_path)["place"].max()
+    feedback.add([Label("c", 0, "v" * 12, 1), Label("a", 0, "v" * 12, 0)])
+    feedback.close()
+    found = read_feedback(tmp_path, after=place)
+    assert found.select("request_id", "label", "changes").rows() == [("c", "1", 0), ("a", "0", 1)]
+    assert read_feedback(tmp_path)["request_id"].to_list() == ["b", "c", "a"]
 
 
 def test_collection_keeps_the_log(serve: Serve, releases: Any, rows: Any, tmp_path: Path) -> None:
