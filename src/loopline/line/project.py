@@ -23,8 +23,8 @@ from loopline.words import counted, nearest
 if TYPE_CHECKING:
     from loopline.release.exports.base import Exported
 
-PREDICTIONS = "predictions"
-"""The kind of artifact that a service's prediction log is made of."""
+LOGGED = ("predictions", "served")
+"""The kinds of artifacts that a service's log is made of: answers, and how the service did."""
 FITS = "fits"
 """The folder of a store in which long fits keep what lets them go on after a kill."""
 _IDLE_SECONDS = 3600.0
@@ -296,7 +296,8 @@ class Project:
             if event.data["artifact"] and (event.run is None or event.run in runs)
         ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
-        kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
+        for kind in LOGGED:  # what was answered cannot be made again
+            kept += self.store.ids(kind)
         return sorted(set(kept))
 
     def collect(

@@ -28,6 +28,7 @@ import polars as pl
 from loopline.errors import LooplineError
 from loopline.features.contract import InputColumn, Remark
 from loopline.models.base import Floats
+from loopline.serve.health import Counted, keep
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import LogSettings
@@ -84,6 +85,7 @@ class PredictionLog:
         self._full = threading.Event()
         self._ending = False
         self._failing = False
+        self._counted, self._kept_at = Counted(metrics), time.monotonic()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -151,6 +153,7 @@ class PredictionLog:
         self._ending = True
         self._full.set()
         self._thread.join()
+        self._keep_counts()
         if not self.flush():
             self._metrics.add("log_dropped_rows_total", (), self._pending)
 
@@ -163,8 +166,19 @@ class PredictionLog:
         while not self._ending:
             self._full.wait(self._settings.flush_seconds)
             self._full.clear()
-            if not self.flush() and not self._ending:
+            whole = self.flush()
+            if time.monotonic() - self._kept_at >= self._settings.flush_seconds:
+                self._keep_counts()
+            if not whole and not self._ending:
                 time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
+
+    def _keep_counts(self) -> None:
+        """Put down how the service did; where that cannot be written, the next time tells it."""
+        self._kept_at = time.monotonic()
+        try:
+            self._counted.take(lambda served: keep(self._store, served))
+        except (LooplineError, OSError) as error:
+            self._failed(error)
 
     def _written(self, count: int) -> None:
         with self._lock:
