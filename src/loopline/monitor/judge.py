@@ -1,0 +1,315 @@
+"""From chances to alarms: certainty, a smallest effect, one alarm for each cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loopline.evaluate.intervals import student_quantile
+from loopline.monitor.alarm import Alarm, Impact
+from loopline.monitor.budget import Budget
+from loopline.monitor.scan import History, Scan
+from loopline.monitor.scores import Column
+from loopline.monitor.settings import MonitorSettings
+from loopline.words import counted, figure
+
+if TYPE_CHECKING:
+    from loopline.monitor.outcomes import Outcomes
+
+Floats = NDArray[np.float64]
+TABLE = {
+    "column": pl.String, "question": pl.String, "level": pl.String, "effect": pl.Float64,
+    "low": pl.Float64, "high": pl.Float64, "unit": pl.String, "windows": pl.Int64,
+    "p": pl.Float64, "threshold": pl.Float64, "alarm": pl.Boolean,
+}  # fmt: skip
+CLEAN_WINDOWS = 2
+STILL = 100.0
+"""An open alarm closes when its chance has been above this many times the limit twice in a row."""
+
+
+@dataclass(eq=False)
+class OpenAlarms:
+    """Alarms that last: one for each cause, opened once, closed when its cause has gone.
+
+    Args:
+        alarms: by cause.
+        clean: how often in a row each was looked at and not found.
+    """
+
+    alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
+    clean: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def update(self, found: Sequence[Alarm], looked: Collection[tuple[str, str]]) -> list[Alarm]:
+        """Take a window's findings.
+
+        Args:
+            found: what stands out in it.
+            looked: causes that were looked at.
+
+        Returns:
+            Every alarm that is new, still open, or closed just now.
+        """
+        told: list[Alarm] = []
+        for alarm in found:
+            before = self.alarms.get(alarm.cause)
+            if before is not None:
+                louder = alarm.page and not before.page
+                alarm = replace(
+                    alarm,
+                    state="new" if louder else "open",
+                    page=alarm.page or before.page,
+                    since=before.since if before.since is not None else alarm.since,
+                )
+            self.alarms[alarm.cause] = replace(alarm, state="open")
+            self.clean[alarm.cause] = 0
+            told.append(alarm)
+        causes = {alarm.cause for alarm in found}
+        for cause in [cause for cause in self.alarms if cause not in causes]:
+            if cause in looked:
+                self.clean[cause] = self.clean.get(cause, 0) + 1
+            if self.clean.get(cause, 0) >= CLEAN_WINDOWS:
+                told.append(replace(self.alarms.pop(cause), state="closed"))
+                self.clean.pop(cause, None)
+            else:
+                told.append(self.alarms[cause])
+        return told
+
+    def seen_clean(self, cause: tuple[str, str]) -> None:
+        """A cause was looked at between windows and not found."""
+        if cause in self.alarms:
+            self.clean[cause] = self.clean.get(cause, 0) + 1
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain data."""
+        return [
+            {"alarm": alarm.to_dict(), "clean": self.clean.get(cause, 0)}
+            for cause, alarm in self.alarms.items()
+        ]
+
+    @staticmethod
+    def from_dict(data: Sequence[Mapping[str, Any]]) -> OpenAlarms:
+        """Read what `to_dict` wrote."""
+        kept = OpenAlarms()
+        for entry in data:
+            alarm = Alarm.from_dict(entry["alarm"])
+            kept.alarms[alarm.cause] = alarm
+            kept.clean[alarm.cause] = int(entry["clean"])
+        return kept
+
+
+def column_alarm(
+    column: Column,
+    place: slice,
+    history: History,
+    scan: Scan,
+    chance: float,
+    settings: MonitorSettings,
+) -> Alarm | None:
+    """The alarm of one column, if one of its questions is answered clearly enough.
+
+    Args:
+        column: the column.
+        place: its scores.
+        history: the last windows.
+        scan: what they say.
+        chance: of a false alarm that the column may have.
+        settings: the smallest effects.
+    """
+    questions = column.questions
+    p = scan.p[place] * len(questions)
+    effect = scan.effect[place]
+    floors = np.array(
+        [settings.floor if q.unit == "sd" else settings.share_floor for q in questions]
+    )
+    clear = (p < chance) & (np.abs(effect) >= floors)
+    if not clear.any():
+        return None
+    k = int(np.where(clear, p, np.inf).argmin())
+    question, score = questions[k], place.start + k
+    since, back = history.began(score)
+    value, low, high = _interval(scan, score)
+    words = _words(column, k, value, low, high, float(history.law.mean[score]))
+    when = f" since {iso_or(since)}" if back > 1 else ""
+    return Alarm(
+        kind="quality" if question.what in ("missing", "unseen") else "column",
+        what="levels" if question.what == "level" else question.what,
+        subject=column.name,
+        page=True,
+        sentence=f"{words} over the last {counted(int(scan.count[score]), 'row')}{when}.",
+        effect=value,
+        low=low,
+        high=high,
+        unit=question.unit,
+        since=iso_or(since),
+        p=float(p[k]),
+        facts={
+            "windows": int(scan.back[score]), "question": k, "level": question.level,
+            "rows": int(scan.count[score]),
+        },
+    )  # fmt: skip
+
+
+def lead(
+    history: History, scan: Scan, score: int, chance: float, margin: float
+) -> tuple[float, float, float, str, int, float] | None:
+    """Effect, interval, since, windows and chance of a one-sided rise, if it is one."""
+    if scan.p[score] >= chance or scan.effect[score] < margin:
+        return None
+    value, low, high = _interval(scan, score)
+    since, _ = history.began(score)
+    return value, low, high, iso_or(since), int(scan.back[score]), float(scan.p[score])
+
+
+def outcome_alarms(
+    outcomes: Outcomes, scan: Scan, budget: Budget, settings: MonitorSettings, chunks: float
+) -> list[Alarm]:
+    """Alarms of labels: quality, calibration, slices."""
+    found: list[Alarm] = []
+    history, losses = outcomes.history, outcomes.losses
+    usual = float(history.law.mean[0])
+    rows = tuple(name for loss, name in outcomes.worst if loss > 0)
+    rise = lead(history, scan, 0, budget.chance("performance", chunks), settings.margin)
+    if rise is not None:
+        found.append(_worse("performance", "loss", "", rise, losses.name, usual, scan, 0, rows))
+    chance = budget.chance("calibration", chunks) / 2
+    for k, what in ((1, "bias"), (2, "slope")):
+        if scan.p[k] < chance and abs(scan.effect[k]) >= max(settings.margin, settings.share_floor):
+            value, low, high = _interval(scan, k)
+            since, _ = history.began(k)
+            found.append(
+                Alarm(
+                    "calibration", what, "probabilities", True, _off(losses.task, what, value, low, high),
+                    value, low, high, "share" if losses.task != "regression" else losses.name,
+                    iso_or(since), None, rows, float(scan.p[k]), facts={"rows": int(scan.count[k])},
+                )
+            )  # fmt: skip
+            break
+    titles = outcomes.slicer.titles
+    for place, title in enumerate(titles, start=3):
+        chance = budget.chance("slice", chunks) / len(titles)
+        rise = lead(history, scan, place, chance, 2 * settings.margin)
+        if rise is not None:
+            before = float(history.law.mean[place])
+            found.append(
+                _worse(
+                    "slice", title, f" where {title}", rise, losses.name, before, scan, place, rows
+                )
+            )
+    return found
+
+
+def _worse(
+    kind: Any,
+    subject: str,
+    where: str,
+    rise: tuple[float, float, float, str, int, float],
+    name: str,
+    usual: float,
+    scan: Scan,
+    score: int,
+    rows: tuple[str, ...],
+) -> Alarm:
+    value, low, high, since, back, p = rise
+    told = counted(int(scan.count[score]), "label")
+    return Alarm(
+        kind, "worse", subject, True,
+        f"The {name}{where} is {usual + value:.3f} [{usual + low:.3f}, {usual + high:.3f}] over the "
+        f"last {told}, where {usual:.3f} was normal; since {since}.",
+        value, low, high, name, since,
+        Impact(name, value, low, high, "measured on labels"), rows, p,
+        facts={"usual": usual, "labels": int(scan.count[score]), "chunks": back},
+    )  # fmt: skip
+
+
+def _off(task: str, what: str, value: float, low: float, high: float) -> str:
+    ends = f"[{low:+.3f}, {high:+.3f}]"
+    if task == "regression":
+        return f"Outcomes lie {value:+.3f} {ends} usual errors from the predictions on average."
+    if what == "bias":
+        side = "more" if value > 0 else "less"
+        return f"What is predicted comes true {side} often than stated: {value:+.3f} {ends}."
+    side = "too sure" if value < 0 else "not sure enough"
+    return f"The stated probabilities are {side}: outcomes lean {value:+.3f} {ends} from them."
+
+
+def _interval(scan: Scan, score: int) -> tuple[float, float, float]:
+    value = float(scan.effect[score])
+    reach = student_quantile(0.975, float(scan.freedom[score])) * float(scan.error[score])
+    return value, value - reach, value + reach
+
+
+def _words(column: Column, k: int, value: float, low: float, high: float, usual: float) -> str:
+    question = column.questions[k]
+    name = repr(column.name)
+    if question.what == "shift":
+        side = "higher" if value > 0 else "lower"
+        return (
+            f"Column {name} lies {abs(value):.2f} [{min(abs(low), abs(high)):.2f}, "
+            f"{max(abs(low), abs(high)):.2f}] standard deviations {side} than the reference"
+        )
+    if question.what == "spread":
+        side = "wider" if value > 0 else "closer together"
+        return f"The values of column {name} lie {side} than in the reference ({value:+.2f} [{low:+.2f}, {high:+.2f}])"
+    subject = {
+        "missing": f"{name} is missing",
+        "unseen": f"{name} holds levels that the reference never had",
+        "level": f"{name} is {question.level!r}",
+    }[question.what]
+    return (
+        f"{subject} in {max(usual + value, 0):.1%} of the rows, usual are {max(usual, 0):.1%} "
+        f"({value:+.3f} [{low:+.3f}, {high:+.3f}])"
+    )
+
+
+def iso_or(start: str) -> str:
+    """A start that is a number of seconds as UTC ISO 8601; any other as it is."""
+    try:
+        seconds = float(start)
+    except ValueError:
+        return start
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def statistics_table(
+    history: History, scan: Scan, chance: float, places: Mapping[str, slice] | None
+) -> pl.DataFrame:
+    """One row a question: the move over its clearest look-back, and what would have been told."""
+    questions = history.questions
+    number = {name: place.stop - place.start for name, place in (places or {}).items()}
+    allowed = np.array(
+        [chance / number.get(q.column, 1) / len(history.lookbacks) / 2 for q in questions]
+    )
+    _, error, freedom = history.over(1)
+    reach = np.array(
+        [
+            student_quantile(1 - max(a, 1e-15), float(f)) * float(e) if np.isfinite(e) else np.nan
+            for a, f, e in zip(allowed, freedom, error, strict=True)
+        ]
+    )
+    half = 1.96 * scan.error
+    limit = allowed * 2 * len(history.lookbacks)
+    return pl.DataFrame(
+        {
+            "column": [q.column for q in questions],
+            "question": [q.what for q in questions],
+            "level": [q.level for q in questions],
+            "effect": scan.effect,
+            "low": scan.effect - half,
+            "high": scan.effect + half,
+            "unit": [q.unit for q in questions],
+            "windows": scan.back.astype(np.int64),
+            "p": scan.p,
+            "threshold": reach,
+            "alarm": scan.p < limit,
+        },
+        schema=TABLE,
+    )
+
+
+__all__ = ["OpenAlarms", "column_alarm", "figure", "lead", "outcome_alarms", "statistics_table"]
