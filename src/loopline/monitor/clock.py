@@ -19,7 +19,7 @@ from loopline.monitor.settings import Season
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 HOUR, DAY, WEEK = 3600.0, 86_400.0, 604_800.0
-FEWEST_BLOCKS = 6
+FEWEST_BLOCKS = 8
 PERIODS = 3
 """Whole days or weeks that a season is learned from, at least."""
 ROW_BLOCKS = (16.0, 128.0, 1024.0, 8192.0)
@@ -119,43 +119,42 @@ class Span:
 
     Args:
         rows: how many rows.
-        blocks: for each length, the blocks and how many rows lie in each.
+        blocks: for each length, how many rows lie in each block.
         cells: for each part of the season, rows in each cell.
     """
 
     rows: int
-    blocks: tuple[tuple[Ints, Ints], ...]
-    cells: tuple[Ints, ...]
+    blocks: tuple[dict[int, int], ...]
+    cells: tuple[tuple[int, ...], ...]
 
     @staticmethod
     def of(clock: Clock, time: Floats | None, start: int, num_rows: int) -> Span:
         """Of rows, by their times or places."""
-        counted = [
-            np.unique(codes, return_counts=True) for codes in clock.blocks(time, start, num_rows)
-        ]
+        blocks = []
+        for codes in clock.blocks(time, start, num_rows):
+            ids, counts = np.unique(codes, return_counts=True)
+            blocks.append(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        sizes = clock.cell_sizes
+        places = clock.cells(time) or [np.zeros(0, dtype=np.int64)] * len(sizes)
         cells = [
-            np.bincount(codes, minlength=size)
-            for codes, size in zip(clock.cells(time), clock.cell_sizes, strict=False)
+            tuple(np.bincount(place, minlength=size).tolist())
+            for place, size in zip(places, sizes, strict=True)
         ]
-        return Span(num_rows, tuple((ids, n.astype(np.int64)) for ids, n in counted), tuple(cells))
+        return Span(num_rows, tuple(blocks), tuple(cells))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {
-            "rows": self.rows,
-            "blocks": [[ids.tolist(), counts.tolist()] for ids, counts in self.blocks],
-            "cells": [cell.tolist() for cell in self.cells],
-        }
+        blocks = [[list(block), list(block.values())] for block in self.blocks]
+        return {"rows": self.rows, "blocks": blocks, "cells": [list(cell) for cell in self.cells]}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Span:
         """Read what `to_dict` wrote."""
-        blocks = [
-            (np.array(ids, dtype=np.int64), np.array(counts, dtype=np.int64))
-            for ids, counts in data["blocks"]
-        ]
-        cells = [np.array(cell, dtype=np.int64) for cell in data["cells"]]
-        return Span(int(data["rows"]), tuple(blocks), tuple(cells))
+        return Span(
+            int(data["rows"]),
+            tuple(dict(zip(ids, counts, strict=True)) for ids, counts in data["blocks"]),
+            tuple(tuple(cell) for cell in data["cells"]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,25 +177,28 @@ class Crowd:
             spans: windows, oldest first.
             backs: for each look-back, how many of the last windows it takes, rising.
         """
-        rows = np.maximum(np.cumsum([span.rows for span in reversed(spans)]), 1)
-        shared = np.zeros((len(backs), len(spans[-1].blocks)))
-        for level in range(shared.shape[1]):
-            parts = [span.blocks[level] for span in spans]
-            sizes = np.cumsum([len(ids) for ids, _ in reversed(parts)])
-            ids = np.concatenate([part[0] for part in parts])
-            counts = np.concatenate([part[1] for part in parts])
-            code = np.unique(ids, return_inverse=True)[1].reshape(-1)
-            for place, back in enumerate(backs):
-                start = ids.size - int(sizes[back - 1])
-                block = np.bincount(code[start:], weights=counts[start:])
-                shared[place, level] = float(block @ block) / float(rows[back - 1]) ** 2
+        newest = spans[::-1][: backs[-1]]
         chosen = np.array(backs) - 1
+        rows = np.maximum(np.cumsum([span.rows for span in newest]), 1)[chosen]
+        levels = len(newest[0].blocks)
+        shared = np.zeros((len(backs), levels))
+        for level in range(levels):
+            shared[:, level] = np.array(_squares(newest, level))[chosen] / rows**2
         cells = []
-        for part in range(len(spans[-1].cells)):
-            known = [span.cells[part] if span.cells else 0 for span in reversed(spans)]
-            sums = np.cumsum(
-                [np.zeros_like(spans[-1].cells[part]) + cell for cell in known], axis=0
-            )
-            sums = sums[chosen].astype(np.float64)
+        for part in range(len(newest[0].cells)):
+            sums = np.cumsum([span.cells[part] for span in newest], axis=0)[chosen]
             cells.append(sums / np.maximum(sums.sum(axis=1, keepdims=True), 1.0))
         return Crowd(shared, tuple(cells))
+
+
+def _squares(newest: Sequence[Span], level: int) -> list[float]:
+    """After each window, the sum of squares of the rows of all blocks so far."""
+    held: dict[int, int] = {}
+    total, totals = 0.0, []
+    for span in newest:
+        for block, count in span.blocks[level].items():
+            before = held.get(block, 0)
+            held[block] = before + count
+            total += count * (2 * before + count)
+        totals.append(total)
+    return totals

@@ -95,7 +95,7 @@ class Law:
             count,
             freedom,
             Crowd.of([spans], [1]).shared[0],
-            tuple(cell / len(scores) for cell in spans.cells),
+            tuple(np.array(cell) / len(scores) for cell in spans.cells),
         )
 
     @staticmethod
@@ -119,8 +119,9 @@ class Law:
         """The mean that the reference expects of rows at such times."""
         expected = self.mean.copy()
         for counts, effect in zip(span.cells, self.season, strict=False):
-            if counts.sum():
-                expected += (counts / counts.sum()) @ effect
+            total = sum(counts)
+            if total:
+                expected += (np.array(counts) / total) @ effect
         return expected
 
     def variance(self, crowd: Crowd, count: Floats) -> tuple[Floats, Floats]:

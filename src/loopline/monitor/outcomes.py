@@ -26,7 +26,7 @@ from loopline.monitor.scores import Column, Question
 from loopline.words import counted
 
 Floats = NDArray[np.float64]
-CHUNK, LEAST_CHUNK, MOST_CHUNK = 25, 10, 1_000
+CHUNK, LEAST_CHUNK, MOST_CHUNK = 25, 20, 1_000
 CHUNKS_A_DAY = 40
 QUARTERS = (0.25, 0.5, 0.75)
 
