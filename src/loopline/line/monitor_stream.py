@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from loopline.digest import value_digest
 from loopline.errors import ConflictError, NotFoundError
-from loopline.line.project import Project
+from loopline.line.project import LOOKED, Project
 from loopline.line.reference import reference_of
 from loopline.line.serving import state_folder
 from loopline.monitor.alarm import Alarm
@@ -36,7 +36,6 @@ from loopline.serve.log import log_files, read_files
 from loopline.serve.model import version_of
 from loopline.store.ledger import Event
 
-LOOKED = "monitor.checked"
 ANSWERED = ("champion", "challenger", "version")
 """Roles whose answer the caller had."""
 _ROWS, _FACTS = "rows.parquet", "stream.json"

@@ -174,7 +174,8 @@ def check_rows(
         given = dict(enumerate(repaired[target].to_list()))
         labels = np.fromiter(codes_of(given, release.classes).values(), np.float64)
     time = times_of(repaired, release.schema)
-    rows = Window(checked, release.raw(checked), (), time, labels, None, remarks)
+    told = tuple(remark.text for remark in remarks)
+    rows = Window(checked, release.raw(checked), (), time, labels, None, told)
     if time is None and chosen.window_rows is None:
         return (watcher.check(rows),)
     return tuple(watcher.check(window) for window in cut(rows, chosen, end=True)[0])
