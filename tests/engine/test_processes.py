@@ -277,11 +277,13 @@ def test_no_process_is_refused() -> None:
 
 
 def _killed_at_random(
-    go: Go, tmp_path: Path, kind: str, processes: int, precision: str, seed: int, kills: int = 2
-) -> Result:
+    go: Go, tmp_path: Path, kind: str, processes: int, precision: str, seed: int, kills: int = 2,
+    of: str = "",
+) -> Result:  # fmt: skip
     """Run, kill a random process at a random moment of a random step, some times; then finish."""
     draw = random.Random(seed)
     wanted = {
+        "of": of,
         "dropout": 0.2,
         "settings": {"precision": precision, "save_every": 2},
         "script": {"pause": 0.05},
@@ -330,15 +332,17 @@ def test_random_kills_change_nothing(go: Go, tmp_path: Path, kind: str, precisio
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("of", ["", "texts", "images"], ids=["table", "texts", "images"])
 @pytest.mark.parametrize("seed", range(30))
-def test_thirty_random_kills(go: Go, tmp_path: Path, seed: int) -> None:
-    """The same over one and two processes, layouts and formats, with other times."""
+def test_thirty_random_kills(go: Go, tmp_path: Path, seed: int, of: str) -> None:
+    """The same over one and two processes, layouts and formats, with other times and networks."""
     kind, processes = [("single", 1), ("ddp", 2), ("fsdp", 2)][seed % 3]
     precision = ["fp32", "bf16"][seed // 3 % 2]
     settings = {"precision": precision, "save_every": 2}
-    whole = go(kind, processes, "whole", dropout=0.2, settings=settings)
-    found = _killed_at_random(go, tmp_path, kind, processes, precision, seed, 1)
+    whole = go(kind, processes, "whole", of=of, dropout=0.2, settings=settings)
+    found = _killed_at_random(go, tmp_path, kind, processes, precision, seed, 1, of)
     assert gap(found["weights"], whole["weights"]) == 0.0
+    assert gap(found["average"], whole["average"]) == 0.0
     assert found["state"] == whole["state"]
     assert all(rows == whole["rows"][step] for step, rows in found["rows"].items())
 

@@ -87,7 +87,7 @@ def _watch(
             reporter(quiet=as_json),
             tell=tell,
             folder=folder,
-            watch=MonitorWatch(),
+            watch=MonitorWatch(line.spec.monitor),
         )
         if not once:
             stopped: list[int] = []

@@ -68,7 +68,14 @@ def run_whole_demo(
     line = read_line(folder, OVERRIDES)
     with project_of(line.spec, line.folder) as project:
         if not Diary(project.ledger, line.spec.line_name).entries("decided"):
-            live(project, line, first.summary["release"], reporter, tell, MonitorWatch())
+            live(
+                project,
+                line,
+                first.summary["release"],
+                reporter,
+                tell,
+                MonitorWatch(line.spec.monitor),
+            )
         timeline = tuple(Diary(project.ledger, line.spec.line_name).timeline())
         report = write_report(project, first.summary["run"], None)
     tell("The loop's timeline, as `loopline watch --history` tells it and the report:")

@@ -15,10 +15,10 @@ import polars as pl
 
 from loopline.errors import DataError
 from loopline.line.finished import FinishedRun
+from loopline.line.reference import reference_of, times_of
 from loopline.loop.watching import Notice
 from loopline.monitor.alarm import Alarm
 from loopline.monitor.losses import codes_of
-from loopline.monitor.reference import Floats, Reference, as_seconds
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
 from loopline.monitor.window import Window, cut
@@ -45,7 +45,9 @@ class MonitorWatch:
             bounds: how many of them there were at each earlier look.
         """
         try:
-            watcher = Watcher.learn(reference_of(champion), self._settings)
+            watcher = Watcher.learn(
+                reference_of(champion.project, champion.release), self._settings
+            )
         except DataError as error:
             return [Notice("quality", "reference", str(error), page=False)]
         windows, told = self._windows(champion, rows, bounds)
@@ -80,7 +82,7 @@ def _window(champion: FinishedRun, rows: pl.DataFrame) -> Window:
     target = release.schema.target
     given = {str(row): label for row, label in enumerate(repaired[target].to_list())}
     labels = np.fromiter(codes_of(given, release.classes).values(), np.float64)
-    return Window(checked, release.raw(checked), (), times_of(champion, repaired), labels)
+    return Window(checked, release.raw(checked), (), times_of(repaired, champion.schema), labels)
 
 
 def _said(alarm: Alarm) -> str:
@@ -90,30 +92,3 @@ def _said(alarm: Alarm) -> str:
     if alarm.impact is not None and alarm.kind != "performance":
         told += f" {str(alarm.impact).rstrip('.')}."
     return told
-
-
-def reference_of(run: FinishedRun) -> Reference:
-    """The champion's training rows with their out-of-fold predictions: what was normal."""
-    scored = run.scored()
-    table = run.prepared.table[scored.rows]
-    release = run.release
-    return Reference(
-        frame=table.select(run.schema.features),
-        prediction=scored.prediction,
-        target=run.outcomes(scored.rows).target,
-        time=times_of(run, table),
-        task=release.schema.task,
-        classes=release.classes,
-        metric=run.metric,
-        threshold=run.threshold,
-    )
-
-
-def times_of(run: FinishedRun, table: pl.DataFrame) -> Floats | None:
-    """Seconds since 1970 of each row, None where no column of dates tells it for all rows."""
-    for name in run.schema.with_role("time"):
-        if name in table.columns and table[name].dtype in (pl.Date, pl.Datetime):
-            seconds = as_seconds(table[name])
-            if np.isfinite(seconds).all():
-                return seconds
-    return None

@@ -19,7 +19,7 @@ from loopline.monitor.settings import Season
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 HOUR, DAY, WEEK = 3600.0, 86_400.0, 604_800.0
-FEWEST_BLOCKS = 6
+FEWEST_BLOCKS = 8
 PERIODS = 3
 """Whole days or weeks that a season is learned from, at least."""
 ROW_BLOCKS = (16.0, 128.0, 1024.0, 8192.0)

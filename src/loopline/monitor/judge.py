@@ -15,7 +15,7 @@ from loopline.evaluate.intervals import student_quantile
 from loopline.monitor.alarm import Alarm, Impact
 from loopline.monitor.budget import Budget
 from loopline.monitor.scan import History, Scan
-from loopline.monitor.scores import Column
+from loopline.monitor.scores import Column, Question
 from loopline.monitor.settings import MonitorSettings
 from loopline.words import counted, figure
 
@@ -29,8 +29,9 @@ TABLE = {
     "p": pl.Float64, "threshold": pl.Float64, "alarm": pl.Boolean,
 }  # fmt: skip
 CLEAN_WINDOWS = 2
-STILL = 100.0
-"""An open alarm closes when its chance has been above this many times the limit twice in a row."""
+CLEAN_CHANCE = 0.05
+"""An open alarm closes when, over the look-back that opened it, the move has been no less likely
+than this in two windows in a row."""
 
 
 @dataclass(eq=False)
@@ -45,12 +46,18 @@ class OpenAlarms:
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)
     clean: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def update(self, found: Sequence[Alarm], looked: Collection[tuple[str, str]]) -> list[Alarm]:
+    def update(
+        self,
+        found: Sequence[Alarm],
+        clean: Collection[tuple[str, str]],
+        kinds: Collection[str],
+    ) -> list[Alarm]:
         """Take a window's findings.
 
         Args:
             found: what stands out in it.
-            looked: causes that were looked at.
+            clean: causes that were looked at and have gone.
+            kinds: kinds of alarms that were looked for.
 
         Returns:
             Every alarm that is new, still open, or closed just now.
@@ -67,23 +74,33 @@ class OpenAlarms:
                     since=before.since if before.since is not None else alarm.since,
                 )
             self.alarms[alarm.cause] = replace(alarm, state="open")
-            self.clean[alarm.cause] = 0
             told.append(alarm)
         causes = {alarm.cause for alarm in found}
-        for cause in [cause for cause in self.alarms if cause not in causes]:
-            if cause in looked:
-                self.clean[cause] = self.clean.get(cause, 0) + 1
+        for cause in list(self.alarms):
+            if cause[0] in kinds:
+                gone = cause in clean and cause not in causes
+                self.clean[cause] = self.clean.get(cause, 0) + 1 if gone else 0
             if self.clean.get(cause, 0) >= CLEAN_WINDOWS:
                 told.append(replace(self.alarms.pop(cause), state="closed"))
                 self.clean.pop(cause, None)
-            else:
+            elif cause not in causes:
                 told.append(self.alarms[cause])
         return told
 
-    def seen_clean(self, cause: tuple[str, str]) -> None:
-        """A cause was looked at between windows and not found."""
-        if cause in self.alarms:
-            self.clean[cause] = self.clean.get(cause, 0) + 1
+    def gone(self, history: History, kinds: Collection[str]) -> set[tuple[str, str]]:
+        """Causes among open alarms of some kinds whose move is no longer to be seen.
+
+        Args:
+            history: whose scores the alarms are about.
+            kinds: kinds of alarms that it tells.
+        """
+        found = set()
+        for cause, alarm in self.alarms.items():
+            if cause[0] in kinds and "score" in alarm.facts:
+                chance = history.chances(int(alarm.facts["windows"]))[int(alarm.facts["score"])]
+                if chance > CLEAN_CHANCE:
+                    found.add(cause)
+        return found
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Plain data."""
@@ -130,7 +147,7 @@ def column_alarm(
     clear = (p < chance) & (np.abs(effect) >= floors)
     if not clear.any():
         return None
-    k = int(np.where(clear, p, np.inf).argmin())
+    k = _clearest(questions, clear, p, effect)
     question, score = questions[k], place.start + k
     since, back = history.began(score)
     value, low, high = _interval(scan, score)
@@ -149,10 +166,21 @@ def column_alarm(
         since=iso_or(since),
         p=float(p[k]),
         facts={
-            "windows": int(scan.back[score]), "question": k, "level": question.level,
+            "windows": int(scan.back[score]), "score": score, "question": k, "level": question.level,
             "rows": int(scan.count[score]),
         },
     )  # fmt: skip
+
+
+def _clearest(
+    questions: Sequence[Question], clear: NDArray[np.bool_], p: Floats, effect: Floats
+) -> int:
+    """The question that tells a move best; a column that lies elsewhere also looks wider."""
+    k = int(np.where(clear, p, np.inf).argmin())
+    moved = [place for place, question in enumerate(questions) if question.what == "shift"]
+    if questions[k].what == "spread" and moved and clear[moved[0]]:
+        return moved[0] if 2 * abs(effect[moved[0]]) >= abs(effect[k]) else k
+    return k
 
 
 def lead(
@@ -186,7 +214,7 @@ def outcome_alarms(
                 Alarm(
                     "calibration", what, "probabilities", True, _off(losses.task, what, value, low, high),
                     value, low, high, "share" if losses.task != "regression" else losses.name,
-                    iso_or(since), None, rows, float(scan.p[k]), facts={"rows": int(scan.count[k])},
+                    iso_or(since), None, rows, float(scan.p[k]), facts={"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k},
                 )
             )  # fmt: skip
             break
@@ -223,7 +251,7 @@ def _worse(
         f"last {told}, where {usual:.3f} was normal; since {since}.",
         value, low, high, name, since,
         Impact(name, value, low, high, "measured on labels"), rows, p,
-        facts={"usual": usual, "labels": int(scan.count[score]), "chunks": back},
+        facts={"usual": usual, "labels": int(scan.count[score]), "windows": back, "score": score},
     )  # fmt: skip
 
 

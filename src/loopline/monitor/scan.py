@@ -123,6 +123,20 @@ class History:
         variance, freedom = self.law.variance(crowd, counts[None, :])
         return effect, np.where(counts > 0, np.sqrt(variance[0]), np.inf), freedom[0]
 
+    def chances(self, back: int) -> Floats:
+        """Chance of so large a move over the last `back` windows, one entry a score."""
+        effect, error, freedom = self.over(back)
+        counts = np.sum(self.counts[-back:], axis=0)
+        variance = np.where(np.isfinite(error), error, 1.0) ** 2
+        chance = self.law.tail(effect, variance, freedom, counts)
+        chance = np.where(self.side == 1, np.where(effect > 0, chance, 1.0), 2 * chance)
+        return np.where(counts > 0, np.minimum(chance, 1.0), 1.0)
+
+    def forget(self, score: int) -> None:
+        """Let the past of a score count no more, once what moved has come back."""
+        for part in (*self.sums, *self.counts):
+            part[score] = 0.0
+
     def began(self, score: int) -> tuple[str, int]:
         """Where a move of one score most likely began: the look-back of any length that is clearest.
 

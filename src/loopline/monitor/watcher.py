@@ -43,6 +43,8 @@ from loopline.monitor.window import Window
 from loopline.words import figure
 
 Floats = NDArray[np.float64]
+OF_LABELS = {"performance", "calibration", "slice"}
+OF_ROWS = {"column", "joint", "prediction", "schema", "quality", "estimated"}
 _STATE, _SETTINGS = "state.json", "settings.json"
 
 
@@ -151,11 +153,13 @@ class Watcher:
             )
         table = _empty_table()
         clean: set[tuple[str, str]] = set()
+        kinds: set[str] = set()
         if not window.num_rows:
             remarks.append("The window has no rows, so only the service was looked at.")
         else:
             more, table, clean = self._judge(window, start, remarks)
             found += more
+            kinds |= OF_ROWS
         if window.labels is not None and window.num_rows:
             ids = self._ids(window)
             given = {
@@ -163,12 +167,14 @@ class Watcher:
                 for name, code in zip(ids, window.labels, strict=True)
                 if np.isfinite(code)
             }
-            found += self._take(self._decoded(given), remarks)
+            labelled, judged = self._take(self._decoded(given), remarks)
+            found += labelled
+            kinds |= judged
         if window.service is not None:
-            clean |= {
-                ("service", key) for key in ("errors", *map(_latency, window.service.latency))
-            }
-        alarms = self.open.update(found, clean)
+            kinds.add("service")
+            clean |= {("service", "errors")}
+            clean |= {("service", f"latency {name}") for name in window.service.latency}
+        alarms = self._settled(found, clean, kinds)
         self.num_rows += window.num_rows
         return Checked(tuple(in_order(alarms)), table, tuple(remarks), window.num_rows, start)
 
@@ -179,8 +185,8 @@ class Watcher:
             labels: class label (or number) by row id.
         """
         remarks: list[str] = []
-        found = self._take(labels, remarks)
-        alarms = self.open.update(found, set())
+        found, judged = self._take(labels, remarks)
+        alarms = self._settled(found, set(), judged)
         return Checked(tuple(in_order(alarms)), _empty_table(), tuple(remarks), len(labels), "")
 
     def _judge(
@@ -232,13 +238,27 @@ class Watcher:
         if not moved:
             found += self._joint(scores, window, start)
         table = self._table(scan, output_scan, chance)
-        clean = {("column", column.name) for column in self.learned.columns}
-        clean |= {("quality", name) for name in reads} | {
-            ("schema", c.name) for c in self.learned.columns
-        }
-        clean |= {("schema", "new columns"), ("joint", "all columns")}
-        clean |= {("prediction", "prediction"), ("estimated", "expected loss")}
-        return found, table, clean
+        facts = {cause for cause, alarm in self.open.alarms.items() if "score" not in alarm.facts}
+        return found, table, {cause for cause in facts if cause[0] in OF_ROWS}
+
+    def _settled(
+        self, found: list[Alarm], clean: set[tuple[str, str]], kinds: set[str]
+    ) -> list[Alarm]:
+        """Open, keep and close; what has come back starts anew."""
+        histories = [(self.features, {"column", "quality"})]
+        if self.outputs is not None and self.outputs.sums:
+            histories.append((self.outputs, {"prediction", "estimated"}))
+        if self.outcomes is not None and self.outcomes.history.sums:
+            histories.append((self.outcomes.history, OF_LABELS))
+        for history, about in histories:
+            clean = clean | self.open.gone(history, about & kinds)
+        alarms = self.open.update(found, clean, kinds)
+        for alarm in alarms:
+            if alarm.state == "closed" and "score" in alarm.facts:
+                for history, about in histories:
+                    if alarm.kind in about:
+                        history.forget(int(alarm.facts["score"]))
+        return alarms
 
     def _answered(
         self, window: Window, span: Span, start: str, ids: list[str], remarks: list[str]
@@ -298,7 +318,7 @@ class Watcher:
                     f"The {name} that the predictions let expect rose by "
                     f"{effect:.3f} [{low:.3f}, {high:.3f}] ({ASSUMES}).",
                     effect, low, high, name, since, self.impact(back), (), p,
-                    facts={"windows": back},
+                    facts={"windows": back, "score": width},
                 )
             )  # fmt: skip
         return found, scan
@@ -384,29 +404,25 @@ class Watcher:
         why = "from reference rows weighted to look like these, which assumes no concept drift"
         return Impact(losses.name, change, change - 1.96 * error, change + 1.96 * error, why)
 
-    def _take(self, labels: Mapping[str, Any], remarks: list[str]) -> list[Alarm]:
+    def _take(self, labels: Mapping[str, Any], remarks: list[str]) -> tuple[list[Alarm], set[str]]:
         if not labels:
-            return []
+            return [], set()
         if self.outcomes is None:
             remarks.append(
                 "Labels came, but the reference has no outcomes to compare them with; they were "
                 "left aside."
             )
-            return []
+            return [], set()
         _, told = self.outcomes.take(labels)
         remarks += told
         found: dict[tuple[str, str], Alarm] = {}
-        for scan, _ in self.outcomes.judge():
+        scans = self.outcomes.judge()
+        for scan, _ in scans:
             alarms = outcome_alarms(
                 self.outcomes, scan, self.learned.budget, self.learned.settings, self._label_rate()
             )
             found |= {alarm.cause: alarm for alarm in alarms}
-            judged = {("performance", "loss"), ("calibration", "probabilities")}
-            judged |= {("slice", title) for title in self.outcomes.slicer.titles}
-            for cause in judged - {alarm.cause for alarm in alarms}:
-                found.pop(cause, None)
-                self.open.seen_clean(cause)
-        return list(found.values())
+        return list(found.values()), set(OF_LABELS) if scans else set()
 
     def _label_rate(self) -> float:
         """Chunks of labels in the time of a window, if every row gets its label."""
@@ -456,15 +472,15 @@ class Watcher:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "reference.json").exists():
             self.learned.reference.save(folder)
-        (folder / _SETTINGS).write_text(
-            json.dumps(
-                {
-                    "settings": self.learned.settings.model_dump(mode="json"),
-                    "seed": self.learned.seed,
-                }
-            ),
-            encoding="utf-8",
-        )
+        self.save_state(folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Write settings and what is remembered, without the reference, which never changes."""
+        kept = {
+            "settings": self.learned.settings.model_dump(mode="json"),
+            "seed": self.learned.seed,
+        }
+        (folder / _SETTINGS).write_text(json.dumps(kept), encoding="utf-8")
         state: dict[str, Any] = {
             "features": self.features.to_dict(),
             "outputs": self.outputs.to_dict() if self.outputs else None,
@@ -477,11 +493,16 @@ class Watcher:
         (folder / _STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> Watcher:
-        """Go on from what `save` wrote."""
+    def load(folder: Path, reference: Reference | None = None) -> Watcher:
+        """Go on from what `save` wrote, or `save_state` beside a reference kept elsewhere.
+
+        Args:
+            folder: what was written.
+            reference: the one it was learned from; by default the folder's own.
+        """
         kept = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         settings = MonitorSettings.model_validate(kept["settings"])
-        watcher = Watcher.learn(Reference.load(folder), settings, int(kept["seed"]))
+        watcher = Watcher.learn(reference or Reference.load(folder), settings, int(kept["seed"]))
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         watcher.features.restore(state["features"])
         if watcher.outputs is not None:
@@ -498,10 +519,6 @@ class Watcher:
 def iso(seconds: float) -> str:
     """A time as people and machines read it, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _latency(name: str) -> str:
-    return f"latency {name}"
 
 
 def _showing(
