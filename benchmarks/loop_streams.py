@@ -19,7 +19,7 @@ import polars as pl
 
 from loopline.evaluate.rows import Rows
 from loopline.line.loop_spec import LoopSpec
-from loopline.loop.cut import TooFew, cut_rows
+from loopline.loop.cut import TooFew, cut_rows, set_aside
 from loopline.loop.doubt import losses
 from loopline.loop.gate import Bout, judge, spent, surely_worse
 from loopline.loop.triggers import become_worse, due
@@ -161,11 +161,12 @@ def never(stream: Stream) -> Told:
     return told
 
 
-def always(stream: Stream) -> Told:
-    """A new model on everything so far after each window, promoted unseen."""
+def always(stream: Stream, rows: int | None = None) -> Told:
+    """A new model on everything so far, or the newest rows, after each window, promoted unseen."""
     told = Told()
     for t, (X, y) in enumerate(stream.windows[1:], 1):
-        told.score(stream, stream.fit(*_joined(stream, 0, t)), X, y)
+        past = [part[-rows:] if rows else part for part in _joined(stream, 0, t)]
+        told.score(stream, stream.fit(*past), X, y)
         told.promotions.append(t)
     told.attempts = len(told.promotions)
     return told
@@ -205,8 +206,6 @@ class Loop:
         self.before: Any = None
         self.attempt = self.seen = self.looks = 0
         self._come(*stream.windows[0])
-        from loopline.loop.cut import set_aside
-
         self._fit(np.flatnonzero(~set_aside(self.digests)), set_aside(self.digests))
 
     def _come(self, X: np.ndarray, y: np.ndarray) -> None:
@@ -237,7 +236,8 @@ class Loop:
         error = spent(self.settings.error, self.looks)
         fresh = np.flatnonzero(self.new)
         if self.before is not None and len(fresh) >= self.settings.gate_rows // 2:
-            bout = Bout(self._rows(self.before, fresh), self._rows(self.model, fresh))
+            newest = fresh[-1000:]
+            bout = Bout(self._rows(self.before, newest), self._rows(self.model, newest))
             if surely_worse(bout, self.stream.metric, error) is not None:
                 self.model, self.before = self.before, None
                 self.told.rollbacks.append(t)

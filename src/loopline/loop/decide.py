@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import (
@@ -19,6 +20,7 @@ from loopline.errors import (
     DataError,
     HonestyError,
     IntegrityError,
+    LooplineError,
     NotFoundError,
     SettingsError,
 )
@@ -39,6 +41,11 @@ MOST_FAILURES = 5
 LONGEST_PAUSE = 86_400.0
 FINAL = (DataError, SettingsError, HonestyError)
 """What training again on the same rows would meet again."""
+BROKEN = (
+    LooplineError, OSError, MemoryError, RuntimeError, ValueError, TypeError, LookupError,
+    ArithmeticError, pl.exceptions.PolarsError,
+)  # fmt: skip
+"""What may go away by itself, or be repaired while the champion goes on: tried again."""
 
 
 class Decider:
@@ -81,7 +88,7 @@ class Decider:
                 self._promote(attempt, challenger, verdict, proof)
         except (*FINAL, ConflictError) as error:
             self._keep(attempt, challenger, str(error))
-        except Exception as error:  # noqa: BLE001  # whatever broke, the champion goes on
+        except BROKEN as error:
             return self._failed(attempt, error)
         else:
             if not verdict.promote:

@@ -28,7 +28,7 @@ from loopline.serve.server import RunningService, Server, listen
 from loopline.serve.service import Service
 
 TARGET = "diagnosis"
-WEEKS = ((400, 1.0), (600, 1.35), (600, 1.35))
+WEEKS = ((400, 1.0), (600, 1.35), (120, 1.35))
 """Patients of each week, and how large the microscope shows them."""
 OVERRIDES = ("loop.gate_rows=150", "loop.settle=0")
 _BATCH = 50
