@@ -77,9 +77,13 @@ def stream_table(found: list[dict[str, Any]]) -> str:
             key = "mae" if mine[0]["accuracy"] is None else "accuracy"
             value = np.mean([e[key] for e in mine])
             cells.append(f"{value:.1f} error" if key == "mae" else f"{value:.1%}")
-        loops = [e["promotions"] for e in found if e["stream"] == name and "loop" in e["policy"]]
-        half = len(loops) // 2 or 1
-        told = f"{np.mean(loops[0::2]):.0f} and {np.mean(loops[1::2]):.0f} of {half and mine[0]['windows']}"
+        made = [
+            np.mean(
+                [e["promotions"] for e in found if (e["stream"], e["policy"]) == (name, policy)]
+            )
+            for policy in ("loop, all rows", "loop, newest 2,000")
+        ]
+        told = f"{made[0]:.0f} and {made[1]:.0f} of {mine[0]['windows']}"
         lines.append(f"| {name} | {' | '.join(cells)} | {told} |")
     return "\n".join(lines)
 

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 from tests.loop.conftest import Shop, customers, told
 
+import loopline.loop.controller as controller
 import loopline.loop.decide as decide
-from loopline.errors import ConflictError, EnvironmentProblem, InputError
+from loopline.errors import ConflictError, EnvironmentProblem, InputError, SettingsError
 from loopline.loop.diary import Diary
 from loopline.loop.lease import lease
 from loopline.loop.watching import Notice
@@ -361,3 +362,60 @@ def test_input_errors_name_held_files(shop: Shop) -> None:
 
     with shop.project() as project, pytest.raises(InputError, match="Held are: none"):
         held_digest(Diary(project.ledger, "shop"), "data/b.csv")
+
+
+def test_settings_without_effect_are_refused(shop: Shop) -> None:
+    """Unknown columns and a window of days without dates: all told at once."""
+    shop.settings(loop={"protect": ["citty"], "origin": "who", "window": "30 days"})
+    with pytest.raises(SettingsError) as caught:
+        shop.look()
+    assert len(caught.value.problems) == 3
+    assert "city" in caught.value.problems[0]
+
+
+def test_the_first_run_waits_for_whole_files(tmp_path: Path) -> None:
+    """Where nothing serves yet, half a file keeps the first run from being made on it."""
+    (tmp_path / "data").mkdir()
+    shop = Shop(tmp_path)
+    shop.settings(loop={"settle": 0, "patience": 600})
+    shop.put("a.csv", customers(300, 0))
+    half = shop.folder / "data" / "b.csv"
+    half.write_text("x,z,city,bought\n0.1,0.2,Bo")
+    assert "The first run waits" in told(shop.look(), "waiting")[0]
+    assert shop.look() == []
+    half.unlink()
+    assert "made release-" in told(shop.look(), "alias")[0]
+
+
+def test_a_protected_part_is_asked_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`protect: city` gives the gate the three cities of the fresh rows."""
+    shop.settings(loop={"protect": "city"})
+    seen: list[list[str]] = []
+    judge = decide.judge
+
+    def listen(*given: Any, **more: Any) -> Any:
+        seen.append([part.title for part in more["parts"]])
+        return judge(*given, **more)
+
+    monkeypatch.setattr(decide, "judge", listen)
+    shop.put("b.csv", customers(1000, 1, turned=True))
+    shop.look()
+    assert seen == [["city = 'Bonn'", "city = 'Kyoto'", "city = 'Lima'"]]
+
+
+def test_death_after_a_look_is_followed_by_its_attempt(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the look and the attempt: the next look begins it, and tells no look twice."""
+
+    def die(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    shop.watch.notices = [Notice("drift", "x", "x moved.")]
+    shop.put("b.csv", customers(700, 1, flipped=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(controller, "begin", die)
+        with pytest.raises(KeyboardInterrupt):
+            shop.look()
+    assert [entry.what for entry in shop.look()] == ["triggered", "trained", "decided"]
+    assert shop.look() == []

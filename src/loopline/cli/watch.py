@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +79,8 @@ def _watch(
     def tell(entry: Entry) -> None:
         if not as_json:
             show.say(str(entry))
+        elif not once:
+            typer.echo(json.dumps(entry.to_dict(), ensure_ascii=False))
 
     with lease(
         project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)
@@ -90,10 +94,7 @@ def _watch(
             watch=MonitorWatch(line.spec.monitor),
         )
         if not once:
-            stopped: list[int] = []
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda got, frame: stopped.append(got))
-            controller.run(lambda: bool(stopped))
+            controller.run(_stopped())
             return
         news = controller.once()
         champion = project.aliases.all().get(f"{line.spec.line_name}@champion")
@@ -101,6 +102,21 @@ def _watch(
             show.print_json({"champion": champion, "news": [entry.to_dict() for entry in news]})
         elif not news:
             show.say(f"Nothing new. {str(champion)[:20]} serves.")
+
+
+def _stopped() -> Callable[[], bool]:
+    """Whether somebody asked to end: once ends after this look, twice ends now."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        typer.echo("Ends after this look; once more ends now, and nothing is lost.", err=True)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return lambda: bool(asked)
 
 
 def _tell_all(diary: Diary, as_json: bool) -> None:

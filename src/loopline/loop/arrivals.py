@@ -88,6 +88,11 @@ class Arrivals:
                 present.append(arrival)
         return sorted(present, key=lambda arrival: arrival.event)
 
+    def unfinished(self) -> list[str]:
+        """Why the source cannot be read as a whole yet, a sentence each; empty when it can."""
+        told = [self._steady.wait_for(file) for file in self._files()]
+        return [why for why in told if why is not None]
+
     def frame(self, arrival: Arrival) -> pl.DataFrame:
         """The rows of a file that was taken."""
         return pl.read_parquet(self._project.store.get(arrival.artifact).path(FILE))

@@ -16,12 +16,13 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from loopline.errors import LooplineError, NotFoundError
+from loopline.errors import LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.rows import Rows
 from loopline.line.context import LineContext
 from loopline.line.files import LineFile
 from loopline.line.project import Project
 from loopline.line.runner import run_line
+from loopline.line.spec import Spec
 from loopline.loop.arrivals import Arrivals
 from loopline.loop.attempt import answers, begin, read_attempt, run_of
 from loopline.loop.cut import TooFew, cut_rows
@@ -37,7 +38,7 @@ from loopline.loop.watching import Notice, NoWatch, Watch
 from loopline.progress import Reporter
 from loopline.release.aliases import CHAMPION, Move, previous
 from loopline.release.bundle import Release
-from loopline.words import counted, estimate
+from loopline.words import counted, estimate, nearest
 
 NEW_LOSSES = 1_000
 """The champion's performance is judged on so many of the newest labelled rows."""
@@ -100,6 +101,8 @@ class Controller:
         before = self._told
         try:
             self._look()
+        except SettingsError:
+            raise
         except (LooplineError, OSError, MemoryError) as error:
             self.diary.tell_news("failed", f"This look failed, the champion goes on: {error}")
         self._say_news()
@@ -110,17 +113,21 @@ class Controller:
         if pending is not None and not self._decider.finish(read_attempt(pending)):
             return
         champion = self._champion()
-        pool = self._gather(champion)
-        if pool is None or not pool.new.any():
+        pool = None if champion is None else self._gather(champion)
+        if champion is None or pool is None or not pool.new.any():
             return
-        if not self._is_news(champion, pool) or self._rolled_back(champion, pool):
+        looked = self._looked_at(champion, pool)
+        if looked is None:
+            if self._rolled_back(champion, pool):
+                return
+            looked = self._ask(champion, pool)
+        elif self.diary.last("decided", after=looked.id) and not self._scheduled(champion):
             return
-        worse = self._ask(champion, pool)
         decided = self.diary.last("decided", after=self._promoted_at(champion))
         trigger = due(
             self.spec.loop,
             notices=self._unanswered(champion),
-            worse=worse,
+            worse=looked.data["worse"],
             num_labels=int((pool.new & pool.labelled & ~pool.used).sum()),
             since_seconds=self._since(champion),
             unconfirmed=decided is not None and bool(decided.data["unconfirmed"]),
@@ -142,15 +149,20 @@ class Controller:
         self._say_news()
         self._decider.finish(attempt)
 
-    def _champion(self) -> Release:
+    def _champion(self) -> Release | None:
         """The release that serves; where there is none, the line's first is made and promoted."""
         name = self.diary.name
         try:
-            return self.project.release(self.project.aliases.get(name, CHAMPION))
+            champion = self.project.release(self.project.aliases.get(name, CHAMPION))
         except NotFoundError:
+            if waits := self._arrivals.unfinished():
+                self.diary.tell_news("waiting", f"The first run waits: {waits[0]}", file="")
+                return None
             outcome = run_line(self.project, self.spec, self.line.folder, self.reporter)
             self.project.promote(outcome.release, why="the first")
-            return self.project.release(outcome.release)
+            champion = self.project.release(outcome.release)
+        check_settings(self.spec, champion)
+        return champion
 
     def _gather(self, champion: Release) -> Pool | None:
         present = self._arrivals.look(champion)
@@ -162,14 +174,20 @@ class Controller:
         pieces += [] if answered.rows.is_empty() else [answered.rows]
         return gather(self.project, self.diary, champion, pieces) if pieces else None
 
-    def _is_news(self, champion: Release, pool: Pool) -> bool:
-        """Whether enough came since the last look to ask the monitor again, or the clock is due."""
-        rows, labels = int(pool.new.sum()), pool.fresh_labels
+    def _looked_at(self, champion: Release, pool: Pool) -> Entry | None:
+        """The look at these very rows, where there was one.
+
+        A controller that died between its look and what follows from it is followed by one that
+        takes up the look.
+        """
         last = self.diary.last("looked", after=self._promoted_at(champion))
-        if last is not None and last.data["rows"] == rows and last.data["labels"] == labels:
-            every, since = self.spec.loop.every, self._since(champion)
-            return every is not None and since is not None and since >= every
-        return True
+        counts = (int(pool.new.sum()), pool.fresh_labels)
+        same = last is not None and (last.data["rows"], last.data["labels"]) == counts
+        return last if same else None
+
+    def _scheduled(self, champion: Release) -> bool:
+        every, since = self.spec.loop.every, self._since(champion)
+        return every is not None and since is not None and since >= every
 
     def _unanswered(self, champion: Release) -> list[Notice]:
         """Alarms that no attempt has answered yet."""
@@ -181,14 +199,15 @@ class Controller:
             for alarm in entry.data["alarms"]
         ]
 
-    def _ask(self, champion: Release, pool: Pool) -> str | None:
+    def _ask(self, champion: Release, pool: Pool) -> Entry:
         """Ask the monitor, and whether labels show a worse champion; written down as one look."""
         run = run_of(self.project, champion.id)
         looked = self.diary.entries("looked", after=self._promoted_at(champion))
         bounds = [int(entry.data["rows"]) for entry in looked]
         notices = list(self._watch.look(run, pool.fresh, bounds))
         pages = [notice for notice in notices if notice.page]
-        if notices:
+        since = looked[-1].id if looked else self._promoted_at(champion)
+        if notices and self.diary.last("alarm", after=since) is None:
             self.diary.tell(
                 "alarm", _alarm_sentence(notices, len(pages)), pages=len(pages),
                 alarms=[asdict(notice) for notice in notices],
@@ -204,16 +223,17 @@ class Controller:
                 losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)
             )
         told = worse or ("The champion is as good as it was." if labelled.height else "")
-        self.diary.tell(
+        return self.diary.tell(
             "looked",
             f"{int(pool.new.sum()):,} new rows, {labelled.height:,} of them labelled. {told}"
             + (f" {counted(len(pages), 'alarm')} paged." if pages else ""),
-            rows=int(pool.new.sum()), labels=labelled.height, worse=worse is not None,
+            rows=int(pool.new.sum()), labels=labelled.height, worse=worse,
         )  # fmt: skip
-        return worse
 
     def _since(self, champion: Release) -> float | None:
         """Seconds since the last attempt or promotion; None when the clock has gone back."""
+        if self.spec.loop.every is None:
+            return None
         promoted = self._moves(champion)
         last = self.diary.last("decided")
         times = [move.time for move in promoted[-1:]] + ([last.time] if last else [])
@@ -271,6 +291,34 @@ class Controller:
             if entry.id > self._told:
                 self._told = entry.id
                 self._tell(entry)
+
+
+def check_settings(spec: Spec, champion: Release) -> None:
+    """Refuse settings of the loop that have no effect on this line.
+
+    Raises:
+        SettingsError: every one of them.
+    """
+    loop, columns = spec.loop, [column.name for column in champion.schema.columns]
+    problems = [
+        f"`loop.protect` names {name!r}, which is no column. {nearest(name, columns)}"
+        for name in loop.protect
+        if name not in columns
+    ]
+    if loop.origin is not None and loop.origin not in columns:
+        problems.append(
+            f"`loop.origin` names {loop.origin!r}, which is no column. "
+            f"{nearest(loop.origin, columns)}"
+        )
+    if loop.window_days is not None and not any(
+        champion.schema.named(name).type == "datetime" for name in champion.schema.with_role("time")
+    ):
+        problems.append(
+            f"`loop.window: {loop.window}` needs a column of dates with `role: time`. "
+            "Give one, or say the window in rows."
+        )
+    if problems:
+        raise SettingsError(problems)
 
 
 def _alarm_sentence(notices: Sequence[Notice], pages: int) -> str:
