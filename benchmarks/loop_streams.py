@@ -38,6 +38,7 @@ class Stream:
         regression: whether y holds values.
         fit: makes a model: a function from X to predictions.
         metric: what ranks.
+        truths: the true labels, where those that came are not.
     """
 
     name: str
@@ -45,6 +46,11 @@ class Stream:
     regression: bool
     fit: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
     metric: str
+    truths: list[np.ndarray] | None = None
+
+    def truth(self, t: int) -> np.ndarray:
+        """The true labels of a window."""
+        return self.windows[t][1] if self.truths is None else self.truths[t]
 
 
 def boosted(regression: bool) -> Callable[..., Any]:
@@ -96,13 +102,15 @@ def simulated(kind: str, seed: int, num_windows: int = 40, rows: int = 500) -> S
 
     abrupt: turns by 70 degrees at a third; gradual: turns by 120 degrees over the whole stream;
     seasonal: the inputs' mean and the direction swing with a period of 12 windows; recurring: two
-    directions take turns of 8 windows; stable: nothing moves.
+    directions take turns of 8 windows; stable: nothing moves; poisoned: nothing moves, but in every
+    sixth window the labels of a third of the rows, those with a large first number, all say 0.
     """
     rng = np.random.default_rng(seed)
 
     def angle(t: int) -> float:
         return {
             "stable": 0.0,
+            "poisoned": 0.0,
             "abrupt": 70.0 * (t >= num_windows // 3),
             "gradual": 120.0 * t / num_windows,
             "seasonal": 35.0 * np.sin(2 * np.pi * t / 12),
@@ -118,7 +126,13 @@ def simulated(kind: str, seed: int, num_windows: int = 40, rows: int = 500) -> S
         return X, (score + rng.logistic(size=count) > 0).astype(np.int64)
 
     windows = [window(0, 2_000), *(window(t, rows) for t in range(1, num_windows))]
-    return Stream(f"simulated {kind}", windows, False, linear, "log_loss")
+    if kind != "poisoned":
+        return Stream(f"simulated {kind}", windows, False, linear, "log_loss")
+    came = [
+        (X, np.where(X[:, 0] > 0.4, 0, y) if t and t % 6 == 0 else y)
+        for t, (X, y) in enumerate(windows)
+    ]
+    return Stream("simulated poisoned", came, False, linear, "log_loss", [y for _, y in windows])
 
 
 @dataclass
@@ -156,17 +170,17 @@ def never(stream: Stream) -> Told:
     """The first model for ever."""
     told = Told()
     model = stream.fit(*stream.windows[0])
-    for X, y in stream.windows[1:]:
-        told.score(stream, model, X, y)
+    for t, (X, _) in enumerate(stream.windows[1:], 1):
+        told.score(stream, model, X, stream.truth(t))
     return told
 
 
 def always(stream: Stream, rows: int | None = None) -> Told:
     """A new model on everything so far, or the newest rows, after each window, promoted unseen."""
     told = Told()
-    for t, (X, y) in enumerate(stream.windows[1:], 1):
+    for t, (X, _) in enumerate(stream.windows[1:], 1):
         past = [part[-rows:] if rows else part for part in _joined(stream, 0, t)]
-        told.score(stream, stream.fit(*past), X, y)
+        told.score(stream, stream.fit(*past), X, stream.truth(t))
         told.promotions.append(t)
     told.attempts = len(told.promotions)
     return told
@@ -176,7 +190,8 @@ def hindsight(stream: Stream) -> Told:
     """Of the present model and new ones on everything or the last 4 windows, the best ahead."""
     told = Told()
     model = stream.fit(*stream.windows[0])
-    for t, (X, y) in enumerate(stream.windows[1:], 1):
+    for t, (X, _) in enumerate(stream.windows[1:], 1):
+        y = stream.truth(t)
         options = [
             model,
             stream.fit(*_joined(stream, 0, t)),
@@ -226,7 +241,7 @@ class Loop:
     def run(self) -> Told:
         """All windows."""
         for t, (X, y) in enumerate(self.stream.windows[1:], 1):
-            self.told.score(self.stream, self.model, X, y)
+            self.told.score(self.stream, self.model, X, self.stream.truth(t))
             self._come(X, y)
             self._look(t)
         return self.told
@@ -283,6 +298,6 @@ def streams(seeds: int) -> Iterator[Stream]:
     if DATA.is_dir():
         yield elec2()
         yield bikes()
-    for kind in ("stable", "abrupt", "gradual", "seasonal", "recurring"):
+    for kind in ("stable", "abrupt", "gradual", "seasonal", "recurring", "poisoned"):
         for seed in range(seeds):
             yield simulated(kind, seed)
