@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
+
 import pytest
 from tests.cli.conftest import Call, call
 from tests.loop.conftest import Shop, customers
+from tests.loop.test_kill import start
+from tests.loop.test_labels import post
 
 from loopline.line.report import write_report
 
@@ -65,3 +70,22 @@ def test_the_report_tells_the_timeline(shop: Shop, call: Call) -> None:
         text = write_report(project, project.run("latest").id).read_text(encoding="utf-8")
     assert "What the loop did" in text
     assert "120 new rows, 120 of them labelled." in text
+
+
+def test_one_command_serves_and_watches(shop: Shop) -> None:
+    """`--serve` answers while it watches; a file that comes is told; SIGTERM ends both."""
+    child = start(shop.folder, "--serve", "--port", "0", "--json", "--set", "loop.poll=0.2")
+    assert child.stdout is not None
+    url = json.loads(child.stdout.readline())["url"]
+    answer = post(f"{url}/predict", {"x": 2.0, "z": -1.0, "city": "Bonn"})
+    assert answer["prediction"] == "yes"
+    shop.put("b.csv", customers(120, 1))
+    assert json.loads(child.stdout.readline())["what"] == "arrived"
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+
+
+def test_serving_for_one_look_is_refused(call: Call) -> None:
+    """`--once --serve` would end at once: refused."""
+    call("watch", "--once", "--serve").refuses(2, "no effect with `--once`")

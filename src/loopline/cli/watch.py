@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from loopline.cli.options import Json, place_overrides, reporter
 if TYPE_CHECKING:
     from loopline.line.files import LineFile
     from loopline.line.project import Project
+    from loopline.loop.controller import Controller
     from loopline.loop.diary import Diary, Entry
 
 
@@ -25,6 +28,13 @@ def watch(
     once: Annotated[
         bool, typer.Option("--once", help="Look one time and end, for cron and CI.")
     ] = False,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Serve the champion as well, and each one that follows it."),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", help="With --serve: the port; 0: a free one.")
+    ] = 8000,
     history: Annotated[
         bool, typer.Option("--history", help="Tell what the loop did so far, and end.")
     ] = False,
@@ -53,10 +63,13 @@ def watch(
     model is promoted only when it is better on rows that nobody has seen. Stop with Ctrl-C; the
     same command goes on where it was, also after a crash.
     """
+    from loopline.errors import SettingsError
     from loopline.line.face import project_of
     from loopline.line.files import read_line
     from loopline.loop.diary import Diary
 
+    if once and serve:
+        raise SettingsError(["`--serve` has no effect with `--once`, which ends after one look."])
     line = read_line(file, [*place_overrides(), *(override or [])])
     with project_of(line.spec, line.folder) as project:
         diary = Diary(project.ledger, line.spec.line_name)
@@ -65,43 +78,71 @@ def watch(
         elif confirm is not None or accept is not None:
             _note(diary, confirm, accept, as_json)
         else:
-            _watch(project, line, folder, once, as_json)
+            _watch(project, line, folder, _Way(once, serve, port, as_json))
 
 
-def _watch(
-    project: Project, line: LineFile, folder: Path | None, once: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _Way:
+    once: bool
+    serve: bool
+    port: int
+    as_json: bool
+
+
+def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> None:
     from loopline.cli import show
     from loopline.loop.controller import Controller
     from loopline.loop.lease import lease
     from loopline.loop.monitored import MonitorWatch
 
     def tell(entry: Entry) -> None:
-        if not as_json:
+        if not way.as_json:
             show.say(str(entry))
-        elif not once:
+        elif not way.once:
             typer.echo(json.dumps(entry.to_dict(), ensure_ascii=False))
 
     with lease(
-        project, line.spec.line_name, wait=not once, tell=lambda text: typer.echo(text, err=True)
+        project,
+        line.spec.line_name,
+        wait=not way.once,
+        tell=lambda text: typer.echo(text, err=True),
     ):
         controller = Controller(
             project,
             line,
-            reporter(quiet=as_json),
+            reporter(quiet=way.as_json),
             tell=tell,
             folder=folder,
             watch=MonitorWatch(line.spec.monitor),
         )
-        if not once:
-            controller.run(_stopped())
+        if not way.once:
+            with _service(controller, folder, way):
+                controller.run(_stopped())
             return
         news = controller.once()
         champion = project.aliases.all().get(f"{line.spec.line_name}@champion")
-        if as_json:
+        if way.as_json:
             show.print_json({"champion": champion, "news": [entry.to_dict() for entry in news]})
         elif not news:
             show.say(f"Nothing new. {str(champion)[:20]} serves.")
+
+
+def _service(
+    controller: Controller, folder: Path | None, way: _Way
+) -> AbstractContextManager[object]:
+    """The champion's service beside the controller, where one is asked for."""
+    from loopline.errors import NotFoundError
+    from loopline.loop.serving import serve_champion
+
+    if not way.serve:
+        return nullcontext()
+    if not controller.prepare():
+        raise NotFoundError("There is no champion to serve yet: its files are not whole.")
+    name = controller.line.spec.line_name
+    running = serve_champion(controller.project, name, {"port": way.port}, folder)
+    told = f"{name}@champion is served on {running.url}"
+    typer.echo(json.dumps({"url": running.url}) if way.as_json else told)
+    return running
 
 
 def _stopped() -> Callable[[], bool]:

@@ -82,6 +82,12 @@ class Controller:
         self._decider = Decider(project, line, self.diary, reporter, self._clock, folder)
         self._told = max((entry.id for entry in self.diary.timeline()), default=0)
 
+    def prepare(self) -> bool:
+        """Make and promote the line's first champion where nothing serves yet; whether one does."""
+        champion = self._champion()
+        self._say_news()
+        return champion is not None
+
     def run(self, stop: Callable[[], bool] = lambda: False) -> None:
         """Look again and again until `stop` says so."""
         while not stop():

@@ -18,14 +18,13 @@ from loopline.line.face import project_of
 from loopline.line.files import LineFile, read_line
 from loopline.line.project import Project
 from loopline.line.report import write_report
-from loopline.line.serving import add_all, find_served, follow, make_serve_settings, state_folder
 from loopline.loop.controller import Controller
 from loopline.loop.diary import Diary, Entry
 from loopline.loop.monitored import MonitorWatch
+from loopline.loop.serving import serve_champion
 from loopline.loop.watching import Watch
 from loopline.progress import Reporter
-from loopline.serve.server import RunningService, Server, listen
-from loopline.serve.service import Service
+from loopline.serve.server import RunningService
 
 TARGET = "diagnosis"
 WEEKS = ((400, 1.0), (600, 1.35), (120, 1.35))
@@ -95,31 +94,21 @@ def live(
     """Serve a release, send it three weeks of patients, and let the loop act."""
     project.promote(release, why="the demo's first")
     name = line.spec.line_name
-    found = find_served(f"{name}@champion", lambda: project)
     settings = {"port": 0, "swap_seconds": 0.2, "log": {"flush_seconds": 1.0}}
-    service = Service(
-        make_serve_settings(settings),
-        folder=state_folder(project.local_folder, None),
-        store=project.store,
-    )
-    with service.closed_on_error():
-        add_all(service, [(found.name, found.release)], None)
-        server = Server(service, newest=follow([found]))
-        running = RunningService(server, listen(service.settings))
 
     def heard(entry: Entry) -> None:
         if entry.what in ("alarm", "triggered", "trained", "decided"):
             tell(f"   {entry.what}: {entry.sentence}")
 
-    with running:
+    with serve_champion(project, name, settings) as running:
         tell(f"5. {name}@champion is served: {running.url}/predict, on this machine only.")
         controller = Controller(project, line, reporter, watch=watch, tell=heard)
         for week, (count, size) in enumerate(WEEKS, 1):
             right = visit(running.url, patients(count, seed=week, size=size))
             new = " The new microscope shows everything larger." if size != 1 and week == 2 else ""
             tell(f"{5 + week}. Week {week}: {count} patients over HTTP, {right:.0%} right.{new}")
-            assert service.log is not None
-            service.log.flush()
+            assert running.service.log is not None
+            running.service.log.flush()
             before = project.aliases.get(name, "champion")
             controller.once()
             now = project.aliases.get(name, "champion")
