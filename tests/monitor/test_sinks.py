@@ -11,11 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from loopline.errors import InputError
+from loopline.monitor.receivers import SinkSettings, WebhookSettings
 from loopline.monitor.sinks import (
     Gauge,
     Message,
-    SinkSettings,
-    WebhookSettings,
     deliver,
     prometheus_text,
     write_prometheus,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOGGED = ("predictions", "served")
 """The kinds of artifacts that a service's log is made of: answers, and how the service did."""
+LOOKED = "monitor.checked"
+"""The ledger's word for a look of the monitor, which names what it remembers."""
 FITS = "fits"
 """The folder of a store in which long fits keep what lets them go on after a kill."""
 _IDLE_SECONDS = 3600.0
@@ -298,6 +300,11 @@ class Project:
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
         for kind in LOGGED:  # what was answered cannot be made again
             kept += self.store.ids(kind)
+        remembered = {
+            (event.subject, event.data["settings"]): event.data["state"]
+            for event in self.ledger.events(kind=LOOKED)
+        }
+        kept += remembered.values()
         return sorted(set(kept))
 
     def collect(
