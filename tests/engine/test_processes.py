@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.nets import gap
 
-from loopline.engine.launch import launch
+from loopline.engine.launch import _told, launch
 from loopline.engine.watch import Beat, verdict
 from loopline.errors import DataError, EnvironmentProblem, SettingsError
 
@@ -398,3 +398,21 @@ def test_only_pauses_of_warm_steps_count() -> None:
     assert beat.longest == 2.0
     beat.hear(message | {"said": 5, "moves": -1, "over": True}, 124.0)
     assert verdict([beat, beat], 1e6, 30.0) == ""
+
+
+def test_a_process_that_aborts_because_another_was_killed_is_not_the_cause() -> None:
+    """gloo ends a process by SIGABRT when its peer has gone; the peer's SIGKILL is told."""
+
+    class Failure:
+        timestamp = 0
+
+        def __init__(self, code: int) -> None:
+            self.exitcode = code
+
+        def signal_name(self) -> str:
+            return signal.Signals(-self.exitcode).name
+
+    told = str(_told({0: Failure(-signal.SIGABRT), 1: Failure(-signal.SIGKILL)}, 2, ""))
+    assert told.startswith("Process 1 of 2 was killed by SIGKILL")
+    alone = str(_told({0: Failure(-signal.SIGABRT)}, 2, ""))
+    assert alone.startswith("Process 0 of 2 was killed by SIGABRT")

@@ -2,10 +2,10 @@
 
 A classifier that tells them apart better than chance shows a shift (Lopez-Paz and Oquab 2017), also
 where each column alone looks as before. It is a ridge regression on ranks, levels, missing cells
-and products of the columns that matter most, fitted on every second row and asked about the others,
-which costs milliseconds. Days differ, so a classifier tells even normal days apart a little: what is
-normal is found by asking the same of stretches of the reference. The odds that it gives are weights
-under which the reference's losses become an estimate of the window's (importance weighting).
+and products of the columns that matter most, fitted on every second row and asked about the
+others, which costs milliseconds. Days differ, so a classifier tells even normal days apart a
+little: what is normal is found by asking the same of stretches of the reference. The odds that it
+gives are weights under which the reference's losses become an estimate of the window's.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Joint:
 
     def _normal(self, rows: int, span_seconds: float) -> tuple[float, float]:
         """Mean and spread of the AUC over stretches of the reference."""
-        size = int(round(2 * math.log2(rows)))
-        length = int(round(2 * math.log2(max(span_seconds, 1.0))))
+        size = round(2 * math.log2(rows))
+        length = round(2 * math.log2(max(span_seconds, 1.0)))
         if (size, length) not in self._usual:
             self._usual[size, length] = self._resampled(rows, span_seconds)
         return self._usual[size, length]

@@ -12,12 +12,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.evaluate.intervals import student_quantile
-from loopline.monitor.alarm import Alarm, Impact
+from loopline.monitor.alarm import Alarm, Impact, Kind
 from loopline.monitor.budget import Budget
 from loopline.monitor.scan import History, Scan
 from loopline.monitor.scores import Column, Question
 from loopline.monitor.settings import MonitorSettings
-from loopline.words import counted, figure
+from loopline.words import counted
 
 if TYPE_CHECKING:
     from loopline.monitor.outcomes import Outcomes
@@ -63,8 +63,8 @@ class OpenAlarms:
             Every alarm that is new, still open, or closed just now.
         """
         told: list[Alarm] = []
-        for alarm in found:
-            before = self.alarms.get(alarm.cause)
+        for fresh in found:
+            alarm, before = fresh, self.alarms.get(fresh.cause)
             if before is not None:
                 louder = alarm.page and not before.page
                 alarm = replace(
@@ -86,6 +86,14 @@ class OpenAlarms:
             elif cause not in causes:
                 told.append(self.alarms[cause])
         return told
+
+    def gone_facts(self, kinds: Collection[str]) -> set[tuple[str, str]]:
+        """Causes among open alarms of some kinds that are facts of one window and end with it."""
+        return {
+            cause
+            for cause, alarm in self.alarms.items()
+            if cause[0] in kinds and "score" not in alarm.facts
+        }
 
     def gone(self, history: History, kinds: Collection[str]) -> set[tuple[str, str]]:
         """Causes among open alarms of some kinds whose move is no longer to be seen.
@@ -166,10 +174,22 @@ def column_alarm(
         since=iso_or(since),
         p=float(p[k]),
         facts={
-            "windows": int(scan.back[score]), "score": score, "question": k, "level": question.level,
-            "rows": int(scan.count[score]),
+            "windows": int(scan.back[score]), "score": score, "question": k,
+            "level": question.level, "rows": int(scan.count[score]),
         },
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A loss that has surely risen by more than the margin."""
+
+    effect: float
+    low: float
+    high: float
+    since: str
+    windows: int
+    p: float
 
 
 def _clearest(
@@ -183,15 +203,13 @@ def _clearest(
     return k
 
 
-def lead(
-    history: History, scan: Scan, score: int, chance: float, margin: float
-) -> tuple[float, float, float, str, int, float] | None:
-    """Effect, interval, since, windows and chance of a one-sided rise, if it is one."""
+def lead(history: History, scan: Scan, score: int, chance: float, margin: float) -> Rise | None:
+    """The rise of a one-sided score, if it is clear and large enough."""
     if scan.p[score] >= chance or scan.effect[score] < margin:
         return None
     value, low, high = _interval(scan, score)
     since, _ = history.began(score)
-    return value, low, high, iso_or(since), int(scan.back[score]), float(scan.p[score])
+    return Rise(value, low, high, iso_or(since), int(scan.back[score]), float(scan.p[score]))
 
 
 def outcome_alarms(
@@ -204,54 +222,55 @@ def outcome_alarms(
     rows = tuple(name for loss, name in outcomes.worst if loss > 0)
     rise = lead(history, scan, 0, budget.chance("performance", chunks), settings.margin)
     if rise is not None:
-        found.append(_worse("performance", "loss", "", rise, losses.name, usual, scan, 0, rows))
+        found.append(
+            _worse("performance", "loss", "", rise, losses.name, usual, int(scan.count[0]), 0, rows)
+        )
     chance = budget.chance("calibration", chunks) / 2
     for k, what in ((1, "bias"), (2, "slope")):
         if scan.p[k] < chance and abs(scan.effect[k]) >= max(settings.margin, settings.share_floor):
             value, low, high = _interval(scan, k)
-            since, _ = history.began(k)
+            unit = "share" if losses.task != "regression" else losses.name
+            facts = {"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k}
             found.append(
                 Alarm(
-                    "calibration", what, "probabilities", True, _off(losses.task, what, value, low, high),
-                    value, low, high, "share" if losses.task != "regression" else losses.name,
-                    iso_or(since), None, rows, float(scan.p[k]), facts={"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k},
+                    "calibration", what, "probabilities", True,
+                    _off(losses.task, what, value, low, high), value, low, high, unit,
+                    iso_or(history.began(k)[0]), None, rows, float(scan.p[k]), facts=facts,
                 )
             )  # fmt: skip
             break
     titles = outcomes.slicer.titles
-    for place, title in enumerate(titles, start=3):
+    for k, title in enumerate(titles, start=3):
         chance = budget.chance("slice", chunks) / len(titles)
-        rise = lead(history, scan, place, chance, 2 * settings.margin)
+        rise = lead(history, scan, k, chance, 2 * settings.margin)
         if rise is not None:
-            before = float(history.law.mean[place])
-            found.append(
-                _worse(
-                    "slice", title, f" where {title}", rise, losses.name, before, scan, place, rows
-                )
-            )
+            usual, where = float(history.law.mean[k]), f" where {title}"
+            labels = int(scan.count[k])
+            found.append(_worse("slice", title, where, rise, losses.name, usual, labels, k, rows))
     return found
 
 
 def _worse(
-    kind: Any,
+    kind: Kind,
     subject: str,
     where: str,
-    rise: tuple[float, float, float, str, int, float],
+    rise: Rise,
     name: str,
     usual: float,
-    scan: Scan,
+    labels: int,
     score: int,
     rows: tuple[str, ...],
 ) -> Alarm:
-    value, low, high, since, back, p = rise
-    told = counted(int(scan.count[score]), "label")
+    sentence = (
+        f"The {name}{where} is {usual + rise.effect:.3f} [{usual + rise.low:.3f}, "
+        f"{usual + rise.high:.3f}] over the last {counted(labels, 'label')}, where {usual:.3f} was "
+        f"normal; since {rise.since}."
+    )
+    impact = Impact(name, rise.effect, rise.low, rise.high, "measured on labels")
+    facts = {"usual": usual, "labels": labels, "windows": rise.windows, "score": score}
     return Alarm(
-        kind, "worse", subject, True,
-        f"The {name}{where} is {usual + value:.3f} [{usual + low:.3f}, {usual + high:.3f}] over the "
-        f"last {told}, where {usual:.3f} was normal; since {since}.",
-        value, low, high, name, since,
-        Impact(name, value, low, high, "measured on labels"), rows, p,
-        facts={"usual": usual, "labels": int(scan.count[score]), "windows": back, "score": score},
+        kind, "worse", subject, True, sentence, rise.effect, rise.low, rise.high, name, rise.since,
+        impact, rows, rise.p, facts=facts,
     )  # fmt: skip
 
 
@@ -283,7 +302,10 @@ def _words(column: Column, k: int, value: float, low: float, high: float, usual:
         )
     if question.what == "spread":
         side = "wider" if value > 0 else "closer together"
-        return f"The values of column {name} lie {side} than in the reference ({value:+.2f} [{low:+.2f}, {high:+.2f}])"
+        return (
+            f"The values of column {name} lie {side} than in the reference ({value:+.2f} "
+            f"[{low:+.2f}, {high:+.2f}])"
+        )
     subject = {
         "missing": f"{name} is missing",
         "unseen": f"{name} holds levels that the reference never had",
@@ -307,37 +329,36 @@ def iso_or(start: str) -> str:
 def statistics_table(
     history: History, scan: Scan, chance: float, places: Mapping[str, slice] | None
 ) -> pl.DataFrame:
-    """One row a question: the move over its clearest look-back, and what would have been told."""
+    """One row a question: the move over its clearest look-back, and what would have been told.
+
+    Args:
+        history: the last windows.
+        scan: what they say.
+        chance: of a false alarm that one column may have.
+        places: questions of each column, which share that chance; None where each has it.
+    """
+    from scipy.special import stdtrit  # comes with scikit-learn
+
     questions = history.questions
     number = {name: place.stop - place.start for name, place in (places or {}).items()}
-    allowed = np.array(
-        [chance / number.get(q.column, 1) / len(history.lookbacks) / 2 for q in questions]
-    )
+    limit = chance / np.array([number.get(question.column, 1) for question in questions])
     _, error, freedom = history.over(1)
-    reach = np.array(
-        [
-            student_quantile(1 - max(a, 1e-15), float(f)) * float(e) if np.isfinite(e) else np.nan
-            for a, f, e in zip(allowed, freedom, error, strict=True)
-        ]
-    )
+    one_side = np.maximum(limit / len(history.lookbacks) / 2, 1e-15)
+    reach = -stdtrit(np.minimum(freedom, 1e9), one_side) * error
     half = 1.96 * scan.error
-    limit = allowed * 2 * len(history.lookbacks)
     return pl.DataFrame(
         {
-            "column": [q.column for q in questions],
-            "question": [q.what for q in questions],
-            "level": [q.level for q in questions],
+            "column": [question.column for question in questions],
+            "question": [question.what for question in questions],
+            "level": [question.level for question in questions],
             "effect": scan.effect,
             "low": scan.effect - half,
             "high": scan.effect + half,
-            "unit": [q.unit for q in questions],
+            "unit": [question.unit for question in questions],
             "windows": scan.back.astype(np.int64),
             "p": scan.p,
-            "threshold": reach,
+            "threshold": np.where(np.isfinite(reach), reach, np.nan),
             "alarm": scan.p < limit,
         },
         schema=TABLE,
     )
-
-
-__all__ = ["OpenAlarms", "column_alarm", "figure", "lead", "outcome_alarms", "statistics_table"]

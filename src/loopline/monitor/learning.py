@@ -84,7 +84,8 @@ class Learned:
         importance = importance_shares(reference.importances)
         questions = tuple(question for column in columns for question in column.questions)
         losses = Losses.learn(reference) if reference.prediction is not None else None
-        outputs, output_columns = None, ()
+        outputs: Asked | None = None
+        output_columns: tuple[Column, ...] = ()
         if losses is not None:
             outputs, output_columns = _learn_outputs(reference, losses, clock)
         sliced = [column for column in columns if column.name in settings.slices]
@@ -101,7 +102,7 @@ class Learned:
         return Learned(
             reference, settings, seed, tuple(columns), clock, budget, questions, law,
             _places_of(columns), importance, losses, outputs, output_columns, slicer, joint,
-            tuple([*remarks, *_unknown(reference, budget)]),
+            (*remarks, *_unknown(reference, budget)),
         )  # fmt: skip
 
     def outcomes(self) -> Outcomes | None:

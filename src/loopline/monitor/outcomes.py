@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,7 @@ class Slicer:
                 edges = np.unique(np.quantile(read, QUARTERS))
                 named = [f"{edge:g}" for edge in edges]
                 titles.append(f"{column.name} <= {named[0]}")
-                titles += [
-                    f"{a} < {column.name} <= {b}" for a, b in zip(named, named[1:], strict=False)
-                ]
+                titles += [f"{a} < {column.name} <= {b}" for a, b in pairwise(named)]
                 titles.append(f"{column.name} > {named[-1]}")
             elif column.type == "category":
                 titles += [f"{column.name} = {level!r}" for level in column.levels]
@@ -122,7 +121,8 @@ class Outcomes:
         reference: Reference, losses: Losses, slicer: Slicer, clock: Clock, most_pending: int
     ) -> Outcomes:
         """From a reference with outcomes."""
-        assert reference.prediction is not None and reference.target is not None
+        assert reference.prediction is not None
+        assert reference.target is not None
         prediction = np.asarray(reference.prediction, dtype=np.float64)
         target = np.asarray(reference.target, dtype=np.float64)
         scores = _scores(losses, prediction, target, slicer.masks(reference.frame))
@@ -174,11 +174,11 @@ class Outcomes:
             remarks.append(f"{counted(forgotten, 'row')} without a label were forgotten.")
         return remarks
 
-    def take(self, labels: Mapping[str, Any]) -> tuple[int, list[str]]:
+    def take(self, labels: Mapping[str, Any]) -> list[str]:
         """Take labels; they are judged by `judge`.
 
         Returns:
-            How many counted, and what was odd about the others.
+            What was odd about labels that do not count.
         """
         codes = codes_of(labels, self.classes)
         unknown = again = changed = unread = 0
@@ -202,11 +202,10 @@ class Outcomes:
             (again, "came again and counted once"),
             (changed, "contradicted an earlier one; the first counts here"),
         ]
-        counted_in = len(codes) - unread - unknown - again - changed
-        return counted_in, [f"{counted(n, 'label')} {words}." for n, words in told if n]
+        return [f"{counted(n, 'label')} {words}." for n, words in told if n]
 
-    def judge(self) -> list[tuple[Scan, str]]:
-        """Judge every whole chunk of labels; the scan of each, with the start of the chunk."""
+    def judge(self) -> list[Scan]:
+        """Judge every whole chunk of labels."""
         scans = []
         while len(self.buffer) >= self.chunk:
             rows = np.array(self.buffer[: self.chunk], dtype=np.float64)
@@ -224,7 +223,7 @@ class Outcomes:
             self.taken += len(rows)
             order = np.argsort(-scores[:, 0], kind="stable")[:5]
             self.worst = [(float(scores[k, 0]), names[int(k)]) for k in order]
-            scans.append((self.history.scan(), start))
+            scans.append(self.history.scan())
         return scans
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -246,7 +245,7 @@ class Outcomes:
         ).write_parquet(folder / "labelled.parquet")
         return {
             "history": self.history.to_dict(),
-            "buffer": [[None if x != x else x for x in row] for row in self.buffer],
+            "buffer": [[None if np.isnan(x) else x for x in row] for row in self.buffer],
             "names": list(self.names),
             "worst": [[loss, name] for loss, name in self.worst],
             "taken": self.taken,

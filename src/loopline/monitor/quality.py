@@ -30,7 +30,8 @@ def schema_alarms(columns: Sequence[Column], frame: pl.DataFrame, since: str) ->
     found: list[Alarm] = []
     for column in columns:
         if column.name not in frame.columns:
-            text = f"Column {column.name!r} is gone: the window's {counted(frame.height, 'row')} do not have it."
+            rows = counted(frame.height, "row")
+            text = f"Column {column.name!r} is gone: the window's {rows} do not have it."
             found.append(_fact("schema", "absent", column.name, text, since, 1.0))
             continue
         values = frame[column.name]
@@ -62,7 +63,7 @@ def _other_family(one: str, other: str) -> bool:
     return family(one) != family(other)
 
 
-def look_alarms(column: Column, read: pl.Series, chance: float, since: str) -> Alarm | None:
+def look_alarm(column: Column, read: pl.Series, chance: float, since: str) -> Alarm | None:
     """What is odd about one column's cells: none left, one and the same, another unit.
 
     Args:

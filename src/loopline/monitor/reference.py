@@ -113,6 +113,11 @@ class Reference:
         """Rows of it."""
         return self.frame.height
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row's prediction: () for a number, (classes,) for probabilities."""
+        return () if self.prediction is None else np.shape(self.prediction)[1:]
+
     def thinned(self, most: int = MOST_ROWS) -> Reference:
         """At most so many rows, evenly spaced in order, so that days and seasons stay whole."""
         if self.num_rows <= most:

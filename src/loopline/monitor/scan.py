@@ -64,6 +64,7 @@ class History:
     counts: list[Floats] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     starts: list[str] = field(default_factory=list)
+    _scan: Scan | None = None
 
     @property
     def side(self) -> NDArray[np.int64]:
@@ -81,6 +82,7 @@ class History:
         known = np.isfinite(scores)
         count = known.sum(axis=0).astype(np.float64)
         total = np.where(known, scores, 0.0).sum(axis=0)
+        self._scan = None
         self.sums.append(total - count * self.law.expected(span))
         self.counts.append(count)
         self.spans.append(span)
@@ -91,6 +93,11 @@ class History:
 
     def scan(self) -> Scan:
         """Judge the last windows over every look-back."""
+        if self._scan is None:
+            self._scan = self._scanned()
+        return self._scan
+
+    def _scanned(self) -> Scan:
         backs = [back for back in self.lookbacks if back <= len(self.sums)]
         sums = np.cumsum(np.array(self.sums[::-1]), axis=0)[np.array(backs) - 1]
         counts = np.cumsum(np.array(self.counts[::-1]), axis=0)[np.array(backs) - 1]
@@ -134,11 +141,12 @@ class History:
 
     def forget(self, score: int) -> None:
         """Let the past of a score count no more, once what moved has come back."""
+        self._scan = None
         for part in (*self.sums, *self.counts):
             part[score] = 0.0
 
     def began(self, score: int) -> tuple[str, int]:
-        """Where a move of one score most likely began: the look-back of any length that is clearest.
+        """Where a move of one score most likely began: the clearest look-back of any length.
 
         Returns:
             The start of its first window, and how many windows ago that was.
@@ -163,6 +171,7 @@ class History:
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """Go on from what `to_dict` gave."""
+        self._scan = None
         self.sums = [np.array(part, dtype=np.float64) for part in data["sums"]]
         self.counts = [np.array(part, dtype=np.float64) for part in data["counts"]]
         self.spans = [Span.from_dict(span) for span in data["spans"]]

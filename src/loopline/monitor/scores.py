@@ -132,7 +132,7 @@ class Column:
         return [np.where(missing, np.nan, (codes == code).astype(np.float64)) for code in wanted]
 
     def corrected(self, law: Law) -> Law:
-        """The law with the chance of a level never seen, which the reference shows by its rare ones."""
+        """The law with the chance of a level never seen, which rare levels tell."""
         if self.type != "category":
             return law
         mean, within, skew = law.mean.copy(), law.within.copy(), law.skew.copy()

@@ -7,7 +7,8 @@ rows that come twice. Each is put right where that is possible and told in the w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from loopline.errors import DataError
 from loopline.monitor.settings import MonitorSettings
-from loopline.words import counted
+from loopline.words import counted, times
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +93,7 @@ class Window:
         )  # fmt: skip
 
     def tidied(self) -> Window:
-        """Each id once, and times that are none or jumped back told; the order of coming stays."""
+        """Each id once, times filled in, and what was odd told; the order of coming stays."""
         remarks = list(self.remarks)
         window = self
         if self.ids and len(set(self.ids)) < len(self.ids):
@@ -100,31 +101,31 @@ class Window:
             for place, name in enumerate(self.ids):
                 first.setdefault(name, place)
             window = self.take(np.array(list(first.values()), dtype=np.int64))
-            remarks.append(
-                f"{counted(self.num_rows - len(first), 'row')} came again and count once."
-            )
+            again = self.num_rows - len(first)
+            remarks.append(f"{counted(again, 'row')} came again and count once.")
         if window.time is not None and window.num_rows:
-            time = window.time.copy()
-            lost = ~np.isfinite(time)
-            if lost.any():
-                remarks.append(f"{counted(int(lost.sum()), 'row')} had no time.")
-                known = np.flatnonzero(~lost)
-                time = np.interp(np.arange(time.size), known, time[known]) if known.size else None
-            if time is not None:
-                back = np.diff(time)
-                if (back < -1.0).any():
-                    remarks.append(
-                        f"The clock jumped back {counted(int((back < -1.0).sum()), 'time')}, "
-                        f"by up to {-float(back.min()):,.0f} seconds."
-                    )
-            window = Window(
-                window.frame, window.prediction, window.ids, time, window.labels,
-                window.service, (),
-            )  # fmt: skip
-        return Window(
-            window.frame, window.prediction, window.ids, window.time, window.labels,
-            window.service, tuple(remarks),
-        )  # fmt: skip
+            time, told = _filled(window.time)
+            window = replace(window, time=time)
+            remarks += told
+        return replace(window, remarks=tuple(remarks))
+
+
+def _filled(time: Floats) -> tuple[Floats | None, list[str]]:
+    """Times without gaps, and what was odd about them."""
+    lost, told = ~np.isfinite(time), []
+    if lost.any():
+        told.append(f"{counted(int(lost.sum()), 'row')} had no time.")
+        known = np.flatnonzero(~lost)
+        if not known.size:
+            return None, told
+        time = np.interp(np.arange(time.size), known, time[known])
+    back = np.diff(time)
+    jumps = int((back < -1.0).sum())
+    if jumps:
+        told.append(
+            f"The clock jumped back {times(jumps)}, by up to {-float(back.min()):,.0f} seconds."
+        )
+    return time, told
 
 
 def joined(windows: Sequence[Window]) -> Window:
@@ -195,9 +196,7 @@ def cut(
         edges = starts.tolist()
     if not edges:
         edges = [0]
-    windows = [
-        rows.take(np.arange(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a
-    ]
+    windows = [rows.take(np.arange(a, b)) for a, b in pairwise(edges) if b > a]
     rest = rows.take(np.arange(edges[-1], rows.num_rows))
     if rest.num_rows == 0:
         return windows, None
