@@ -31,9 +31,9 @@ POLICIES = {
     "never": never,
     "schedule, all rows": always,
     "schedule, newest 2,000": lambda stream: always(stream, WINDOW),
-    "loop, all rows": lambda stream: Loop(stream, LoopSpec(new_labels=400)).run(),
+    "loop, all rows": lambda stream: Loop(stream, LoopSpec(new_labels=300)).run(),
     "loop, newest 2,000": lambda stream: Loop(
-        stream, LoopSpec(new_labels=400, window=f"{WINDOW} rows")
+        stream, LoopSpec(new_labels=300, window=f"{WINDOW} rows")
     ).run(),
     "with hindsight": hindsight,
 }

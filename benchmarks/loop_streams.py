@@ -25,7 +25,7 @@ from loopline.loop.gate import Bout, judge, spent, surely_worse
 from loopline.loop.triggers import become_worse, due
 
 DATA = Path(os.environ.get("LOOPLINE_DATA", "../shared/data"))
-SETTINGS = LoopSpec(new_labels=400)
+SETTINGS = LoopSpec(new_labels=300)
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,8 @@ class Loop:
             losses(self._rows(self.model, self.reference)),
             losses(self._rows(self.model, fresh[-1000:])), error,
         )  # fmt: skip
-        count = int((self.new & ~self.used).sum())
+        last = np.flatnonzero(self.used)
+        count = int(self.new[last[-1] + 1 if len(last) else 0 :].sum())
         if due(self.settings, worse=worse, num_labels=count) is None:
             return
         cut = cut_rows(

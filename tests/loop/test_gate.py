@@ -179,6 +179,21 @@ def test_a_class_that_jumps_without_cause_waits() -> None:
     assert moved_labels(before, inputs_moved) is None
 
 
+def test_labels_at_random_reward_doubt_and_wait() -> None:
+    """A third of fresh labels at random: one that is only less sure is not promoted yet."""
+    rng = np.random.default_rng(1)
+    score = rng.normal(size=3000) * 3
+    y = (score + rng.logistic(size=3000) > 0).astype(np.int64)
+    noisy = np.where(rng.random(600) < 0.35, 1 - y[:600], y[:600])
+    fresh = Bout(rows(noisy, score[:600]), rows(noisy, 0.85 * score[:600]))
+    history = Bout(rows(y[600:], score[600:]), rows(y[600:], 0.97 * score[600:]))
+    verdict = gate(fresh, history)
+    assert failed(verdict) == ["history"]
+    assert "labels may be noisy" in verdict.reason
+    honest = Bout(rows(y[:600], 0.3 * score[:600]), rows(y[:600], score[:600]))
+    assert gate(honest, history).promote
+
+
 def test_values_have_reversed_labels_as_well() -> None:
     """Values that run against the champion's are told of; values along with them are not."""
     guess = np.linspace(0, 1, 300)

@@ -134,7 +134,7 @@ class Controller:
             self.spec.loop,
             notices=self._unanswered(champion),
             worse=looked.data["worse"],
-            num_labels=int((pool.new & pool.labelled & ~pool.used).sum()),
+            num_labels=pool.labels_since,
             since_seconds=self._since(champion),
             unconfirmed=decided is not None and bool(decided.data["unconfirmed"]),
         )

@@ -21,6 +21,8 @@ challenger is promoted when all of these hold, else the champion stays and the f
   make a challenger that is better on poisoned rows, and so does a world that truly changed; trusted
   rows contradict both alike. So a challenger that is worse there waits: the same must be seen again
   in rows that came later (`confirm_windows`), or be confirmed by a person.
+  The same holds for a gain that may come from labels at random, which reward whoever is less sure,
+  and for a class whose share jumps while the inputs stay.
 
 What this cannot see: labels that are wrong in the same way, from every origin, for longer than
 ``confirm_windows`` windows. Nothing in the data tells them from a world that changed.
@@ -41,7 +43,8 @@ from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Rows, Units, plain
 from loopline.evaluate.slices import Slice, holm
 from loopline.line.loop_spec import LoopSpec
-from loopline.loop.doubt import moved_labels, one_origin, reversed_labels
+from loopline.loop.doubt import losses, moved_labels, one_origin, reversed_labels
+from loopline.loop.triggers import become_worse
 from loopline.select.compare import chance_beyond, compare_rows
 from loopline.words import counted, estimate
 
@@ -53,6 +56,9 @@ HISTORY_ERROR = 0.1
 SLICE_ERROR = 0.05
 WORSE_ERROR = 0.05
 """Surely worse in one of the two metrics, at this error, a challenger is not better."""
+NOISE_ERROR = 0.05
+RANKS = {"binary": "auc", "multiclass": "accuracy"}
+"""What labels at random cannot better."""
 LOSS = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}
 
 
@@ -364,9 +370,9 @@ def _history(
             + ("worse" if doubt else "not measurably worse")
             + f" ({name} worse by {estimate(found[name].to_dict())})."
         )
-        moved = moved_labels(history.champion, fresh.champion)
-        if moved is not None:
-            doubt, told = True, f"{told} {moved}"
+        for reason in (moved_labels(history.champion, fresh.champion), _noisy(fresh, history)):
+            if reason is not None:
+                doubt, told = True, f"{told} {reason}"
     if not doubt:
         return Check("history", True, told, facts)
     if confirmed:
@@ -383,6 +389,27 @@ def _history(
         "too, or with `loopline watch --confirm REASON`."
     )
     return Check("history", False, f"{told} {wait}", facts)
+
+
+def _noisy(fresh: Bout, history: Bout) -> str | None:
+    """A sentence when the gain may be one of doubt alone: labels at random reward to be unsure.
+
+    The challenger orders the fresh rows no better, and does itself worse on them than on trusted
+    ones.
+    """
+    task = fresh.champion.task
+    if task not in RANKS:
+        return None
+    gains = {
+        name: chance_beyond(fresh.difference(name), 0.0) / 2 < WORSE_ERROR
+        for name in (RANKS[task], LOSS[task])
+    }
+    if gains[RANKS[task]] or not gains[LOSS[task]]:
+        return None
+    told = become_worse(losses(history.challenger), losses(fresh.challenger), NOISE_ERROR)
+    if told is None:
+        return None
+    return "It tells the fresh rows apart no better, and is less sure of all: labels may be noisy."
 
 
 def _worse(difference: Estimate) -> Estimate:

@@ -46,6 +46,13 @@ class Pool:
         return self.frame.filter(self.new)
 
     @property
+    def labels_since(self) -> int:
+        """Labelled rows that came after those that decided last."""
+        able = np.flatnonzero(self.new & self.labelled)
+        used = np.flatnonzero(self.used)
+        return int((able > used[-1]).sum()) if len(used) else len(able)
+
+    @property
     def fresh_labels(self) -> int:
         """How many of them have a label."""
         return int((self.new & self.labelled).sum())
