@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from tests.loop.conftest import Shop, customers, told
 
 import loopline.loop.controller as controller
 import loopline.loop.decide as decide
-from loopline.errors import ConflictError, EnvironmentProblem, InputError, SettingsError
+from loopline.errors import (
+    ConflictError,
+    EnvironmentProblem,
+    InputError,
+    IntegrityError,
+    LimitError,
+    SettingsError,
+)
 from loopline.loop.diary import Diary
 from loopline.loop.lease import lease
 from loopline.loop.watching import Notice
@@ -419,3 +427,56 @@ def test_death_after_a_look_is_followed_by_its_attempt(
             shop.look()
     assert [entry.what for entry in shop.look()] == ["triggered", "trained", "decided"]
     assert shop.look() == []
+
+
+@pytest.fixture
+def changed(shop: Shop) -> Shop:
+    """A shop whose next look would promote: the world turned, and a person confirmed it."""
+    with shop.project() as project:
+        Diary(project.ledger, "shop").tell("confirmed", "confirmed", why="known")
+    shop.put("b.csv", customers(1000, 1, turned=True))
+    return shop
+
+
+def test_a_challenger_that_fails_its_replay_is_kept_out(
+    changed: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packaged release that does not answer as in training: the champion stays."""
+
+    def refuse(*given: Any) -> Any:
+        raise IntegrityError("It does not answer as in training.")
+
+    first = changed.champion()
+    monkeypatch.setattr(decide, "prove_release", refuse)
+    assert "does not answer as in training" in told(changed.look(), "decided")[0]
+    assert changed.champion() == first
+
+
+def test_a_new_leak_keeps_the_challenger_out(
+    changed: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit of the new window finds a column that gives the answer away: kept out."""
+    run = decide.train
+
+    def leaky(*given: Any) -> Any:
+        outcome = run(*given)
+        leak = {"severity": "leak", "columns": ["x"], "remedy": None, "sentence": "x is a copy."}
+        return replace(outcome, summary={**outcome.summary, "audit": [leak]})
+
+    first = changed.champion()
+    monkeypatch.setattr(decide, "train", leaky)
+    assert "The audit found: x is a copy." in told(changed.look(), "decided")[0]
+    assert changed.champion() == first
+
+
+def test_a_line_that_refuses_the_window_is_decided_at_once(
+    changed: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits that no candidate meets, a leak that stops the run: kept, and not tried again."""
+
+    def refuse(*given: Any) -> Any:
+        raise LimitError("No candidate is within the limits.")
+
+    monkeypatch.setattr(decide, "train", refuse)
+    assert "No candidate is within the limits" in told(changed.look(), "decided")[0]
+    assert changed.look() == []

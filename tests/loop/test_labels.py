@@ -74,3 +74,19 @@ def test_a_log_that_leaves_columns_out_is_told(shop: Shop) -> None:
         answered = answered_rows(project, project.release("shop@champion"))
     assert answered.rows.is_empty()
     assert "leaves out x" in answered.remarks[0]
+
+
+def test_late_labels_count_when_they_come(shop: Shop) -> None:
+    """Rows that were seen without labels become labelled rows a day and a restart later."""
+    with shop.project() as project:
+        release = project.release("shop@champion")
+    rows = customers(120, 5)
+    store = shop.folder / ".loopline"
+    with open_service(release, store=store) as service:
+        answer = post(f"{service.url}/predict", rows.drop("bought").to_dicts())
+    assert told(shop.look(), "looked")[0].startswith("120 new rows, 0 of them labelled.")
+    with open_service(release, store=store) as service:
+        truth = enumerate(rows["bought"].to_list())
+        labels = [{"id": answer["id"], "row": k, "label": label} for k, label in truth]
+        post(f"{service.url}/feedback", labels)
+    assert told(shop.look(), "looked")[0].startswith("120 new rows, 120 of them labelled.")
