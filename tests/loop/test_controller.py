@@ -483,7 +483,7 @@ def test_a_line_that_refuses_the_window_is_decided_at_once(
 
 
 def test_garbage_collection_leaves_the_loop_its_rows(shop: Shop) -> None:
-    """After `loopline gc` the loop goes on with what it knew: files, attempts, rows that decided."""
+    """After `loopline gc` the loop goes on with what it knew: files, attempts, used rows."""
     shop.put("b.csv", customers(1000, 1, turned=True))
     shop.look()
     with shop.project() as project:
