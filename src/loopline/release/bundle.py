@@ -38,10 +38,12 @@ from loopline.models.families import family
 from loopline.store.artifacts import Artifact
 from loopline.store.folder import copy_artifact, open_folder
 from loopline.store.manifest import FILES_FOLDER
+from loopline.words import counted
 
 RELEASE_FORMAT = 1
 FACTS = "release.json"
 MEASURED = "measured.json"
+_SHOWN_ROWS = 5
 _WRAPPING = ("delimiter", "quote", "decimal", "thousands", "header", "columns", "comment",
              "skip_rows", "strip", "sheet")  # fmt: skip
 
@@ -209,7 +211,7 @@ class Release:
         checked, remarks = self.contract.check(
             repaired.select(name for name in repaired.columns if name not in self.expected)
         )
-        return checked, tuple(str(remark) for remark in remarks)
+        return checked, (*(str(remark) for remark in remarks), *_empty_rows(checked))
 
     def predict(self, data: Any) -> Any:
         """Predict new rows.
@@ -346,6 +348,20 @@ class Release:
             metrics=self.facts["objective"]["further"],
         )
         return Evaluation(metrics, len(y), remarks)
+
+
+def _empty_rows(checked: pl.DataFrame) -> tuple[str, ...]:
+    """A remark on rows of which nothing is known, where the model reads several columns."""
+    if checked.width < 2 or not checked.height:
+        return ()
+    rows = checked.select(pl.all_horizontal(pl.all().is_null())).to_series().arg_true().to_list()
+    if not rows:
+        return ()
+    shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    return (
+        f"{counted(len(rows), 'row')} hold nothing in any column that the model reads (rows "
+        f"{shown}): what is predicted of them is only what is usual.",
+    )
 
 
 def _plain(encoding: str) -> str:
