@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -13,8 +14,9 @@ from loopline.errors import SettingsError
 from loopline.nets.lm import Decoder, Shape, multiplied
 from loopline.nets.lm_files import load_decoder, save_decoder
 from loopline.nets.lm_loss import chunks, token_losses
-from loopline.nets.lm_pack import pack, packed_rows
+from loopline.nets.lm_pack import Texts, pack, packed_rows
 from loopline.nets.lm_sample import sample
+from loopline.nets.lm_task import LanguageTask, document_losses
 
 LLAMA = {
     "vocab_size": 50,
@@ -122,10 +124,10 @@ def test_other_kinds_are_refused(tmp_path, config, words):
         load_decoder(tmp_path)
 
 
-def packed(ends, length, scored=None):
-    tokens = np.arange(ends[-1]) % 50
-    found = pack(np.array(ends), length)
-    arrays = packed_rows(found, tokens, scored, np.arange(found.num_rows))
+def packed(ends, length, scored=None, weight=None):
+    texts = Texts(np.arange(ends[-1]) % 50, np.array(ends), scored, weight)
+    found = pack(texts.ends, length)
+    arrays = packed_rows(found, texts, np.arange(found.num_rows))
     return found, {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 
@@ -136,12 +138,14 @@ def test_a_document_does_not_see_its_neighbours(style):
     ends = [0, 7, 12, 30, 39]
     place, arrays = packed(ends, 24)
     losses = model(**arrays, each=True)
-    for row, start, size, at in zip(
-        place.rows, place.starts, place.sizes, place.places, strict=True
-    ):
+    ends = dict.fromkeys(place.rows.tolist(), 0)
+    for row, start, size in zip(place.rows, place.starts, place.sizes, strict=True):
         tokens = torch.arange(start, start + size + 1)[None] % 50
         alone = model(tokens[:, :-1], tokens[:, 1:], each=True)[0]
+        at = ends[row]
         torch.testing.assert_close(losses[row, at : at + size], alone, rtol=1e-9, atol=1e-9)
+        ends[row] = at + size
+    assert len(place.rows) > place.num_rows
 
 
 def test_packed_targets_stay_in_their_document():
@@ -272,3 +276,35 @@ def test_sixteen_bits_between_blocks():
     loss.backward()
     assert float((loss - exact).detach().abs() / exact.detach()) < 0.01
     assert all(value.grad.dtype == torch.float32 for value in model.parameters())
+
+
+def test_losses_of_documents():
+    """The loss of each document is that of the document alone, cut where it is too long."""
+    model = small().double()
+    texts = Texts(np.arange(60) % 50, np.array([0, 9, 10, 29, 60]), np.arange(60) % 3 > 0)
+    found = document_losses(model, texts, 16, tokens_at_once=40)
+    for number, (start, stop) in enumerate(itertools.pairwise(texts.ends.tolist())):
+        wanted = 0.0
+        for first in range(start, stop - 1, 16):
+            line = torch.arange(first, min(first + 17, stop))
+            each = model(line[None, :-1] % 50, line[None, 1:] % 50, each=True)[0]
+            wanted += float(each[torch.from_numpy(texts.scored)[line[1:]]].sum())
+        assert found[number] == pytest.approx(wanted, rel=1e-9)
+    assert found[1] == 0.0
+
+
+def test_task_learns_and_scores_by_weight():
+    """The engine's task: weights of documents count in loss, mass and score; bits a byte follow."""
+    weight = np.array([1.0, 0.5], dtype=np.float32)
+    texts = Texts(np.arange(20) % 50, np.array([0, 8, 20]), None, weight)
+    task = LanguageTask(texts, texts, 32, valid_bytes=40)
+    model = small()
+    rows = np.zeros(1, dtype=np.int64)
+    batch = task.batch(rows, rows, train=True)
+    loss, mass = task.loss(model, batch)
+    assert float(mass) == 7 + 0.5 * 11
+    nats = document_losses(model, Texts(texts.tokens, texts.ends), 32)
+    assert float(loss.detach()) == pytest.approx(float(nats @ weight), rel=1e-5)
+    score, others = task.score(task.predict(model, batch).detach().numpy())
+    assert score == pytest.approx(float(loss.detach()) / 12.5, rel=1e-5)
+    assert others["bits_per_byte"] == pytest.approx(score * 12.5 / np.log(2) / 40)

@@ -27,16 +27,14 @@ class Pack:
         rows: which row each piece stands in, rising; shape (pieces,).
         starts: its first token in the stream of all documents' tokens; shape (pieces,).
         sizes: its inputs: one fewer than its tokens, since the last is only a target.
-        places: where in its row it starts.
         num_rows: how many rows there are.
-        most: the most pieces that a row holds, filling up included.
+        most: the most pieces that a row holds.
     """
 
     length: int
     rows: Ints
     starts: Ints
     sizes: Ints
-    places: Ints
     num_rows: int
     most: int
 
@@ -55,11 +53,11 @@ def pack(ends: Ints, length: int) -> Pack:
         length: tokens of a row.
 
     >>> found = pack(np.array([0, 4, 7, 16]), 5)
-    >>> found.rows.tolist(), found.places.tolist(), found.sizes.tolist()
-    ([0, 0, 1, 2], [0, 3, 0, 0], [3, 2, 5, 3])
+    >>> found.rows.tolist(), found.starts.tolist(), found.sizes.tolist()
+    ([0, 0, 1, 2], [0, 4, 7, 12], [3, 2, 5, 3])
     """
     starts, sizes = _pieces(ends, length)
-    rows, places = np.empty_like(starts), np.empty_like(starts)
+    rows = np.empty_like(starts)
     open_rows: list[list[int]] = []  # row, tokens in it
     num_rows = 0
     for number, size in enumerate(sizes.tolist()):
@@ -68,14 +66,14 @@ def pack(ends: Ints, length: int) -> Pack:
             fit = [num_rows, 0]
             num_rows += 1
             open_rows = [*open_rows[-_OPEN + 1 :], fit]
-        rows[number], places[number] = fit
+        rows[number] = fit[0]
         fit[1] += size
         if fit[1] == length:
             open_rows.remove(fit)
-    order = np.lexsort((places, rows))
-    rows, places, starts, sizes = (part[order] for part in (rows, places, starts, sizes))
-    most = int(np.bincount(rows, minlength=1).max()) + 1 if rows.size else 1
-    return Pack(length, rows, starts, sizes, places, num_rows, most)
+    order = np.argsort(rows, kind="stable")
+    rows, starts, sizes = (part[order] for part in (rows, starts, sizes))
+    most = int(np.bincount(rows, minlength=1).max())
+    return Pack(length, rows, starts, sizes, num_rows, most)
 
 
 _OPEN = 64
@@ -91,47 +89,86 @@ def _pieces(ends: Ints, length: int) -> tuple[Ints, Ints]:
     return np.array(starts, dtype=np.int64), np.array(sizes, dtype=np.int64)
 
 
-def packed_rows(
-    pack: Pack, tokens: NDArray[Any], scored: NDArray[np.bool_] | None, rows: Ints, fill: int = 0
-) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class Texts:
+    """Documents as tokens.
+
+    Args:
+        tokens: of all documents, one after another.
+        ends: cumulative lengths from 0, shape (documents + 1,).
+        scored: which tokens are to be guessed (the answers of instructions); None for all but the
+            first of each document.
+        weight: how much each document's tokens count, shape (documents,); None for all alike.
+    """
+
+    tokens: NDArray[Any]
+    ends: Ints
+    scored: NDArray[np.bool_] | None = None
+    weight: NDArray[np.float32] | None = None
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return int(self.ends.size - 1)
+
+
+def packed_rows(place: Pack, texts: Texts, rows: Ints, fill: int = 0) -> dict[str, NDArray[Any]]:
     """The arrays of some rows, by the names that a decoder's `forward` has.
 
     Args:
-        pack: where everything stands.
-        tokens: of all documents, one after another.
-        scored: which of them are to be guessed; None for all but the first of each piece.
+        place: where everything stands.
+        texts: what was packed.
         rows: row numbers, shape (rows,).
         fill: the token that fills up.
 
     Returns:
-        `tokens`, `targets` and `positions`, int64 of shape (rows, length); `ends`, int32 of
-        shape (rows * most + 1,), where documents of length 0 at the end fill up.
+        `tokens` and `targets`, int64 of shape (rows, length). Where rows hold several documents
+        also `positions`, of that shape, and `ends`, int32 of shape (rows * (most + 1) + 1,), where
+        filling up counts as a document and documents of length 0 stand at the end. `weight`,
+        float32 of shape (rows, length), where documents have weights.
     """
-    shape = (rows.size, pack.length)
-    found = np.full(shape, fill, dtype=np.int64)
-    targets = np.full(shape, IGNORED, dtype=np.int64)
-    positions = np.zeros(shape, dtype=np.int64)
-    ends = np.full(rows.size * pack.most + 1, rows.size * pack.length, dtype=np.int32)
-    ends[0], number = 0, 0
-    bounds = np.searchsorted(pack.rows, np.stack([rows, rows + 1]))
+    shape = (rows.size, place.length)
+    found: dict[str, NDArray[Any]] = {
+        "tokens": np.full(shape, fill, dtype=np.int64),
+        "targets": np.full(shape, IGNORED, dtype=np.int64),
+    }
+    if place.most > 1:
+        found["positions"] = np.zeros(shape, dtype=np.int64)
+        ends = np.full(rows.size * (place.most + 1) + 1, rows.size * place.length, dtype=np.int32)
+        ends[0] = 0
+        found["ends"] = ends
+    if texts.weight is not None:
+        found["weight"] = np.zeros(shape, dtype=np.float32)
+    number = 0
+    bounds = np.searchsorted(place.rows, np.stack([rows, rows + 1]))
     for line, (first, last) in enumerate(bounds.T.tolist()):
-        place = 0
-        for piece in range(first, last):
-            start, size, place = (
-                int(part[piece]) for part in (pack.starts, pack.sizes, pack.places)
-            )
-            found[line, place : place + size] = tokens[start : start + size]
-            after = slice(start + 1, start + size + 1)
-            aim = tokens[after].astype(np.int64)
-            if scored is not None:
-                aim = np.where(scored[after], aim, IGNORED)
-            targets[line, place : place + size] = aim
-            positions[line, place : place + size] = np.arange(size)
-            place += size
+        number = _filled_row(place, texts, found, line, range(first, last), number)
+    return found
+
+
+def _filled_row(
+    place: Pack, texts: Texts, found: dict[str, NDArray[Any]], line: int, pieces: range, number: int
+) -> int:
+    """Put pieces into a row; gives how many documents there are now."""
+    end = 0
+    for piece in pieces:
+        start, size = int(place.starts[piece]), int(place.sizes[piece])
+        span, after = slice(end, end + size), slice(start + 1, start + size + 1)
+        aim = texts.tokens[after].astype(np.int64)
+        if texts.scored is not None:
+            aim = np.where(texts.scored[after], aim, IGNORED)
+        found["tokens"][line, span] = texts.tokens[start : start + size]
+        found["targets"][line, span] = aim
+        if texts.weight is not None:
+            document = np.searchsorted(texts.ends, start, side="right") - 1
+            found["weight"][line, span] = texts.weight[document]
+        end += size
+        if place.most > 1:
+            found["positions"][line, span] = np.arange(size)
             number += 1
-            ends[number] = line * pack.length + place
-        if place < pack.length:
-            positions[line, place:] = np.arange(pack.length - place)
-            number += 1
-            ends[number] = (line + 1) * pack.length
-    return {"tokens": found, "targets": targets, "positions": positions, "ends": ends}
+            found["ends"][number] = line * place.length + end
+    if place.most > 1 and end < place.length:
+        found["positions"][line, end:] = np.arange(place.length - end)
+        number += 1
+        found["ends"][number] = (line + 1) * place.length
+    return number
