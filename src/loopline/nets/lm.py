@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from loopline.errors import SettingsError
-from loopline.nets.lm_attention import Documents, attend
+from loopline.nets.lm_attention import attend, document_mask, needs_mask
 from loopline.nets.lm_loss import ChunkGradient, compute_dtype, token_losses, total_loss
 
 Style = Literal["llama", "gpt2"]
@@ -198,7 +198,8 @@ class Block(nn.Module):
         self,
         hidden: torch.Tensor,
         turns: torch.Tensor | None = None,
-        documents: Documents | None = None,
+        ends: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         memory: Memory | None = None,
         start: int = 0,
     ) -> torch.Tensor:
@@ -207,7 +208,8 @@ class Block(nn.Module):
         Args:
             hidden: from the block below.
             turns: bits of `rotations` by token, int32: a type that no layout rounds.
-            documents: which tokens see each other, where a row holds several documents.
+            ends: of the documents, where rows hold several.
+            mask: which tokens see each other, where that needs a mask.
             memory: what was read before, for generation; extended in place.
             start: tokens read before.
         """
@@ -220,9 +222,9 @@ class Block(nn.Module):
             query, key = rotated(query, angles), rotated(key, angles)
         if memory is not None:
             keys, values = memory.extended(key.transpose(1, 2), value.transpose(1, 2), start)
-            seen = attend(query, keys.transpose(1, 2), values.transpose(1, 2), None)
+            seen = attend(query, keys.transpose(1, 2), values.transpose(1, 2))
         else:
-            seen = attend(query, key, value, documents)
+            seen = attend(query, key, value, ends, mask)
         hidden = hidden + self.out(seen.flatten(2))
         return hidden + self._fed(self.second(hidden))
 
@@ -296,7 +298,7 @@ class Decoder(nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor | None = None,
-        documents: Documents | None = None,
+        ends: torch.Tensor | None = None,
         read: Read | None = None,
     ) -> torch.Tensor:
         """The last vectors, behind the last norm, shape (rows, tokens, width).
@@ -304,7 +306,7 @@ class Decoder(nn.Module):
         Args:
             tokens: shape (rows, tokens).
             positions: of each token in its document; None for 0, 1, 2, …
-            documents: which tokens see each other; None for all before.
+            ends: cumulative lengths of the documents over all rows; None for one a row.
             read: what was read before; the tokens come after that.
         """
         start = 0 if read is None else read.length
@@ -318,9 +320,12 @@ class Decoder(nn.Module):
             turns = self.turns[span].unsqueeze(0) if positions is None else self.turns[positions]
         if compute_dtype(hidden) == torch.bfloat16:
             hidden = hidden.bfloat16()
+        mask = None
+        if ends is not None and needs_mask(tokens.device, compute_dtype(hidden)):
+            mask = document_mask(ends, *tokens.shape)
         for number, layer in enumerate(self.layers):
             memory = None if read is None else read.blocks[number]
-            hidden = layer(hidden, turns, documents, memory, start)
+            hidden = layer(hidden, turns, ends, mask, memory, start)
         if read is not None:
             read.length += tokens.shape[1]
         found: torch.Tensor = self.norm(hidden)
@@ -346,11 +351,7 @@ class Decoder(nn.Module):
             weight: how much each token counts; same shape as `tokens`.
             each: whether to give the loss of each token, (rows, tokens), without a gradient.
         """
-        documents = None
-        if ends is not None:
-            dtype = compute_dtype(self.tokens.weight)
-            documents = Documents.of(ends, *tokens.shape, dtype)
-        hidden = self.hidden(tokens, positions, documents).flatten(0, 1)
+        hidden = self.hidden(tokens, positions, ends).flatten(0, 1)
         flat = targets.flatten()
         if each:
             losses = token_losses(hidden, self.head.weight, flat, self.chunk_bytes)

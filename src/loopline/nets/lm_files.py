@@ -145,6 +145,7 @@ def config_of(shape: Shape, *, end: int | None = None) -> dict[str, Any]:
             "n_inner": shape.inner,
             "n_positions": shape.context,
             "activation_function": "gelu_new",
+            **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
             "layer_norm_epsilon": shape.norm_eps,
         }
     rope: dict[str, Any] = {"rope_type": "default"}
