@@ -20,6 +20,7 @@ _PLACES = {
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
+    "ngram": ("loopline.models.ngram", "Ngram"),
 }
 
 _MADE = {"blend": ("loopline.models.blend", "BlendFamily")}
