@@ -117,7 +117,7 @@ def test_a_language_line_by_counts(tmp_path):
         settings={"split": {"folds": 2}, "data": {"format": {"document_bytes": 200}}},
         store=tmp_path / "store",
     )
-    assert found.chosen == "ngram"
+    assert found.summary["chosen"] == "ngram"
     new = pl.DataFrame({"text": ["the cat sat on the mat", "xq zzv wwk jjy"]})
     likely, strange = found.predict(new)["prediction"].to_list()
     assert likely < strange

@@ -182,9 +182,10 @@ class Memory:
 class Block(nn.Module):
     """Attention and a feed-forward net, each behind a norm and beside a way past."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape = shape
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         gpt2, wide = shape.style == "gpt2", shape.heads * shape.head_width
         norm = LayerNorm if gpt2 else RMSNorm
         self.first, self.second = (norm(shape.width, shape.norm_eps) for _ in range(2))
@@ -225,8 +226,8 @@ class Block(nn.Module):
             seen = attend(query, keys.transpose(1, 2), values.transpose(1, 2))
         else:
             seen = attend(query, key, value, ends, mask)
-        hidden = hidden + self.out(seen.flatten(2))
-        return hidden + self._fed(self.second(hidden))
+        hidden = hidden + self.dropout(self.out(seen.flatten(2)))
+        return hidden + self.dropout(self._fed(self.second(hidden)))
 
     def _fed(self, hidden: torch.Tensor) -> torch.Tensor:
         inner = self.up(hidden)
@@ -262,17 +263,18 @@ class Decoder(nn.Module):
         shape: what it is made of.
         chunk_bytes: memory for the scores of all tokens of the vocabulary; they are made for as
             many tokens at a time as fit, and never held whole.
+        dropout: share of what a block adds that is left out in training.
     """
 
     turns: torch.Tensor
 
-    def __init__(self, shape: Shape, chunk_bytes: int = 2**30) -> None:
+    def __init__(self, shape: Shape, chunk_bytes: int = 2**30, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.shape, self.chunk_bytes = shape, chunk_bytes
         gpt2 = shape.style == "gpt2"
         self.tokens = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = nn.Embedding(shape.context, shape.width) if gpt2 else None
-        self.layers = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.layers = nn.ModuleList([Block(shape, dropout) for _ in range(shape.layers)])
         self.norm = (LayerNorm if gpt2 else RMSNorm)(shape.width, shape.norm_eps)
         self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
         self.gradient = ChunkGradient()

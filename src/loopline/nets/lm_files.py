@@ -23,8 +23,12 @@ Tensors = dict[str, torch.Tensor]
 _OTHER_LLAMA = ("attention_bias", "mlp_bias")
 
 
-def load_decoder(folder: Path) -> Decoder:
+def load_decoder(folder: Path, *, dropout: float = 0.0) -> Decoder:
     """A decoder with the weights of a Llama or GPT-2 folder, in 32 bits.
+
+    Args:
+        folder: with `config.json` and safetensors weights.
+        dropout: in training, as `Decoder` has it.
 
     Raises:
         SettingsError: the folder is no such model, its weights are no safetensors, or they do not
@@ -32,7 +36,7 @@ def load_decoder(folder: Path) -> Decoder:
     """
     shape = read_shape(folder)
     with torch.device("meta"):
-        model = Decoder(shape)
+        model = Decoder(shape, dropout=dropout)
     model = model.to_empty(device="cpu")
     model.tie()  # each name has memory of its own now
     fill(model, _tensors(folder), str(folder))
