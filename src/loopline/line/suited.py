@@ -9,7 +9,7 @@ from loopline.line.spec import Candidate
 from loopline.models.families import CORE_FAMILIES
 from loopline.models.pretrained import missing_for_text
 
-_EXTRAS = {"image": ("torch", "PIL"), "multimodal": ("torch",)}
+_EXTRAS = {"image": ("torch", "PIL"), "multimodal": ("torch",), "lm": ("torch", "tokenizers")}
 """Families that are proposed for columns of their own type, with the packages that they need."""
 
 
@@ -22,6 +22,8 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
     >>> [each.name for each in found], why
     (['baseline', 'linear', 'lightgbm'], '')
     """
+    if schema.task == "language":
+        return _language()
     types = {schema.named(name).type for name in schema.features}
     if "image" not in types:
         names = [*CORE_FAMILIES, "multimodal"] if mixes(schema) else list(CORE_FAMILIES)
@@ -52,6 +54,17 @@ def mixes(schema: Schema) -> bool:
     if len(parts) < 2 or any(find_spec(name) is None for name in _EXTRAS["multimodal"]):
         return False
     return "image" in parts or not missing_for_text()
+
+
+def _language() -> tuple[tuple[Candidate, ...], str]:
+    missing = [name for name in _EXTRAS["lm"] if find_spec(name) is None]
+    if missing:
+        return _named(["baseline", "ngram"]), (
+            f"lm needs {' and '.join(missing)}: `pip install 'loopline[neural]'`"
+        )
+    return _named(
+        ["baseline", "ngram", "lm"]
+    ), "lm: a small decoder trained from nothing on the texts"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> tuple[Candidate, ...]:

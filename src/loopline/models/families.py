@@ -21,6 +21,8 @@ _PLACES = {
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
     "multimodal": ("loopline.models.multimodal", "Multimodal"),
+    "ngram": ("loopline.models.ngram", "Ngram"),
+    "lm": ("loopline.models.lm", "LanguageModel"),
 }
 
 _MADE = {"blend": ("loopline.models.blend", "BlendFamily")}
