@@ -21,6 +21,7 @@ from loopline.cli import (
     parity,
     predict,
     promote,
+    query,
     releases,
     report,
     reproduce,
@@ -71,6 +72,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("query")(query.query)
 app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)

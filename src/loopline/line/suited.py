@@ -24,6 +24,8 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
     """
     if schema.task == "language":
         return _language()
+    if schema.task == "retrieval":
+        return _retrieval()
     types = {schema.named(name).type for name in schema.features}
     if "image" not in types:
         names = [*CORE_FAMILIES, "multimodal"] if mixes(schema) else list(CORE_FAMILIES)
@@ -65,6 +67,17 @@ def _language() -> tuple[tuple[Candidate, ...], str]:
     return _named(
         ["baseline", "ngram", "lm"]
     ), "lm: a small decoder trained from nothing on the texts"
+
+
+def _retrieval() -> tuple[tuple[Candidate, ...], str]:
+    missing = [name for name in _EXTRAS["image"] if find_spec(name) is None]
+    if missing:
+        return _named(["baseline"]), (
+            f"clip needs {' and '.join(missing)}: `pip install 'loopline[images,neural]'`"
+        )
+    return _named(
+        ["baseline", "clip"]
+    ), "clip: two small encoders trained from nothing on the pairs"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> tuple[Candidate, ...]:

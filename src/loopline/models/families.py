@@ -20,6 +20,7 @@ _PLACES = {
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
+    "clip": ("loopline.models.clip", "Clip"),
     "multimodal": ("loopline.models.multimodal", "Multimodal"),
     "ngram": ("loopline.models.ngram", "Ngram"),
     "lm": ("loopline.models.lm", "LanguageModel"),

@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
-from loopline.data.language import predicted_text, with_bytes
+from loopline.data.made_targets import MADE_TARGETS
 from loopline.data.schema import Label, Schema, has_classes
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.data.units import read_unit_row, read_units
@@ -88,7 +88,7 @@ class Release:
 
     @property
     def task(self) -> str:
-        """binary, multiclass, regression or language."""
+        """binary, multiclass, regression, language or retrieval."""
         return str(self.facts["task"])
 
     @property
@@ -330,8 +330,9 @@ class Release:
 
         frame = as_frame(data) if is_frame(data) else self.read(data).frame
         target = self.schema.target
-        if self.task == "language":
-            frame = with_bytes(frame, predicted_text(self.schema))
+        made = MADE_TARGETS.get(self.task)
+        if made is not None:
+            frame = made.add(frame, made.named(self.schema))
         if target not in frame.columns:
             raise DataError(
                 f"To evaluate, the data needs the target column {target!r}; it has "
