@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="networks need the extra `neural`")
+pytest.importorskip("torch", reason="networks need the extra `neural`")
 pytest.importorskip("transformers", reason="the library's BERT is compared with")
+
+import torch
 
 from loopline.nets.packed_text import ROUND, PackedEncoder, packed
 
 
 @pytest.fixture(scope="module")
-def bert() -> "torch.nn.Module":
+def bert() -> torch.nn.Module:
     """A tiny BERT with random weights."""
     from transformers import BertConfig, BertModel
 

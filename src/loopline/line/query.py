@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from loopline.data.images import FILE
 from loopline.errors import DataError, InputError
@@ -42,7 +43,7 @@ def find_images(release: Release, images: Any, texts: Sequence[str]) -> list[Hit
     of words.
 
     Args:
-        release: of a line with `task: retrieval`, whose winner reads images.
+        release: whose winner is of the clip family.
         images: a folder, ZIP file or table of images, by path, or a table.
         texts: at least one, none empty.
 
@@ -55,15 +56,16 @@ def find_images(release: Release, images: Any, texts: Sequence[str]) -> list[Hit
         raise InputError(
             f"{release.name} ({release.id[:20]}) is a model of the family {model.family} for the "
             f"task {release.task}, which cannot be asked by words. Run a line with `task: "
-            "retrieval` on images with captions; its clip family can."
+            "retrieval` on images with captions; its clip family can be."
         )
     if not texts or not all(text.strip() for text in texts):
         raise InputError("Every text to look for must have a word in it; one is empty.")
     frame = release.read(images).frame
+    told = "the table" if isinstance(images, pl.DataFrame) else str(images)
     column = model.encoder.image.column
     if column not in frame.columns:
         raise DataError(
-            f"There is no column {column!r} of images in {images}; it has "
+            f"There is no column {column!r} of images in {told}; it has "
             f"{', '.join(frame.columns[:10])}."
         )
     cells = frame[column].to_list()
@@ -75,7 +77,7 @@ def find_images(release: Release, images: Any, texts: Sequence[str]) -> list[Hit
     named = frame[FILE].to_list() if FILE in frame.columns else None
     readable = np.flatnonzero(vectors.any(axis=1)).tolist()
     if not readable:
-        raise DataError(f"No image of {images} can be read, so none can be found.")
+        raise DataError(f"No image of {told} can be read, so none can be found.")
     hits = []
     for row in readable:
         best = int(closeness[row].argmax())

@@ -4,6 +4,10 @@ Learns from pairs of an image and a caption (`task: retrieval`) with the contras
 whole batch, on however many processes (`loopline.nets.clip`). `model: small` trains a residual
 network and a small transformer over bytes from nothing; a Hugging Face id or a local folder of a
 CLIP is tuned, or with `tune: none` asked as it is.
+
+Where the target has classes, each class is a sentence (`template`): with `tune: none` images are
+named by the sentence that fits best, with nothing learned; `full` tunes both encoders so that the
+right sentence does; `head` fits a linear probe on frozen vectors of images.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.clip_encoder import ByteCaptions, ClipEncoder
 from loopline.models.encoder import Arrays, Encoder
+from loopline.models.image import image_column
 from loopline.models.image_body import SMALL, image_body, learn_images
 from loopline.models.image_encoder import ImageEncoder
-from loopline.models.job import Job, JobRows
+from loopline.models.job import Job, JobRows, start_bias
 from loopline.models.neural import NeuralFamily, NeuralModel, require_packages, told_usable
 from loopline.models.parameters import Rule
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
@@ -36,12 +41,15 @@ from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 
 if TYPE_CHECKING:
-    from loopline.nets.clip import ClipNet
-    from loopline.nets.clip_task import PairTask
+    from loopline.engine.task import Task as EngineTask
+    from loopline.nets.clip import ClipNet, NamedClasses
 
 _UNUSED = ("label_smoothing", "focal", "head_rate", "micro_batch", "stochastic_depth")
 _SMALL_ONLY = ("width", "layers", "size")
 _RATES = {True: 1e-3, False: 1e-5}
+_PROBE_RATE = 1e-3
+TEMPLATE = "a photo of {}"
+"""The sentence of a class; its name goes in place of the braces."""
 _BATCH = 256
 """Rows computed at once when predicting."""
 _BLOCK = 4_096
@@ -55,7 +63,8 @@ class ClipModel(NeuralModel):
 
     @property
     def _net(self) -> ClipNet:
-        return cast("ClipNet", self.network)
+        found: Any = self.network
+        return cast("ClipNet", found.clip if self.encoder.classes else found)
 
     @cached_property
     def _gallery(self) -> Floats:
@@ -85,7 +94,9 @@ class ClipModel(NeuralModel):
         return float(self._net.factor().detach())
 
     def predict(self, frame: pl.DataFrame) -> Floats:
-        """The rank of each row's caption, shape (rows,)."""
+        """The rank of each row's caption, shape (rows,); where rows have classes, their shares."""
+        if self.encoder.classes:
+            return super().predict(frame)
         parts = [
             self._predict(frame.slice(start, _BLOCK)) for start in range(0, frame.height, _BLOCK)
         ]
@@ -93,6 +104,8 @@ class ClipModel(NeuralModel):
 
     def _predict(self, block: pl.DataFrame) -> Floats:
         """The rank of each row's caption among those of training, given its image."""
+        if self.encoder.classes:
+            return super()._predict(block)
         from loopline.nets.clip_task import ranks
 
         texts = block[self.encoder.caption].cast(pl.String).fill_null("").to_list()
@@ -109,7 +122,7 @@ class Clip(NeuralFamily):
 
     name = "clip"
     complexity = 50
-    tasks: frozenset[Task] = frozenset({"retrieval"})
+    tasks: frozenset[Task] = frozenset({"retrieval", "binary", "multiclass"})
     reads: frozenset[ColumnType] | None = frozenset({"image", "text"})
     tolerance = 1e-2
     packages = ("torch", "PIL")
@@ -118,7 +131,8 @@ class Clip(NeuralFamily):
         **{name: rule for name, rule in NEURAL_RULES.items() if name not in _UNUSED},
         "learning_rate": Rule("number", low=0.0, above_low=True, high=10.0, words=("auto",)),
         "model": Rule("name"),
-        "tune": Rule("choice", words=("full", "none")),
+        "tune": Rule("choice", words=("full", "head", "none")),
+        "template": Rule("name"),
         "size": Rule("integer", low=8, high=4_096, words=("auto",)),
         "augment": Rule("choice", words=("auto", "none", "shift", "photo", "flip")),
         "width": Rule("integer", low=8, high=4_096),
@@ -130,7 +144,8 @@ class Clip(NeuralFamily):
     def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
         """The recipe; `model` and `tune`; how images and captions are read; a new one's size.
 
-        `width` is that of the common space, `layers` those of the text encoder.
+        `width` is that of the common space, `layers` those of the text encoder, `template` the
+        sentence of a class.
         """
         del task
         batch = int(2 ** np.clip(round(np.log2(max(1, num_rows) / 40)), 4, 8))
@@ -144,6 +159,7 @@ class Clip(NeuralFamily):
             "warmup": 0.1,
             "model": "auto",
             "tune": "full",
+            "template": TEMPLATE,
             "size": "auto",
             "augment": "auto",
             "width": 128,
@@ -161,8 +177,19 @@ class Clip(NeuralFamily):
         found = super().resolve(params, task, num_rows)
         small = found["model"] in SMALL
         problems = []
-        if small and found["tune"] == "none":
-            problems.append("`tune: none` needs a pretrained `model`: the small one knows nothing.")
+        if small and found["tune"] != "full":
+            problems.append(
+                f"`tune: {found['tune']}` needs a pretrained `model`: the small one knows nothing."
+            )
+        if task == "retrieval" and found["tune"] == "head":
+            problems.append("`tune: head` needs classes; captions are found by `full` or `none`.")
+        if task == "retrieval" and found["template"] != TEMPLATE:
+            problems.append("`template` has no effect with captions. Remove it.")
+        if "{}" not in found["template"]:
+            problems.append(
+                f"`template: {found['template']}` of the clip family must have {{}} where the "
+                "name of a class goes."
+            )
         usual = self.defaults(task, num_rows)
         problems += [
             f"`{name}` of the clip family has no effect with `model: {found['model']}`, which "
@@ -173,13 +200,13 @@ class Clip(NeuralFamily):
         if problems:
             raise SettingsError(problems)
         if found["learning_rate"] == "auto":
-            found["learning_rate"] = _RATES[small]
+            found["learning_rate"] = _PROBE_RATE if found["tune"] == "head" else _RATES[small]
         return found
 
     def space(self, facts: DataFacts) -> Space:
         """The learning rate first, then regularisation."""
         del facts
-        tuned = {"tune": ("full",)}
+        tuned = {"tune": ("full", "head")}
         return {
             "learning_rate": Number(2e-4, 5e-3, log=True, when={"model": SMALL}),
             "weight_decay": Number(1e-3, 0.3, log=True, when=tuned),
@@ -217,19 +244,19 @@ class Clip(NeuralFamily):
         settings = self.resolve(params, train.schema.task, train.num_rows)
         if settings["model"] not in SMALL:
             require_packages(self.name, (*self.packages, "transformers", "tokenizers"))
-        if settings["tune"] == "full":
+        if settings["tune"] != "none":
             return super().fit(train, valid, settings, context)
         encoder, arrays = self.learn(train, settings, context)
         told_usable(encoder.usable(arrays), train, context, encoder.lacks)
         return self.makes(
             kind=self,
             task=train.schema.task,
-            num_classes=0,
-            params=settings,
+            num_classes=train.schema.num_classes,
+            params={**settings, "epochs": float(settings["epochs"])},
             encoder=encoder,
             target=Target(),
             history={"epochs": 0.0, "history": [], "stopped": ""},
-            network=self.build(encoder, np.zeros(1), settings, pretrained=True),
+            network=self.build(encoder, _start(train), settings, pretrained=True),
         )
 
     def learn(
@@ -241,13 +268,19 @@ class Clip(NeuralFamily):
             DataError: no image can be read.
             SettingsError: the pretrained model cannot be used.
         """
-        column, caption = image_of(train.schema), caption_of(train.schema)
-        gallery = gallery_of(train.column(caption))
+        named = train.schema.num_classes > 0
+        if named:
+            column, caption = image_column(train, context, self.name), "class"
+            words = (str(label).replace("_", " ") for label in train.schema.classes)
+            gallery = tuple(params["template"].replace("{}", word) for word in words)
+        else:
+            column, caption = image_of(train.schema), caption_of(train.schema)
+            gallery = gallery_of(train.column(caption))
         text: TextEncoder | ByteCaptions
         if params["model"] in SMALL:
             image = learn_images(train, column, params, context)
             text = ByteCaptions(caption, int(params["max_length"]))
-            encoder = ClipEncoder(image, text, gallery)
+            encoder = ClipEncoder(image, text, gallery, None, named)
         else:
             from loopline.models.pretrained_clip import find_pretrained_clip
 
@@ -259,20 +292,37 @@ class Clip(NeuralFamily):
             seed = child_seed(context.seed, "augmentation")
             size = (found.size, found.size)
             image = ImageEncoder(column, size, 3, found.mean, found.deviation, augment, seed)
-            encoder = ClipEncoder(image, text, gallery, found.config)
-        return encoder, encoder.encode(train.frame([column, caption]))
+            encoder = ClipEncoder(image, text, gallery, found.config, named)
+        return encoder, encoder.encode(train.frame([column] if named else [column, caption]))
 
     def build(
         self, encoder: Encoder, start: Floats, params: Params, *, pretrained: bool
-    ) -> ClipNet:
+    ) -> ClipNet | NamedClasses:
         """Two encoders of the shapes that the pairs or a pretrained model ask for."""
-        del start
+        import torch
+
+        from loopline.nets.clip import NamedClasses
+
+        assert isinstance(encoder, ClipEncoder)
+        found = self._towers(encoder, params, pretrained=pretrained)
+        if not encoder.classes:
+            return found
+        rows = np.arange(len(encoder.gallery))
+        tokens = encoder.text.collate(encoder.captions(encoder.gallery), rows, None)
+        return NamedClasses(
+            found,
+            torch.from_numpy(tokens["input_ids"]),
+            torch.from_numpy(tokens["attention_mask"]),
+            torch.from_numpy(start),
+            probe=params["tune"] == "head",
+        )
+
+    def _towers(self, encoder: ClipEncoder, params: Params, *, pretrained: bool) -> ClipNet:
         import torch
 
         from loopline.nets.clip import ClipNet, PretrainedImage, PretrainedText, SmallText
         from loopline.nets.image import ImageFeatures
 
-        assert isinstance(encoder, ClipEncoder)
         image = encoder.image
         how = {"mean": image.mean, "deviation": image.deviation}
         if encoder.config is None:
@@ -295,8 +345,17 @@ class Clip(NeuralFamily):
             found.scale.copy_(model.logit_scale)
         return found
 
-    def examples(self, job: Job, encoder: Encoder) -> PairTask:
-        """Pairs with the numbers of their captions."""
+    def examples(self, job: Job, encoder: Encoder) -> EngineTask:
+        """Pairs with the numbers of their captions, or images with their classes."""
+        if job.num_classes:
+            from loopline.nets.examples import Examples
+
+            return Examples(
+                job.train.labelled(encoder),
+                None if job.valid is None else job.valid.labelled(encoder),
+                encoder.collate,
+                num_classes=job.num_classes,
+            )
         from loopline.nets.clip_task import PairTask
 
         held: JobRows | None = job.valid
@@ -310,10 +369,14 @@ class Clip(NeuralFamily):
         )
 
     def start(self, encoder: Encoder, rows: JobRows, valid: JobRows | None, **known: Any) -> Floats:
-        """Nothing: there is no head."""
-        del encoder, rows, valid, known
-        return np.zeros(1)
+        """The logarithm of the classes' shares, for rows without an image."""
+        del encoder, valid
+        return start_bias(rows.target, rows.weight, known["num_classes"])
 
     def load_encoder(self, folder: Path) -> ClipEncoder:
         """Read a saved encoder."""
         return ClipEncoder.load(folder)
+
+
+def _start(train: TrainView) -> Floats:
+    return start_bias(train.target, train.weight, train.schema.num_classes)

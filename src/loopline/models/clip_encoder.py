@@ -72,12 +72,14 @@ class ClipEncoder(Encoder):
         text: reads the captions.
         gallery: distinct captions of training.
         config: configuration of a pretrained CLIP; None for the small one.
+        classes: whether the gallery are sentences of classes, and rows have no captions.
     """
 
     image: ImageEncoder
     text: TextEncoder | ByteCaptions
     gallery: tuple[str, ...]
     config: Mapping[str, Any] | None = None
+    classes: bool = False
 
     @property
     def caption(self) -> str:
@@ -87,7 +89,12 @@ class ClipEncoder(Encoder):
         return self.text.settings.columns[0]
 
     def encode(self, frame: pl.DataFrame) -> Arrays:
-        """The arrays of both halves, and `codes`: the number of each row's caption."""
+        """The arrays of both halves, and `codes`: the number of each row's caption.
+
+        Where rows have classes and no captions, those of the image half alone.
+        """
+        if self.classes:
+            return {f"image.{key}": array for key, array in self.image.encode(frame).items()}
         halves = {"image": self.image.encode(frame), "text": self.text.encode(frame)}
         arrays: dict[str, NDArray[Any]] = {
             f"{name}.{key}": array for name, half in halves.items() for key, array in half.items()
@@ -99,11 +106,16 @@ class ClipEncoder(Encoder):
         return self.text.encode(pl.DataFrame({self.caption: pl.Series(texts, dtype=pl.String)}))
 
     def collate(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
-        """Pixels, tokens, and in training the random numbers of augmentation."""
+        """Pixels, tokens, and in training the random numbers of augmentation.
+
+        Where rows have classes, pixels and whether there are any.
+        """
         image, text = (
             {key[len(name) + 1 :]: a for key, a in arrays.items() if key.startswith(f"{name}.")}
             for name in ("image", "text")
         )
+        if self.classes:
+            return self.image.collate(image, rows, epochs)
         return {**self.pixels(image, rows, epochs), **self.text.collate(text, rows, epochs)}
 
     def pixels(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
@@ -122,7 +134,11 @@ class ClipEncoder(Encoder):
         for name, half in (("image", self.image), ("text", self.text)):
             (folder / name).mkdir()
             half.save(folder / name)
-        facts = {"gallery": list(self.gallery), "config": self.config}
+        facts = {
+            "gallery": list(self.gallery),
+            "config": self.config,
+            "classes": self.classes,
+        }
         (folder / "clip.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
 
     @staticmethod
@@ -135,9 +151,10 @@ class ClipEncoder(Encoder):
         try:
             facts = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
             gallery, config = tuple(facts["gallery"]), facts["config"]
+            classes = bool(facts["classes"])
             image = ImageEncoder.load(folder / "image")
             own = config is None
             text = ByteCaptions.load(folder / "text") if own else TextEncoder.load(folder / "text")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{folder} does not hold an encoder of pairs: {error}") from error
-        return ClipEncoder(image, text, gallery, config)
+        return ClipEncoder(image, text, gallery, config, classes)

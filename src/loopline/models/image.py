@@ -242,7 +242,7 @@ class Image(NeuralFamily):
         )
 
 
-def image_column(train: TrainView, context: FitContext) -> str:
+def image_column(train: TrainView, context: FitContext, family: str = "image") -> str:
     """The one feature of the type image; tells which features take no part.
 
     Raises:
@@ -253,13 +253,13 @@ def image_column(train: TrainView, context: FitContext) -> str:
     if len(names) != 1:
         told = f"has {', '.join(map(repr, names))}" if names else "has none"
         raise DataError(
-            f"The image family reads one feature of the type image, and the table {told}. Give "
+            f"The {family} family reads one feature of the type image, and the table {told}. Give "
             "the columns that it shall not read the role ignore, or leave the family out."
         )
     others = [name for name in schema.features if name not in names]
     if others:
         context.reporter.note(
-            f"The image family reads {names[0]!r} only, and not {', '.join(others[:5])}"
+            f"The {family} family reads {names[0]!r} only, and not {', '.join(others[:5])}"
             f"{' …' if len(others) > 5 else ''}."
         )
     return names[0]

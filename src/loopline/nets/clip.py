@@ -167,6 +167,61 @@ class ClipNet(nn.Module):
         return self.images(pixels, draws), self.captions(input_ids, attention_mask), self.factor()
 
 
+class NamedClasses(nn.Module):
+    """Images in, a score of each class out: how well its sentence fits, or a linear probe.
+
+    Args:
+        clip: the two encoders.
+        input_ids: of the classes' sentences, int64, shape (classes, tokens).
+        attention_mask: 1 where a token counts.
+        start: the answer for rows without an image, shape (classes,).
+        probe: whether a linear head reads frozen vectors of images, and sentences count no more.
+    """
+
+    def __init__(
+        self,
+        clip: ClipNet,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        start: torch.Tensor,
+        *,
+        probe: bool,
+    ) -> None:
+        super().__init__()
+        self.constant: torch.Tensor
+        self.input_ids: torch.Tensor
+        self.attention_mask: torch.Tensor
+        self.clip = clip
+        self.register_buffer("input_ids", input_ids)
+        self.register_buffer("attention_mask", attention_mask)
+        self.register_buffer("constant", start.float().clone())
+        self.head: nn.Linear | None = None
+        if probe:
+            clip.requires_grad_(False)
+            with torch.no_grad():
+                width = clip.captions(input_ids, attention_mask).shape[1]
+            self.head = nn.Linear(width, start.numel())
+
+    def forward(
+        self, pixels: torch.Tensor, readable: torch.Tensor, draws: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Scores of shape (rows, classes).
+
+        Args:
+            pixels: 8 bits, shape (rows, height, width, channels).
+            readable: which rows have an image, shape (rows,).
+            draws: random numbers for augmentation in training.
+        """
+        images = self.clip.images(pixels, draws)
+        if self.head is None:
+            sentences = self.clip.captions(self.input_ids, self.attention_mask)
+            scores = self.clip.factor() * (images @ sentences.T)
+        else:
+            scores = self.head(images * math.sqrt(images.shape[1]))
+        constant = self.constant.to(scores.dtype).expand_as(scores)
+        return torch.where(readable.unsqueeze(1), scores, constant)
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Vectors of a batch, wherever they were computed.
