@@ -94,15 +94,17 @@ class MixedEncoder(Encoder):
             ]
         else:
             cells = [frame[name].is_not_null() for name in self.tables]
-        return np.any([cell.to_numpy() for cell in cells], axis=0)
+        there: NDArray[np.bool_] = np.stack([cell.to_numpy() for cell in cells]).any(axis=0)
+        return there
 
     def collate(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
         """The inputs of the network; in training some parts of some rows are left out."""
-        seen = arrays["seen"][rows]
+        seen: NDArray[np.bool_] = arrays["seen"][rows]
         if epochs is not None and self.left_out:
             drawn = draws(self.seed, rows, epochs, len(self.parts))
             kept = seen & (drawn >= self.left_out)
-            seen = np.where(kept.any(axis=1, keepdims=True), kept, seen)
+            lost: NDArray[np.bool_] = ~kept.any(axis=1, keepdims=True)
+            seen = kept | (seen & lost)
         batch: dict[str, NDArray[Any]] = {"seen": seen}
         if self.table is not None:
             batch |= self.table.collate(_of(arrays, "table"), rows, epochs)

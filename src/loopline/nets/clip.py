@@ -52,7 +52,8 @@ class Block(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         hidden = hidden + self.dropout(self.outer(seen.transpose(1, 2).reshape(hidden.shape)))
-        return hidden + self.dropout(self.feed(self.second_norm(hidden)))
+        found: torch.Tensor = hidden + self.dropout(self.feed(self.second_norm(hidden)))
+        return found
 
 
 class SmallText(nn.Module):

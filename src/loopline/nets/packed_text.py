@@ -21,8 +21,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
-from loopline.nets.lm import LayerNorm, compute_dtype
+from loopline.nets.lm import LayerNorm
 from loopline.nets.lm_attention import needs_mask
+from loopline.nets.lm_loss import compute_dtype
 
 ROUND = 512
 """A line's length is a multiple of this; no text may be longer."""
@@ -65,8 +66,9 @@ class PackedBlock(nn.Module):
         if mask is None:
             seen = _within_texts(query, key, value, ends)
         else:
-            turned = (part.transpose(0, 1) for part in (query, key, value))
-            seen = functional.scaled_dot_product_attention(*turned, attn_mask=mask).transpose(0, 1)
+            query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+            seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            seen = seen.transpose(0, 1)
         hidden = self.first_norm(hidden + self.dropout(self.out(seen.flatten(1))))
         fed = self.down(functional.gelu(self.up(hidden)))
         found: torch.Tensor = self.second_norm(hidden + self.dropout(fed))
@@ -132,10 +134,12 @@ class PackedEncoder(nn.Module):
         hidden = hidden.to(self.norm.weight.dtype)
         num_texts = ends.shape[0] - 2
         if self.pooling == "cls":
-            return hidden[ends[:num_texts].long()]
+            first: torch.Tensor = hidden[ends[:num_texts].long()]
+            return first
         sums = hidden.new_zeros(num_texts + 1, self.width).index_add(0, owner, hidden)
         sizes = (ends[1 : num_texts + 1] - ends[:num_texts]).to(hidden.dtype)
-        return sums[:num_texts] / sizes[:, None]
+        mean: torch.Tensor = sums[:num_texts] / sizes[:, None]
+        return mean
 
     def read(self, state: Mapping[str, torch.Tensor]) -> PackedEncoder:
         """Take the weights of a `BertModel`; gives itself."""
