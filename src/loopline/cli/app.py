@@ -27,6 +27,7 @@ from loopline.cli import (
     rollback,
     run,
     runs,
+    sample,
     schema,
     search,
     serve,
@@ -71,6 +72,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
