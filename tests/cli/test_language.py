@@ -56,6 +56,15 @@ def test_from_a_text_file_to_a_model_that_writes(call: Call, here: Path) -> None
     assert float((here / "out.csv").read_text().split()[1]) > 0
 
 
+def test_texts_of_training_are_known_again(call: Call, here: Path) -> None:
+    """Scoring a release on a file that it learned from is refused, wherever a text stands now."""
+    language_line(here, "[ngram]")
+    assert call("run", "--json").code == 0
+    tale = (here / "tale.txt").read_text()
+    (here / "again.txt").write_text(tale[: len(tale) // 3])
+    call("evaluate", "latest", "again.txt").refuses(3, "stand among the rows")
+
+
 def test_sampling_refuses_in_a_sentence(call: Call, here: Path) -> None:
     """A family that writes no text, and a share out of range, are refused."""
     language_line(here, "[ngram]")
