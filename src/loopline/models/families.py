@@ -13,6 +13,7 @@ from loopline.models.base import Family
 
 _PLACES = {
     "baseline": ("loopline.models.baseline", "Baseline"),
+    "ngram": ("loopline.models.ngram", "Ngram"),
     "linear": ("loopline.models.linear", "Linear"),
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
@@ -20,7 +21,6 @@ _PLACES = {
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
-    "ngram": ("loopline.models.ngram", "Ngram"),
     "lm": ("loopline.models.lm", "LanguageModel"),
 }
 
