@@ -13,11 +13,11 @@ from loopline.models.base import Family
 
 _PLACES = {
     "baseline": ("loopline.models.baseline", "Baseline"),
-    "ngram": ("loopline.models.ngram", "Ngram"),
     "linear": ("loopline.models.linear", "Linear"),
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
+    "ngram": ("loopline.models.ngram", "Ngram"),
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
