@@ -18,6 +18,7 @@ from loopline.cli import (
     gc,
     init,
     lineage,
+    monitor,
     parity,
     predict,
     promote,
@@ -74,6 +75,7 @@ app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
+app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)
