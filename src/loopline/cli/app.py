@@ -18,6 +18,7 @@ from loopline.cli import (
     gc,
     init,
     lineage,
+    monitor,
     parity,
     predict,
     promote,
@@ -28,6 +29,7 @@ from loopline.cli import (
     rollback,
     run,
     runs,
+    sample,
     schema,
     search,
     serve,
@@ -73,7 +75,9 @@ app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("query")(query.query)
+app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
+app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)

@@ -23,7 +23,7 @@ COLUMN_TYPES: tuple[str, ...] = get_args(ColumnType)
 ROLES: tuple[str, ...] = get_args(Role)
 
 
-def has_classes(task: Task) -> bool:
+def has_classes(task: str) -> bool:
     """Whether a task gives each row one of some labels; otherwise it gives each row a number.
 
     >>> has_classes("binary"), has_classes("regression"), has_classes("language")

@@ -75,7 +75,8 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
             "source", lambda folder: None, meta=meta, inputs={"snapshot": snapshot.id}
         )
 
-    settings = {"source": dict(key), "format": spec.data.format.model_dump(exclude_none=True)}
+    given = spec.data.format.model_dump(exclude_none=True)
+    settings: dict[str, Any] = {"source": dict(key), "format": given}
     if made is not None:
         settings["texts"] = spec.target
     return context.stage("ingest", 2, settings=settings, inputs={}, make=make)

@@ -128,18 +128,7 @@ class LanguageNetwork(NeuralModel):
         top_p: float = 0.95,
         seed: int = 0,
     ) -> Iterator[str]:
-        """Text that goes on after a prompt, piece by piece, until the document's end.
-
-        Args:
-            prompt: the beginning of a text; or, where columns are read before it, their cells.
-            most: the most tokens.
-            temperature: scores are divided by it; 0 for the likeliest token each time.
-            top_p: draw from the likeliest tokens that together have this probability.
-            seed: equal seeds give equal texts on one machine.
-
-        Raises:
-            SettingsError: a number out of range, or a prompt that fills the context.
-        """
+        """See `FittedModel.write`."""
         from loopline.nets.lm_sample import sample
 
         settings = self.encoder.settings

@@ -402,7 +402,7 @@ class NeuralFamily(Family):
         )
 
     def examples(self, job: Job, encoder: Encoder) -> EngineTask:
-        """The engine's task of a fit: rows, loss and score."""
+        """The rows of a fit as the engine wants them; families that train otherwise override."""
         from loopline.nets.examples import Examples
 
         return Examples(

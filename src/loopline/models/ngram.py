@@ -178,7 +178,7 @@ class Ngram(Family):
     """Runs of bytes, counted and blended."""
 
     name = "ngram"
-    complexity = 1
+    complexity = 30
     tasks: frozenset[Task] = frozenset({"language"})
     reads: frozenset[ColumnType] | None = frozenset({"text"})
     rules: ClassVar[Mapping[str, Rule]] = {"order": Rule("integer", low=1, high=MAX_ORDER)}

@@ -227,7 +227,8 @@ class Block(nn.Module):
         else:
             seen = attend(query, key, value, ends, mask)
         hidden = hidden + self.dropout(self.out(seen.flatten(2)))
-        return hidden + self.dropout(self._fed(self.second(hidden)))
+        added: torch.Tensor = hidden + self.dropout(self._fed(self.second(hidden)))
+        return added
 
     def _fed(self, hidden: torch.Tensor) -> torch.Tensor:
         inner = self.up(hidden)

@@ -83,7 +83,15 @@ def _by_document(
         others["enable_gqa"] = True
     elif groups > 1:
         key, value = (part.repeat_interleave(groups, dim=2) for part in (key, value))
-    flat = (part.flatten(0, 1) for part in (query, key, value))
-    seen = varlen_attn(*flat, ends, ends, length, length, **others)
+    seen = varlen_attn(
+        query.flatten(0, 1),
+        key.flatten(0, 1),
+        value.flatten(0, 1),
+        ends,
+        ends,
+        length,
+        length,
+        **others,
+    )
     assert isinstance(seen, torch.Tensor)
     return seen.view(query.shape)

@@ -265,7 +265,7 @@ def _entries(model: Decoder) -> Iterator[Entry]:
     yield from (_gpt2_entries if model.shape.style == "gpt2" else _llama_entries)(model)
 
 
-def _whole(key: str, value: torch.Tensor, *, turned: bool = False) -> Entry:
+def _whole(key: str, value: Any, *, turned: bool = False) -> Entry:
     """A tensor that is one of the model's; `turned` where the layout has it the other way round."""
 
     def put(given: torch.Tensor) -> None:
@@ -274,7 +274,7 @@ def _whole(key: str, value: torch.Tensor, *, turned: bool = False) -> Entry:
     return key, put, lambda: value.T if turned else value
 
 
-def _slice(key: str, value: torch.Tensor, start: int, length: int) -> Entry:
+def _slice(key: str, value: Any, start: int, length: int) -> Entry:
     """A tensor that is some lines of one of the model's."""
     part = value.narrow(0, start, length)
 
@@ -288,6 +288,7 @@ def _llama_entries(model: Decoder) -> Iterator[Entry]:
     shape = model.shape
     wide, narrow = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     yield _whole("model.embed_tokens.weight", model.tokens.weight)
+    layer: Any
     for number, layer in enumerate(model.layers):
         base, mix, up = f"model.layers.{number}.", layer.mix.weight, layer.up.weight
         yield _whole(f"{base}input_layernorm.weight", layer.first.weight)
@@ -310,6 +311,7 @@ def _gpt2_entries(model: Decoder) -> Iterator[Entry]:
     yield _whole("wpe.weight", model.positions.weight)
     parts = {"ln_1": "first", "ln_2": "second", "attn.c_attn": "mix", "attn.c_proj": "out",
              "mlp.c_fc": "up", "mlp.c_proj": "down"}  # fmt: skip
+    layer: Any
     for number, layer in enumerate(model.layers):
         for there, here in parts.items():
             part = getattr(layer, here)

@@ -12,6 +12,7 @@ cross-entropy (Hsu et al. 2024); this is plain torch, whose compiler fuses the p
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class _TotalLoss(torch.autograd.Function):
         return torch.stack(losses).sum()
 
     @staticmethod
-    def backward(ctx: Any, slope: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, slope: torch.Tensor) -> Any:
         to_hidden, to_weight = ctx.saved_tensors
         first, second = ctx.types
         return (
@@ -116,8 +117,8 @@ def total_loss(
     if not torch.is_grad_enabled():
         losses = token_losses(hidden, weight, targets, chunk_bytes)
         return (losses if weights is None else losses * weights).sum()
-    found: torch.Tensor = _TotalLoss.apply(hidden, weight, targets, weights, chunk_bytes, gradient)
-    return found
+    apply: Callable[..., torch.Tensor] = _TotalLoss.apply
+    return apply(hidden, weight, targets, weights, chunk_bytes, gradient)
 
 
 @torch.no_grad()

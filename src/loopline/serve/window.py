@@ -23,32 +23,12 @@ from numpy.typing import NDArray
 
 from loopline.features.contract import QUANTILES, InputColumn, Remark
 from loopline.features.reading import as_floats, as_texts
+from loopline.features.turns import TURNS
 
-FACTORS = {
-    "times 1,000": 1000.0, "times 100": 100.0, "times 10": 10.0, "divided by 10": 0.1,
-    "divided by 100": 0.01, "divided by 1,000": 0.001, "times 60": 60.0, "divided by 60": 1 / 60,
-    "times 3,600": 3600.0, "divided by 3,600": 1 / 3600, "in centimetres for inches": 2.54,
-    "in inches for centimetres": 1 / 2.54, "in pounds for kilograms": 2.2046,
-    "in kilograms for pounds": 1 / 2.2046, "in kilometres for miles": 1.6093,
-    "in miles for kilometres": 1 / 1.6093,
-}  # fmt: skip
 FAR, NEAR, CLEARER = 1.0, 0.15, 5.0
 MAX_TOP_SHARE = 0.9
 MAX_MISSING = 0.9
 _LOW, _HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
-
-Turn = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-
-def _divided(factor: float) -> Turn:
-    return lambda values: values / factor
-
-
-_TURNS: dict[str, Turn] = {
-    **{words: _divided(factor) for words, factor in FACTORS.items()},
-    "in degrees Fahrenheit for Celsius": lambda values: (values - 32) / 1.8,
-    "in degrees Celsius for Fahrenheit": lambda values: values * 1.8 + 32,
-}
 
 
 class InputWindow:
@@ -145,7 +125,7 @@ def _constant(column: InputColumn, values: pl.Series) -> Remark | None:
 
 def _unit(found: NDArray[np.float64], column: InputColumn, distance: float) -> str | None:
     """The words for the unit that a column seems to be in; None for none."""
-    turned = {words: _distance(turn(found), column) for words, turn in _TURNS.items()}
+    turned = {words: _distance(turn(found), column) for words, turn in TURNS.items()}
     words = min(turned, key=lambda name: turned[name])
     near = turned[words] < NEAR and turned[words] * CLEARER < distance
     return words if near else None

@@ -1,0 +1,204 @@
+"""Which rows belong to the same hour, day and week, and where in the season they lie.
+
+Rows of one day are alike beyond what the season explains, so a window of one day says less than
+its rows suggest. The clock cuts time into nested blocks, by which `loopline.monitor.law` learns how
+much less. Where rows have no times their order is cut instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopline.monitor.settings import Season
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+HOUR, DAY, WEEK = 3600.0, 86_400.0, 604_800.0
+FEWEST_BLOCKS = 8
+PERIODS = 3
+"""Whole days or weeks that a season is learned from, at least."""
+ROW_BLOCKS = (16.0, 128.0, 1024.0, 8192.0)
+MONDAY = 4 * DAY
+"""Weeks begin on Mondays; 1 January 1970 was a Thursday."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How time is cut.
+
+    Args:
+        timed: whether rows have times; else their places in the stream are cut.
+        lengths: of the nested blocks, shortest first: seconds, or rows.
+        hours: whether the hour of the day matters.
+        weekdays: whether the day of the week matters.
+    """
+
+    timed: bool
+    lengths: tuple[float, ...]
+    hours: bool = False
+    weekdays: bool = False
+
+    @staticmethod
+    def learn(time: Floats | None, num_rows: int, season: Season = "auto") -> Clock:
+        """What a reference is long and dense enough for.
+
+        Args:
+            time: seconds since 1970 of its rows, rising; None when unknown.
+            num_rows: how many there are.
+            season: what the settings ask for.
+        """
+        if time is None:
+            lengths = [size for size in ROW_BLOCKS if num_rows / size >= FEWEST_BLOCKS]
+            return Clock(False, tuple(lengths))
+        span = float(time[-1] - time[0])
+        lengths, finer = [], num_rows
+        for length in (HOUR, DAY, WEEK):
+            blocks = np.unique(_block(time, length)).size
+            if blocks >= FEWEST_BLOCKS and blocks < 0.7 * finer:
+                lengths.append(length)
+                finer = blocks
+        hour = np.unique(_hour(time)).size > 1
+        return Clock(
+            True,
+            tuple(lengths),
+            hours=season in ("auto", "day", "week") and hour and span >= (PERIODS - 0.1) * DAY,
+            weekdays=season in ("auto", "week") and span >= (PERIODS - 0.1) * WEEK,
+        )
+
+    def blocks(self, time: Floats | None, start: int, num_rows: int) -> list[Ints]:
+        """The block of each row at each length.
+
+        Args:
+            time: of the rows.
+            start: place of the first row in the stream, which counts where there are no times.
+            num_rows: how many.
+        """
+        if self.timed and time is not None:
+            return [_block(time, length) for length in self.lengths]
+        place = np.arange(start, start + num_rows, dtype=np.float64)
+        return [np.floor(place / length).astype(np.int64) for length in self.lengths]
+
+    def cells(self, time: Floats | None) -> list[Ints]:
+        """Where in the season each row lies: hour of the day (0-23), day of the week (0-6)."""
+        found: list[Ints] = []
+        if time is None:
+            return found
+        if self.hours:
+            found.append(_hour(time))
+        if self.weekdays:
+            found.append(_weekday(time))
+        return found
+
+    @property
+    def cell_sizes(self) -> list[int]:
+        """Number of cells of each part of the season."""
+        return [24] * self.hours + [7] * self.weekdays
+
+
+def _block(time: Floats, length: float) -> Ints:
+    shifted = time - MONDAY if length == WEEK else time
+    return np.asarray(np.floor(shifted / length), dtype=np.int64)
+
+
+def _hour(time: Floats) -> Ints:
+    return np.asarray(np.floor(time / HOUR) % 24, dtype=np.int64)
+
+
+def _weekday(time: Floats) -> Ints:
+    return np.asarray(np.floor((time - MONDAY) / DAY) % 7, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """When the rows of a window were, in as few numbers as the law needs.
+
+    Args:
+        rows: how many rows.
+        blocks: for each length, how many rows lie in each block.
+        cells: for each part of the season, rows in each cell.
+    """
+
+    rows: int
+    blocks: tuple[dict[int, int], ...]
+    cells: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(clock: Clock, time: Floats | None, start: int, num_rows: int) -> Span:
+        """Of rows, by their times or places."""
+        blocks = []
+        for codes in clock.blocks(time, start, num_rows):
+            ids, counts = np.unique(codes, return_counts=True)
+            blocks.append(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        sizes = clock.cell_sizes
+        places = clock.cells(time) or [np.zeros(0, dtype=np.int64)] * len(sizes)
+        cells = [
+            tuple(np.bincount(place, minlength=size).tolist())
+            for place, size in zip(places, sizes, strict=True)
+        ]
+        return Span(num_rows, tuple(blocks), tuple(cells))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        blocks = [[list(block), list(block.values())] for block in self.blocks]
+        return {"rows": self.rows, "blocks": blocks, "cells": [list(cell) for cell in self.cells]}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Span:
+        """Read what `to_dict` wrote."""
+        return Span(
+            int(data["rows"]),
+            tuple(dict(zip(ids, counts, strict=True)) for ids, counts in data["blocks"]),
+            tuple(tuple(cell) for cell in data["cells"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Crowd:
+    """How the rows of several look-backs are spread over blocks and seasons.
+
+    Args:
+        shared: for each look-back and length, the sum over blocks of their squared shares of rows.
+        cells: for each part of the season, the share of rows in each cell, (look-backs, cells).
+    """
+
+    shared: Floats
+    cells: tuple[Floats, ...]
+
+    @staticmethod
+    def of(spans: Sequence[Span], backs: Sequence[int]) -> Crowd:
+        """Of the last windows.
+
+        Args:
+            spans: windows, oldest first.
+            backs: for each look-back, how many of the last windows it takes, rising.
+        """
+        newest = spans[::-1][: backs[-1]]
+        chosen = np.array(backs) - 1
+        rows = np.maximum(np.cumsum([span.rows for span in newest]), 1)[chosen]
+        levels = len(newest[0].blocks)
+        shared = np.zeros((len(backs), levels))
+        for level in range(levels):
+            shared[:, level] = np.array(_squares(newest, level))[chosen] / rows**2
+        cells = []
+        for part in range(len(newest[0].cells)):
+            sums = np.cumsum([span.cells[part] for span in newest], axis=0)[chosen]
+            cells.append(sums / np.maximum(sums.sum(axis=1, keepdims=True), 1.0))
+        return Crowd(shared, tuple(cells))
+
+
+def _squares(newest: Sequence[Span], level: int) -> list[float]:
+    """After each window, the sum of squares of the rows of all blocks so far."""
+    held: dict[int, int] = {}
+    total, totals = 0.0, []
+    for span in newest:
+        for block, count in span.blocks[level].items():
+            before = held.get(block, 0)
+            held[block] = before + count
+            total += count * (2 * before + count)
+        totals.append(total)
+    return totals

@@ -1,0 +1,211 @@
+"""What is asked of each column: scores of its cells whose means tell whether it has moved.
+
+Numbers are read as their rank in the reference, so an extreme value counts as one large value and
+no more: the rank itself (a shift; in the normal case 1 is one standard deviation) and its distance
+from the middle (a change of spread), the first two components of Neyman's smooth test (1937).
+Categories are asked for the share of each level and of levels never seen, all columns for missing
+cells. A score whose reference is a single value still has a variance: that of one row in so many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from loopline.features.reading import parse_numbers
+from loopline.monitor.law import Law
+
+Floats = NDArray[np.float64]
+Type = Literal["number", "category", "text", "other"]
+MOST_LEVELS = 20
+MANY_LEVELS = 1_000
+TEXT_SHARE = 0.5
+GRID = 4_096
+
+
+@dataclass(frozen=True)
+class Question:
+    """One score.
+
+    Args:
+        column: the column, or what else it is about.
+        what: ``shift``, ``spread``, ``missing``, ``level``, ``unseen``, ``worse`` …
+        unit: ``sd`` or ``share``, or that of a loss.
+        level: which level.
+        side: 1 where only a rise counts, else 0.
+    """
+
+    column: str
+    what: str
+    unit: str
+    level: str = ""
+    side: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """How one column is scored, learned from the reference.
+
+    Args:
+        name: the column.
+        type: how its cells are read.
+        dtype: the polars type of the reference's cells, as text.
+        grid: number: sorted values of the reference, thinned.
+        levels: category: the levels that have a score, most frequent first.
+        known: all levels of the reference.
+        unseen: the chance of a level never seen, by Good's estimate.
+        top_share: share of the most common value among cells.
+        run: longest run of one value in the reference.
+        missing: share of missing cells.
+        quantiles: of a number at 5, 25, 50, 75, 95 %.
+    """
+
+    name: str
+    type: Type
+    dtype: str
+    grid: Floats = field(default_factory=lambda: np.zeros(0))
+    levels: tuple[str, ...] = ()
+    known: frozenset[str] = frozenset()
+    unseen: float = 0.0
+    top_share: float = 1.0
+    run: int = 0
+    missing: float = 0.0
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is asked of it, in the order of `score`'s columns."""
+        asked = [Question(self.name, "missing", "share")]
+        if self.type == "number":
+            asked += [Question(self.name, "shift", "sd"), Question(self.name, "spread", "sd")]
+        if self.type == "category":
+            asked += [Question(self.name, "level", "share", level) for level in self.levels]
+            asked.append(Question(self.name, "unseen", "share", side=1))
+        return asked
+
+    def read(self, values: pl.Series) -> pl.Series:
+        """The cells in the reference's type; what cannot be read is missing."""
+        return read_as(values, self.type)
+
+    def score(self, read: pl.Series) -> Floats:
+        """Scores of cells that were read, shape (rows, questions); NaN where there is none."""
+        missing = read.is_null().to_numpy().astype(np.float64)
+        parts = [missing]
+        if self.type == "number":
+            parts += self._ranks(read, missing > 0)
+        if self.type == "category":
+            parts += self._shares(read, missing > 0)
+        return np.column_stack(parts)
+
+    def _ranks(self, read: pl.Series, missing: NDArray[np.bool_]) -> list[Floats]:
+        x = read.fill_null(0.0).to_numpy()
+        low = np.searchsorted(self.grid, x, side="left")
+        high = np.searchsorted(self.grid, x, side="right")
+        rank = (low + high) / (2 * max(self.grid.size, 1))
+        rank[missing] = np.nan
+        shift = np.sqrt(12.0) * (rank - 0.5)
+        return [shift, np.sqrt(5.0) * (6 * rank**2 - 6 * rank + 1)]
+
+    def _shares(self, read: pl.Series, missing: NDArray[np.bool_]) -> list[Floats]:
+        table = {level: place for place, level in enumerate(self.levels)}
+        distinct = read.unique()
+        place = [
+            table.get(text, -1 if text in self.known else -2) if text is not None else -3
+            for text in distinct.to_list()
+        ]
+        codes = (
+            pl.DataFrame({"value": read})
+            .join(
+                pl.DataFrame({"value": distinct, "code": pl.Series(place, dtype=pl.Int64)}),
+                on="value",
+                how="left",
+                nulls_equal=True,
+                maintain_order="left",
+            )["code"]
+            .to_numpy()
+        )
+        wanted = [*range(len(self.levels)), -2]
+        return [np.where(missing, np.nan, (codes == code).astype(np.float64)) for code in wanted]
+
+    def corrected(self, law: Law) -> Law:
+        """The law with the chance of a level never seen, which rare levels tell."""
+        if self.type != "category":
+            return law
+        mean, within, skew = law.mean.copy(), law.within.copy(), law.skew.copy()
+        chance = self.unseen
+        mean[-1], within[-1] = chance, chance * (1 - chance)
+        skew[-1] = (1 - 2 * chance) / np.sqrt(chance * (1 - chance))
+        return replace(law, mean=mean, within=within, skew=skew)
+
+
+def type_of(values: pl.Series) -> Type:
+    """How a column's cells are scored."""
+    dtype = values.dtype
+    if dtype.is_numeric() or dtype.is_temporal():
+        return "number"
+    if dtype == pl.Boolean:
+        return "category"
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        distinct = values.n_unique()
+        present = max(len(values) - values.null_count(), 1)
+        if distinct > MANY_LEVELS or (distinct > 50 and distinct > TEXT_SHARE * present):
+            return "text"
+        return "category"
+    return "other"
+
+
+def read_as(values: pl.Series, kind: Type) -> pl.Series:
+    """Cells as finite floats (numbers, times), texts (categories), or as they are."""
+    if kind == "number":
+        if values.dtype == pl.String:
+            read = parse_numbers(values)
+        elif values.dtype.is_temporal():
+            read = values.to_physical().cast(pl.Float64)
+        elif values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Null):
+            read = values.cast(pl.Float64)
+        else:
+            return pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
+        return read.fill_nan(None)
+    if kind in ("category", "text"):
+        if values.dtype.is_nested() or values.dtype == pl.Binary:
+            return pl.Series(values.name, [None] * len(values), dtype=pl.String)
+        return values.cast(pl.String)
+    return values
+
+
+def learn_column(values: pl.Series) -> Column:
+    """How a column of the reference is scored."""
+    kind = type_of(values)
+    read = read_as(values, kind)
+    present = read.drop_nulls()
+    missing = 1 - len(present) / max(len(read), 1)
+    dtype = str(values.dtype)
+    if kind in ("text", "other") or not len(present):
+        return Column(values.name, kind if len(present) else "other", dtype, missing=missing)
+    counts = present.value_counts(sort=True, name="rows")
+    top = float(counts["rows"][0]) / len(present)
+    run = int(present.rle().struct.field("len").max() or 0)  # type: ignore[arg-type]
+    if kind == "number":
+        x = np.sort(present.to_numpy().astype(np.float64))
+        thin = max(x.size // GRID, 1)
+        points = tuple(np.quantile(x, (0.05, 0.25, 0.5, 0.75, 0.95), method="nearest").tolist())
+        return Column(
+            values.name, kind, dtype, x[thin // 2 :: thin], top_share=top, run=run,
+            missing=missing, quantiles=points,
+        )  # fmt: skip
+    texts = counts[counts.columns[0]].to_list()
+    once = int((counts["rows"] == 1).sum())
+    levels = texts[:MOST_LEVELS]
+    if len(texts) == 2:
+        levels = texts[1:]
+    if len(texts) == 1:
+        levels = []
+    return Column(
+        values.name, kind, dtype, levels=tuple(levels), known=frozenset(texts),
+        unseen=min((once + 0.5) / (len(present) + 1.0), 0.5), top_share=top, run=run,
+        missing=missing,
+    )  # fmt: skip
