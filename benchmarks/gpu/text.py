@@ -197,7 +197,8 @@ def family(chosen, layout):
     with tempfile.TemporaryDirectory() as place:
         save_pretrained(chosen, Path(place) / "bert")
         find_pretrained(str(Path(place) / "bert"))
-        lines, labels = texts(chosen.rows, chosen.vocabulary)
+        num = min(chosen.rows, chosen.default_rows)
+        lines, labels = texts(num, chosen.vocabulary)
         answer = np.where(labels % 2, "yes", "no")
         rows = view(pl.DataFrame({"text": lines, "y": answer}), {"text": "text"})
         params = {"model": str(Path(place) / "bert"), "tune": "full", "epochs": 1.0,
@@ -208,7 +209,7 @@ def family(chosen, layout):
         ended = time.perf_counter()
     readings = [json.loads(line) for line in model.log.splitlines()]
     note = "with the head's fit on frozen vectors, which precedes full tuning"
-    told = rates(chosen, began, began, None, 0, ended)
+    told = rates(argparse.Namespace(rows=num), began, began, None, 0, ended)
     return {**told, "reading": readings[-1:], "note": note}
 
 
@@ -296,11 +297,13 @@ def trainer(chosen, layout, *, best):
 
 
 def main() -> None:
-    every = "packed,packed_eager,trainer_default,trainer_best,trainer_best_compiled,family"
+    every = "packed,packed_eager,trainer_default,trainer_best,family,trainer_best_compiled"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=every)
     parser.add_argument("--rows", type=int, default=65_536)
-    parser.add_argument("--default-rows", type=int, default=8_192, help="for trainer_default")
+    parser.add_argument(
+        "--default-rows", type=int, default=8_192, help="for trainer_default, family"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--vocabulary", type=int, default=30_000)
     parser.add_argument("--warm", type=int, default=20, help="steps left out of `steady`")
