@@ -28,6 +28,7 @@ from loopline.cli import (
     rollback,
     run,
     runs,
+    sample,
     schema,
     search,
     serve,
@@ -72,6 +73,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
 app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)

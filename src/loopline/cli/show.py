@@ -15,6 +15,7 @@ OTHERS = {
     "binary": ("auc", "log_loss", "balanced_accuracy", "f1"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1"),
     "regression": ("rmse", "mae", "r2"),
+    "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
 }
 """What a summary tells beside the metric that ranks."""
 MAX_REMARKS = 5

@@ -27,6 +27,7 @@ Need = Literal["probability", "label", "value"]
 BINARY: frozenset[Task] = frozenset({"binary"})
 CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
 VALUES: frozenset[Task] = frozenset({"regression"})
+LANGUAGE: frozenset[Task] = frozenset({"language"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Metric:
         rows = Rows.build(
             y,
             prediction,
-            regression=self.tasks == VALUES,
+            values=None if self.tasks & CLASSES else next(iter(self.tasks)),
             weight=weight,
             threshold=threshold,
             folds=folds,
@@ -270,6 +271,34 @@ _PLAIN: tuple[Metric, ...] = (
         "Root mean squared error of log(1 + value): errors count as ratios.",
         formulas.rmsle,
     ),
+    Metric(
+        "bits_per_byte",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Bits that the model needs for a byte of the text (UTF-8), whatever its tokens are; 8 is "
+        "knowing nothing.",
+        formulas.bits_per_byte,
+    ),
+    Metric(
+        "byte_perplexity",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Among how many equally likely bytes the model chooses on average: 2 to the bits per byte.",
+        formulas.byte_perplexity,
+    ),
+    Metric(
+        "nats_per_row",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Mean of minus the log of the probability given to a row's whole text.",
+        formulas.nats_per_row,
+    ),
 )
 
 
@@ -359,6 +388,7 @@ _STANDARD: dict[Task, tuple[str, ...]] = {
         "ece",
     ),
     "regression": ("rmse", "mae", "median_ae", "r2"),
+    "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
 }
 
 
@@ -398,7 +428,12 @@ def default_metric(task: Task) -> Metric:
     >>> default_metric("regression").name
     'rmse'
     """
-    names: dict[Task, str] = {"binary": "auc", "multiclass": "log_loss", "regression": "rmse"}
+    names: dict[Task, str] = {
+        "binary": "auc",
+        "multiclass": "log_loss",
+        "regression": "rmse",
+        "language": "bits_per_byte",
+    }
     return _BY_NAME[names[task]]
 
 

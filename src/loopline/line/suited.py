@@ -8,7 +8,7 @@ from loopline.data.schema import Schema
 from loopline.line.spec import Candidate
 from loopline.models.families import CORE_FAMILIES
 
-_EXTRAS = {"image": ("torch", "PIL")}
+_EXTRAS = {"image": ("torch", "PIL"), "lm": ("torch", "tokenizers")}
 """Families that are proposed for columns of their own type, with the packages that they need."""
 
 
@@ -21,6 +21,8 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
     >>> [each.name for each in found], why
     (['baseline', 'linear', 'lightgbm'], '')
     """
+    if schema.task == "language":
+        return _language()
     types = {schema.named(name).type for name in schema.features}
     if "image" not in types:
         return _named(CORE_FAMILIES), ""
@@ -31,6 +33,17 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
             f"images need {' and '.join(missing)}: `pip install 'loopline[images,neural]'`"
         )
     return _named([*names, "image"]), "image: a small network trained from nothing on the images"
+
+
+def _language() -> tuple[tuple[Candidate, ...], str]:
+    missing = [name for name in _EXTRAS["lm"] if find_spec(name) is None]
+    if missing:
+        return _named(["baseline", "ngram"]), (
+            f"lm needs {' and '.join(missing)}: `pip install 'loopline[neural]'`"
+        )
+    return _named(
+        ["baseline", "ngram", "lm"]
+    ), "lm: a small decoder trained from nothing on the texts"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> tuple[Candidate, ...]:

@@ -24,7 +24,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
-from loopline.data.schema import Label, Schema
+from loopline.data.language import predicted_text, with_bytes
+from loopline.data.schema import Label, Schema, has_classes
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.data.units import read_unit_row, read_units
 from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
@@ -85,7 +86,7 @@ class Release:
 
     @property
     def task(self) -> str:
-        """binary, multiclass or regression."""
+        """binary, multiclass, regression or language."""
         return str(self.facts["task"])
 
     @property
@@ -235,7 +236,7 @@ class Release:
 
     def as_table(self, raw: Floats) -> pl.DataFrame:
         """Probabilities or values as `predict` tells them: one column of predictions and more."""
-        if self.task == "regression":
+        if not has_classes(self.task):
             return pl.DataFrame({"prediction": raw})
         labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
         columns = {
@@ -258,7 +259,7 @@ class Release:
             class to probability.
         """
         raw = self.raw_row(self.contract.check_row(self.repaired_row(row)))
-        if self.task == "regression":
+        if not has_classes(self.task):
             return {"prediction": float(raw[0])}
         classes = self.classes
         threshold = self.threshold
@@ -327,6 +328,8 @@ class Release:
 
         frame = as_frame(data) if is_frame(data) else self.read(data).frame
         target = self.schema.target
+        if self.task == "language":
+            frame = with_bytes(frame, predicted_text(self.schema))
         if target not in frame.columns:
             raise DataError(
                 f"To evaluate, the data needs the target column {target!r}; it has "
