@@ -22,6 +22,7 @@ from loopline.cli import (
     parity,
     predict,
     promote,
+    query,
     releases,
     report,
     reproduce,
@@ -73,6 +74,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("query")(query.query)
 app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
 app.command("monitor")(monitor.monitor)

@@ -390,7 +390,8 @@ class Spec(_Part):
     task: Task | None = Field(
         None,
         description="What is predicted; inferred from the target when left out. `language`: the "
-        "target column's text itself, token by token.",
+        "target column's text itself, token by token; `retrieval`: images, found by the words of "
+        "the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")
     columns: dict[str, ColumnSpec] = Field({}, description="What columns are, by name.")
