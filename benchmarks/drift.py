@@ -65,11 +65,14 @@ def window_of(part: Stream, name: str, labels: bool = True) -> Window:
     return Window(frame_of(part), part.p, ids, part.time, part.y if labels else None)
 
 
-def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> dict[str, Any]:
-    pages: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    by_year, spent, windows = [], 0.0, 0
-    for seed in range(first, first + years):
+def stable(
+    years: int, reference_days: int, rows_a_day: int, kept: dict[str, Any]
+) -> dict[str, Any]:
+    """Goes on from the years that `kept` holds."""
+    pages, notes = Counter(kept.get("pages", {})), Counter(kept.get("notes", {}))
+    by_year = list(kept.get("by_year", []))
+    spent, windows = 0.0, 0
+    for seed in range(len(by_year), len(by_year) + years):
         stream = seasonal(seed, reference_days + 365, rows_a_day)
         start = reference_days * rows_a_day
         watcher = Watcher.learn(reference_of(stream.part(0, start)), MonitorSettings())
@@ -87,6 +90,7 @@ def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> 
                     count += alarm.page
         by_year.append(count)
         print(f"year {seed}: {count} pages, mean {np.mean(by_year) / 12:.3f} a month", flush=True)
+    years = len(by_year)
     return {
         "years": years,
         "reference_days": reference_days,
@@ -98,7 +102,8 @@ def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> 
         "pages": dict(pages.most_common()),
         "notes_a_month": sum(notes.values()) / years / 12,
         "notes": dict(notes.most_common()),
-        "milliseconds_a_window": 1000 * spent / windows,
+        "milliseconds_a_window": 1000 * spent / max(windows, 1),
+        "by_year": by_year,
     }
 
 
@@ -279,6 +284,14 @@ def nab() -> list[dict[str, Any]]:
     return rows
 
 
+def read(out: Path) -> dict[str, Any]:
+    return dict(json.loads(out.read_text())) if out.exists() else {}
+
+
+def write(out: Path, part: str, result: Any) -> None:
+    out.write_text(json.dumps({**read(out), part: result}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument(
@@ -293,7 +306,10 @@ def main() -> None:
     given = parser.parse_args()
     for part in given.parts:
         if part == "stable":
-            result: Any = [stable(given.years, 90, 200)]
+            result: Any = read(given.out).get("stable", {})
+            while len(result.get("by_year", [])) < given.years:
+                result = stable(1, 90, 200, result)
+                write(given.out, "stable", result)
         elif part == "delay":
             result = []
             for size in SIZES:
@@ -310,9 +326,7 @@ def main() -> None:
             result = wide(given.rows, given.columns)
         else:
             result = {"elec2": elec2(), "nab": nab()}
-        kept = json.loads(given.out.read_text()) if given.out.exists() else {}
-        kept[part] = result
-        given.out.write_text(json.dumps(kept, indent=1))
+        write(given.out, part, result)
         print(json.dumps(result, indent=1)[:3000])
 
 

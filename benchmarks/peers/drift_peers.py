@@ -48,7 +48,9 @@ class Evidently:
     def alarm(self, window: Stream) -> bool:
         done = self.report.run(frame(window), self.reference).dict()
         return any(
-            float(metric["value"]) > 0.1 if "p_value" not in metric["metric_name"] else float(metric["value"]) < 0.05
+            float(metric["value"]) > 0.1
+            if "p_value" not in metric["metric_name"]
+            else float(metric["value"]) < 0.05
             for metric in done["metrics"]
             if metric["metric_name"].startswith("ValueDrift")
         )
@@ -173,7 +175,10 @@ def adwin(kind: str, change: str, repeats: int) -> dict:
         rows += STABLE
         found.append(first)
     names = {"river": "River 0.23.0, ADWIN", "frouros": "Frouros 0.9.0, ADWIN"}
-    return {**row(names[kind], 1, change, found, 0.0, 0.0), "false_alarms_per_10k_rows": 1e4 * false / rows}
+    return {
+        **row(names[kind], 1, change, found, 0.0, 0.0),
+        "false_alarms_per_10k_rows": 1e4 * false / rows,
+    }
 
 
 def river_adwin() -> Callable[[float], bool]:
@@ -216,7 +221,11 @@ def row(system: str, size: int, change: str, found: list, false: float, seconds:
 
 def main() -> None:
     out, repeats = Path(sys.argv[1]), int(sys.argv[2])
-    only = sys.argv[3].split(",") if len(sys.argv) > 3 else ["evidently", "nannyml", "frouros", "adwin"]
+    only = (
+        sys.argv[3].split(",")
+        if len(sys.argv) > 3
+        else ["evidently", "nannyml", "frouros", "adwin"]
+    )
     found = json.loads(out.read_text()) if out.exists() else []
     for change in CHANGES:
         for size in SIZES:

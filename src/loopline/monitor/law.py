@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.monitor.clock import DAY, HOUR, Clock, Crowd, Floats, Ints, Span
+from loopline.monitor.clock import DAY, HOUR, Clock, Crowd, Floats, Ints, Span, Trail
 
 FARTHEST = 36.0
 """Standard errors beyond which chances are no longer told apart (about 1e-280)."""
@@ -84,7 +84,9 @@ class Law:
         skew = (rest**3).sum(axis=0) / safe / total**1.5
         levels = clock.blocks(time, 0, len(scores))
         shared, freedom = _shared(rest, known, levels, clock, square, total)
-        spans = Span.of(clock, time, 0, len(scores))
+        trail = Trail()
+        trail.add(Span.of(clock, time, 0, len(scores)))
+        own = trail.crowd([1])
         return Law(
             clock,
             mean,
@@ -94,8 +96,8 @@ class Law:
             skew,
             count,
             freedom,
-            Crowd.of([spans], [1]).shared[0],
-            tuple(np.array(cell) / len(scores) for cell in spans.cells),
+            own.shared[0],
+            tuple(cell[0] for cell in own.cells),
         )
 
     @staticmethod
@@ -119,9 +121,8 @@ class Law:
         """The mean that the reference expects of rows at such times."""
         expected = self.mean.copy()
         for counts, effect in zip(span.cells, self.season, strict=False):
-            total = sum(counts)
-            if total:
-                expected += (np.array(counts) / total) @ effect
+            if counts.sum():
+                expected += (counts / counts.sum()) @ effect
         return expected
 
     def variance(self, crowd: Crowd, count: Floats) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.monitor.clock import Crowd, Span
+from loopline.monitor.clock import Span, Trail
 from loopline.monitor.law import Law
 from loopline.monitor.scores import Question
 
@@ -62,7 +62,7 @@ class History:
     lookbacks: tuple[int, ...] = LOOKBACKS
     sums: list[Floats] = field(default_factory=list)
     counts: list[Floats] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
+    trail: Trail = field(default_factory=Trail)
     starts: list[str] = field(default_factory=list)
     _scan: Scan | None = None
 
@@ -85,11 +85,11 @@ class History:
         self._scan = None
         self.sums.append(total - count * self.law.expected(span))
         self.counts.append(count)
-        self.spans.append(span)
+        self.trail.add(span)
         self.starts.append(start)
         if len(self.sums) > self.lookbacks[-1]:
-            for kept in (self.sums, self.counts, self.spans, self.starts):
-                del kept[0]
+            self.trail.drop()
+            del self.sums[0], self.counts[0], self.starts[0]
 
     def scan(self) -> Scan:
         """Judge the last windows over every look-back."""
@@ -102,7 +102,7 @@ class History:
         sums = np.cumsum(np.array(self.sums[::-1]), axis=0)[np.array(backs) - 1]
         counts = np.cumsum(np.array(self.counts[::-1]), axis=0)[np.array(backs) - 1]
         effect = sums / np.maximum(counts, 1.0)
-        crowd = Crowd.of(self.spans, backs)
+        crowd = self.trail.crowd(backs)
         variance, freedoms = self.law.variance(crowd, counts)
         errors = np.sqrt(variance)
         chances = self.law.tail(effect, variance, freedoms, counts)
@@ -126,7 +126,7 @@ class History:
         back = min(back, len(self.sums))
         counts = np.sum(self.counts[-back:], axis=0)
         effect = np.sum(self.sums[-back:], axis=0) / np.maximum(counts, 1.0)
-        crowd = Crowd.of(self.spans[-back:], [back])
+        crowd = self.trail.crowd([back])
         variance, freedom = self.law.variance(crowd, counts[None, :])
         return effect, np.where(counts > 0, np.sqrt(variance[0]), np.inf), freedom[0]
 
@@ -165,7 +165,7 @@ class History:
         return {
             "sums": [part.tolist() for part in self.sums],
             "counts": [part.tolist() for part in self.counts],
-            "spans": [span.to_dict() for span in self.spans],
+            "trail": self.trail.to_dict(),
             "starts": list(self.starts),
         }
 
@@ -174,5 +174,5 @@ class History:
         self._scan = None
         self.sums = [np.array(part, dtype=np.float64) for part in data["sums"]]
         self.counts = [np.array(part, dtype=np.float64) for part in data["counts"]]
-        self.spans = [Span.from_dict(span) for span in data["spans"]]
+        self.trail = Trail.from_dict(data["trail"])
         self.starts = list(data["starts"])

@@ -93,16 +93,17 @@ class Column:
 
     def score(self, read: pl.Series) -> Floats:
         """Scores of cells that were read, shape (rows, questions); NaN where there is none."""
-        missing = read.is_null().to_numpy().astype(np.float64)
-        parts = [missing]
         if self.type == "number":
-            parts += self._ranks(read, missing > 0)
+            x = read.to_numpy()
+            lost = np.isnan(x)
+            return np.column_stack([lost.astype(np.float64), *self._ranks(x, lost)])
+        missing = read.is_null().to_numpy()
+        parts = [missing.astype(np.float64)]
         if self.type == "category":
-            parts += self._shares(read, missing > 0)
+            parts += self._shares(read, missing)
         return np.column_stack(parts)
 
-    def _ranks(self, read: pl.Series, missing: NDArray[np.bool_]) -> list[Floats]:
-        x = read.fill_null(0.0).to_numpy()
+    def _ranks(self, x: Floats, missing: NDArray[np.bool_]) -> list[Floats]:
         low = np.searchsorted(self.grid, x, side="left")
         high = np.searchsorted(self.grid, x, side="right")
         rank = (low + high) / (2 * max(self.grid.size, 1))
@@ -166,10 +167,11 @@ def read_as(values: pl.Series, kind: Type) -> pl.Series:
         elif values.dtype.is_temporal():
             read = values.to_physical().cast(pl.Float64)
         elif values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Null):
-            read = values.cast(pl.Float64)
+            read = values if values.dtype == pl.Float64 else values.cast(pl.Float64)
         else:
             return pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
-        return read.fill_nan(None)
+        holed = int(np.isnan(read.to_numpy()).sum()) > read.null_count()
+        return read.fill_nan(None) if holed else read
     if kind in ("category", "text"):
         if values.dtype.is_nested() or values.dtype == pl.Binary:
             return pl.Series(values.name, [None] * len(values), dtype=pl.String)
