@@ -81,7 +81,10 @@ class History:
         """
         known = np.isfinite(scores)
         count = known.sum(axis=0).astype(np.float64)
-        total = np.where(known, scores, 0.0).sum(axis=0)
+        self.add_sums(np.where(known, scores, 0.0).sum(axis=0), count, span, start)
+
+    def add_sums(self, total: Floats, count: Floats, span: Span, start: str) -> None:
+        """Remember a window by the sums of its scores and how many rows have each."""
         self._scan = None
         self.sums.append(total - count * self.law.expected(span))
         self.counts.append(count)

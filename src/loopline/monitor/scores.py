@@ -10,7 +10,8 @@ cells. A score whose reference is a single value still has a variance: that of o
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -87,6 +88,15 @@ class Column:
             asked.append(Question(self.name, "unseen", "share", side=1))
         return asked
 
+    @cached_property
+    def steps(self) -> tuple[Floats, Floats, Floats]:
+        """A number's distinct reference values with the rank just below and just above each."""
+        distinct = np.unique(self.grid)
+        size = max(self.grid.size, 1)
+        low = np.searchsorted(self.grid, distinct, side="left") / size
+        high = np.searchsorted(self.grid, distinct, side="right") / size
+        return distinct, low, high
+
     def read(self, values: pl.Series) -> pl.Series:
         """The cells in the reference's type; what cannot be read is missing."""
         return read_as(values, self.type)
@@ -141,6 +151,39 @@ class Column:
         mean[-1], within[-1] = chance, chance * (1 - chance)
         skew[-1] = (1 - 2 * chance) / np.sqrt(chance * (1 - chance))
         return replace(law, mean=mean, within=within, skew=skew)
+
+
+def number_sums(column: Column, values: NDArray[Any]) -> Floats:
+    """Sums of the scores of many numbers, and how many have each, without a score for each.
+
+    The values are sorted, and the reference's distinct values are looked up in them: for many rows
+    several times as fast as looking up every row, and the same up to rounding.
+
+    Args:
+        column: a number column.
+        values: floats or integers; NaN is missing.
+
+    Returns:
+        (2, 3): sums and counts for missing, shift, spread.
+    """
+    ordered = np.sort(values)
+    if ordered.dtype.kind == "f":
+        count = int(np.searchsorted(ordered, np.nan, side="left"))
+    else:
+        count = ordered.size
+    ordered = ordered[:count]
+    edges, low, high = column.steps
+    if ordered.dtype == np.float32:
+        edges = edges.astype(np.float32)
+    less = np.searchsorted(ordered, edges, side="left")
+    upto = np.searchsorted(ordered, edges, side="right")
+    between = np.diff(np.r_[0, upto]) - (upto - less)
+    rank = np.r_[low, (low + high) / 2, 1.0]
+    weight = np.r_[between, upto - less, count - (upto[-1] if upto.size else 0)].astype(np.float64)
+    shift = np.sqrt(12.0) * (rank - 0.5)
+    spread = np.sqrt(5.0) * (6 * rank**2 - 6 * rank + 1)
+    sums = [values.size - count, weight @ shift, weight @ spread]
+    return np.array([sums, [values.size, count, count]], dtype=np.float64)
 
 
 def type_of(values: pl.Series) -> Type:
