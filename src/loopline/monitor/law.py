@@ -81,7 +81,7 @@ class Law:
             rest -= effect[codes] * known
         square = (rest**2).sum(axis=0)
         total = np.maximum(square / safe, _least(scores, safe))
-        skew = (rest**3).sum(axis=0) / safe / total**1.5
+        skew = (rest * rest * rest).sum(axis=0) / safe / total**1.5
         levels = clock.blocks(time, 0, len(scores))
         shared, freedom = _shared(rest, known, levels, clock, square, total)
         trail = Trail()

@@ -231,17 +231,18 @@ def learn_column(values: pl.Series) -> Column:
     dtype = str(values.dtype)
     if kind in ("text", "other") or not len(present):
         return Column(values.name, kind if len(present) else "other", dtype, missing=missing)
-    counts = present.value_counts(sort=True, name="rows")
-    top = float(counts["rows"][0]) / len(present)
-    run = int(present.rle().struct.field("len").max() or 0)  # type: ignore[arg-type]
     if kind == "number":
-        x = np.sort(present.to_numpy().astype(np.float64))
+        cells = present.to_numpy().astype(np.float64)
+        x = np.sort(cells)
         thin = max(x.size // GRID, 1)
         points = tuple(np.quantile(x, (0.05, 0.25, 0.5, 0.75, 0.95), method="nearest").tolist())
         return Column(
-            values.name, kind, dtype, x[thin // 2 :: thin], top_share=top, run=run,
-            missing=missing, quantiles=points,
+            values.name, kind, dtype, x[thin // 2 :: thin], top_share=_longest(x) / x.size,
+            run=_longest(cells), missing=missing, quantiles=points,
         )  # fmt: skip
+    counts = present.value_counts(sort=True, name="rows")
+    top = float(counts["rows"][0]) / len(present)
+    run = int(present.rle().struct.field("len").max() or 0)  # type: ignore[arg-type]
     texts = counts[counts.columns[0]].to_list()
     once = int((counts["rows"] == 1).sum())
     levels = texts[:MOST_LEVELS]
@@ -254,3 +255,9 @@ def learn_column(values: pl.Series) -> Column:
         unseen=min((once + 0.5) / (len(present) + 1.0), 0.5), top_share=top, run=run,
         missing=missing,
     )  # fmt: skip
+
+
+def _longest(values: Floats) -> int:
+    """The longest stretch of one value."""
+    ends = np.flatnonzero(np.diff(values) != 0)
+    return int(np.diff(np.r_[-1, ends, values.size - 1]).max())

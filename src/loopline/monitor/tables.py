@@ -1,10 +1,10 @@
 """Two tables laid side by side: does the one look like the other, at a stated rate of error?
 
 `compare` answers for tables in memory, with everything that a window is asked: columns, their
-quality, and all of them together. `compare_files` answers for Parquet files of any length: blocks of
-rows are read one after another, each is turned into sums and forgotten, so memory is bounded by a
-block and the reference. Rows count as independent; where they hang together in days or groups, use a
-`Watcher` with times, which learns by how much.
+quality, and all of them together. `compare_files` answers for Parquet files of any length: blocks
+of rows are read one after another, each is turned into sums and forgotten, so memory is bounded by
+a block and the reference. Rows count as independent; where they hang together in days or groups,
+use a `Watcher` with times, which learns by how much.
 """
 
 from __future__ import annotations
@@ -134,11 +134,9 @@ def compare_files(
         first = block.head(1_000) if first is None else first
         rows += block.height
         present = [k for k, column in enumerate(columns) if column.name in block.columns]
-
-        def add(k: int, block: pl.DataFrame = block) -> None:
-            sums[k] += _sums(columns[k], block[columns[k].name])
-
-        in_threads(add, present)
+        made = in_threads(lambda k: _sums(columns[k], block[columns[k].name]), present)  # noqa: B023
+        for k, part in zip(present, made, strict=True):
+            sums[k] += part
     if first is None or not rows:
         raise DataError("The files to compare have no rows; give at least one file with some.")
     return _judged(columns, laws, sums, first, rows, error_rate, given)
@@ -187,7 +185,7 @@ def _learned_columns(frame: pl.DataFrame, settings: MonitorSettings) -> list[Col
     names = [name for name in frame.columns if name not in settings.ignore]
     if not names:
         raise DataError("There is no column to compare: all of them are ignored.")
-    return in_threads(lambda name: learn_column(frame[name]), names)
+    return list(in_threads(lambda name: learn_column(frame[name]), names))
 
 
 def _law_of(column: Column, frame: pl.DataFrame) -> Law:
