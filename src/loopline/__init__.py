@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from loopline.line.auditing import Audit, audit_table
     from loopline.line.compare import RunComparison, compare
     from loopline.line.face import Result, fit, run
+    from loopline.line.monitoring import MonitorReport, check_rows, check_stream, check_tables
     from loopline.line.project import Project, open_project
     from loopline.line.serving import open_service
     from loopline.line.spec import Spec
@@ -42,6 +43,10 @@ _HOMES = {
     "audit_table": "loopline.line.auditing",
     "RunComparison": "loopline.line.compare",
     "compare": "loopline.line.compare",
+    "MonitorReport": "loopline.line.monitoring",
+    "check_rows": "loopline.line.monitoring",
+    "check_stream": "loopline.line.monitoring",
+    "check_tables": "loopline.line.monitoring",
     "fit": "loopline.line.face",
     "run": "loopline.line.face",
     "Result": "loopline.line.face",
@@ -72,6 +77,7 @@ __all__ = [
     "IntegrityError",
     "LeakError",
     "LooplineError",
+    "MonitorReport",
     "NotFoundError",
     "Project",
     "Release",
@@ -82,6 +88,9 @@ __all__ = [
     "SplitError",
     "__version__",
     "audit_table",
+    "check_rows",
+    "check_stream",
+    "check_tables",
     "compare",
     "fit",
     "load_release",

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from loopline.audit import structure
 from loopline.audit.alike import Columns, alikeness
-from loopline.audit.group_search import joint_codes
-from loopline.audit.groups import measure_groups, propose_groups
+from loopline.audit.group_search import GroupCandidate, _merged, joint_codes
+from loopline.audit.groups import measure_groups, propose_groups, shared_labels
 from loopline.audit.price import Pricing
 from loopline.data.fingerprint import row_digests
 from loopline.data.inference import infer_schema
@@ -330,3 +330,17 @@ def test_only_what_matters_gets_a_role():
     within = {**finding.facts, "matters": False}
     assert structure._role_of(replace(finding, facts=within)) is None
     assert structure._role_of(replace(finding, columns=("k", "x0"))) is None
+
+
+@pytest.mark.parametrize(("own", "names"), [(True, True), (False, False)])
+def test_labels_that_neighbouring_values_share_too_do_not_make_a_name(own, names):
+    """A source's own label is shared within it alone; a dose's effect reaches its neighbours."""
+    rng = np.random.default_rng(0)
+    value = np.repeat(np.arange(120), 8)
+    level = rng.normal(size=120) if own else np.sin(np.arange(120) / 15)
+    frame = pl.DataFrame({"value": value, "y": level[value] + rng.normal(0, 0.2, value.size)})
+    schema = Schema((Column("value", "number"), Column("y", "number", "target")), "regression")
+    candidate = GroupCandidate(
+        ("value",), value, "opaque", 120, 8.0, 0.0, (), 0.5, merged=_merged(frame["value"])
+    )
+    assert (shared_labels(view_of(frame, schema), candidate) > 0.5) == names

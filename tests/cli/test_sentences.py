@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,23 @@ def test_gc_says_what_stays_and_why(call: Call, copied: Path) -> None:
     assert "2 releases and what they were made from" in out
     told = call("gc", "--dry-run", "--json").json
     assert sum(told["kept"].values()) == kept
+
+
+def test_gc_removes_the_checkpoints_of_fits_that_nobody_went_on_with(
+    call: Call, copied: Path
+) -> None:
+    """One that was written an hour ago goes, one that is being written stays."""
+    for name, age in (("old", 4_000), ("new", 10)):
+        file = Path(".loopline/fits") / name / "checkpoints" / "weights"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(2_000))
+        then = time.time() - age
+        for path in (file, file.parent, file.parent.parent):
+            os.utime(path, (then, then))
+    assert call("gc", "--dry-run", "--grace", "0", "--json").json["fits"] == 1
+    assert Path(".loopline/fits/old").exists()
+    assert "and the checkpoints of 1 killed fit, " in call("gc", "--grace", "0").out
+    assert [path.name for path in Path(".loopline/fits").iterdir()] == ["new"]
 
 
 def test_cells_of_the_wrong_type_come_with_advice_that_works(call: Call, copied: Path) -> None:

@@ -84,6 +84,24 @@ def test_resume_equals_no_interruption(tmp_path: Path, precision: str, optimizer
         assert all(torch.equal(value, tensors[name]) for name, value in one.tensors().items())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_a_weight_that_no_step_moves_does_not_stand_in_the_way(
+    tmp_path: Path, optimizer: str
+) -> None:
+    """A layer that the network holds and never calls, such as an encoder's pooler."""
+    settings = _settings(optimizer=OptimizerSettings(optimizer, lr=1e-2))
+
+    def made() -> Net:
+        network = net()
+        network.pooler = torch.nn.Linear(6, 6)
+        return network
+
+    whole = train(prepare(Points(), made(), settings))
+    train(prepare(Points(), made(), settings, folder=tmp_path, events=[StopAt(7)]))
+    run = train(prepare(Points(), made(), settings, folder=tmp_path))
+    assert gap(weights(whole.model), weights(run.model)) == 0.0
+
+
 def test_a_killed_run_loses_no_more_than_the_last_interval(tmp_path: Path) -> None:
     """A process that dies between saves goes on from the last one and ends with equal weights."""
 

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.nets import gap
 
-from loopline.engine.launch import launch
+from loopline.engine.launch import _told, launch
 from loopline.engine.watch import Beat, verdict
 from loopline.errors import DataError, EnvironmentProblem, SettingsError
 
@@ -277,11 +277,13 @@ def test_no_process_is_refused() -> None:
 
 
 def _killed_at_random(
-    go: Go, tmp_path: Path, kind: str, processes: int, precision: str, seed: int, kills: int = 2
-) -> Result:
+    go: Go, tmp_path: Path, kind: str, processes: int, precision: str, seed: int, kills: int = 2,
+    of: str = "",
+) -> Result:  # fmt: skip
     """Run, kill a random process at a random moment of a random step, some times; then finish."""
     draw = random.Random(seed)
     wanted = {
+        "of": of,
         "dropout": 0.2,
         "settings": {"precision": precision, "save_every": 2},
         "script": {"pause": 0.05},
@@ -330,15 +332,17 @@ def test_random_kills_change_nothing(go: Go, tmp_path: Path, kind: str, precisio
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("of", ["", "texts", "images"], ids=["table", "texts", "images"])
 @pytest.mark.parametrize("seed", range(30))
-def test_thirty_random_kills(go: Go, tmp_path: Path, seed: int) -> None:
-    """The same over one and two processes, layouts and formats, with other times."""
+def test_thirty_random_kills(go: Go, tmp_path: Path, seed: int, of: str) -> None:
+    """The same over one and two processes, layouts and formats, with other times and networks."""
     kind, processes = [("single", 1), ("ddp", 2), ("fsdp", 2)][seed % 3]
     precision = ["fp32", "bf16"][seed // 3 % 2]
     settings = {"precision": precision, "save_every": 2}
-    whole = go(kind, processes, "whole", dropout=0.2, settings=settings)
-    found = _killed_at_random(go, tmp_path, kind, processes, precision, seed, 1)
+    whole = go(kind, processes, "whole", of=of, dropout=0.2, settings=settings)
+    found = _killed_at_random(go, tmp_path, kind, processes, precision, seed, 1, of)
     assert gap(found["weights"], whole["weights"]) == 0.0
+    assert gap(found["average"], whole["average"]) == 0.0
     assert found["state"] == whole["state"]
     assert all(rows == whole["rows"][step] for step, rows in found["rows"].items())
 
@@ -394,3 +398,21 @@ def test_only_pauses_of_warm_steps_count() -> None:
     assert beat.longest == 2.0
     beat.hear(message | {"said": 5, "moves": -1, "over": True}, 124.0)
     assert verdict([beat, beat], 1e6, 30.0) == ""
+
+
+def test_a_process_that_aborts_because_another_was_killed_is_not_the_cause() -> None:
+    """gloo ends a process by SIGABRT when its peer has gone; the peer's SIGKILL is told."""
+
+    class Failure:
+        timestamp = 0
+
+        def __init__(self, code: int) -> None:
+            self.exitcode = code
+
+        def signal_name(self) -> str:
+            return signal.Signals(-self.exitcode).name
+
+    told = str(_told({0: Failure(-signal.SIGABRT), 1: Failure(-signal.SIGKILL)}, 2, ""))
+    assert told.startswith("Process 1 of 2 was killed by SIGKILL")
+    alone = str(_told({0: Failure(-signal.SIGABRT)}, 2, ""))
+    assert alone.startswith("Process 0 of 2 was killed by SIGABRT")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.engine.examples import pictures, texts
 from tests.engine.nets import Points, net, normed
 
 from loopline.engine.events import Average, EarlyStop, Event
@@ -138,12 +139,17 @@ def main() -> None:
     script = Script(
         wanted.get("script", {}) | {"deaf": wanted.get("deaf")}, out / f"log-{layout.rank}.jsonl"
     )
-    task = OneInf() if wanted.get("inf") else Points()
+    task: Any = OneInf() if wanted.get("inf") else Points()
     if wanted.get("limited"):
         task = Limited(wanted["limited"][layout.rank])
+    network: torch.nn.Module = net(dropout=wanted.get("dropout", 0.0))
+    if wanted.get("batch_norm"):
+        network = normed()
+    if wanted.get("of"):
+        task, network = {"images": pictures, "texts": texts}[wanted["of"]]()
     run = prepare(
         task,
-        normed() if wanted.get("batch_norm") else net(dropout=wanted.get("dropout", 0.0)),
+        network,
         settings,
         layout=layout,
         folder=Path(wanted["folder"]),

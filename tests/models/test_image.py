@@ -24,7 +24,9 @@ from loopline.models.base import FitContext
 from loopline.models.families import family
 from loopline.models.image import Image
 from loopline.models.image_encoder import ImageEncoder, draws
+from loopline.nets.examples import Examples, Labelled
 from loopline.nets.image import NUM_DRAWS, ImageNetwork, SmallBody, augmented
+from loopline.nets.mixing import Mix, MixedExamples
 from loopline.progress import SilentReporter
 from loopline.testing.families import make_view, table_for
 from loopline.testing.images import png
@@ -45,6 +47,90 @@ def ramp(rows: int = 2, side: int = 16, channels: int = 1) -> Any:
     """Images that grow brighter from left to right."""
     line = torch.linspace(0.1, 0.9, side)
     return line.expand(rows, channels, side, side).contiguous()
+
+
+def mixed(kind: str, *, unreadable: int | None = None) -> MixedExamples:
+    """Eight grey images of one brightness each, of eight classes."""
+    shade = np.arange(8, dtype=np.uint8) * 30
+    readable = np.arange(8) != unreadable
+    arrays = {
+        "pixels": np.broadcast_to(shade[:, None, None, None], (8, 8, 8, 1)).copy(),
+        "readable": readable,
+    }
+    weight = np.linspace(0.5, 1.5, 8, dtype=np.float32)
+    rows = Labelled(arrays, np.arange(8), weight)
+
+    def collate(arrays: Any, rows: Any, epochs: Any) -> Any:
+        del epochs
+        return {name: values[rows] for name, values in arrays.items()}
+
+    return MixedExamples(Examples(rows, None, collate, num_classes=8), Mix(kind, 7))
+
+
+# --- mixing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_mixture_is_its_parts_by_their_shares(kind: str) -> None:
+    """The mean brightness is that of both images by the share that the loss is weighed by."""
+    batch = mixed(kind).batch(np.arange(8), np.zeros(8, np.int64), train=True)
+    share, other = batch["share"].numpy(), batch["other"].numpy()
+    expected = 30 * (np.arange(8) * share + other * (1 - share))
+    found = batch["in.pixels"].float().mean(dim=(1, 2, 3)).numpy()
+    np.testing.assert_allclose(found, expected, atol=0.51)
+    assert ((share > 0) & (share < 1)).any()
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixtures_do_not_depend_on_how_rows_are_cut_into_batches(kind: str) -> None:
+    """Partner, share and place follow from row and epoch; other epochs mix otherwise."""
+    task = mixed(kind)
+    whole = task.batch(np.arange(8), np.full(8, 3), train=True)
+    part = task.batch(np.array([5, 2]), np.array([3, 3]), train=True)
+    later = task.batch(np.arange(8), np.full(8, 4), train=True)
+    for name, values in part.items():
+        assert torch.equal(values, whole[name][[5, 2]])
+    assert not torch.equal(whole["other"], later["other"])
+
+
+def test_the_loss_counts_both_targets_by_share_and_weight() -> None:
+    """Worked by hand: sum of weight × share × −log p over both targets of each row."""
+    task = mixed("mixup")
+    batch = task.batch(np.arange(8), np.zeros(8, np.int64), train=True)
+    scores = torch.linspace(-1, 1, 64).reshape(8, 8)
+    total, mass = task.loss(lambda **inputs: scores, batch)
+    logs = torch.log_softmax(scores, dim=1)
+    own, other = batch["share"] * batch["weight"], (1 - batch["share"]) * batch["other_weight"]
+    rows = torch.arange(8)
+    by_hand = -(own * logs[rows, batch["target"]] + other * logs[rows, batch["other"]]).sum()
+    assert float(total) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(mass) == pytest.approx(float((own + other).sum()), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_an_unreadable_image_is_mixed_with_nothing(kind: str) -> None:
+    """Neither as the row nor as the partner."""
+    task = mixed(kind, unreadable=4)
+    for epoch in range(10):
+        batch = task.batch(np.arange(8), np.full(8, epoch), train=True)
+        alone = (batch["other"] == 4) | (batch["target"] == 4)
+        assert (batch["share"][alone] == 1.0).all()
+
+
+def test_rows_that_are_scored_are_not_mixed() -> None:
+    """Mixing is for training rows only."""
+    batch = mixed("mixup").batch(np.arange(8), np.zeros(8, np.int64), train=False)
+    assert "share" not in batch
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_network_learns_from_mixtures(kind: str) -> None:
+    """The family trains with it: another model than without, with a probability for each class."""
+    plain, model = (fitted(TinySmall(), {"mix": mix, "epochs": 2.0}) for mix in ("none", kind))
+    table = table_for(TinySmall(), "binary", 40)
+    answers = model.predict(table)
+    np.testing.assert_allclose(answers.sum(axis=1), 1.0)
+    assert not np.array_equal(answers, plain.predict(table))
 
 
 # --- augmentation --------------------------------------------------------------------------------
@@ -284,6 +370,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"model": "small", "tune": "head"}, r"`tune: head` needs a pretrained `model`"),
         ({"augment": "mirror"}, r"`augment` of the image family must be"),
         ({"size": 4}, r"`size` of the image family must be"),
+        ({"mix": "blend"}, r"`mix` of the image family must be"),
+        (
+            {"model": "some/model", "tune": "head", "mix": "mixup", "learning_rate": 0.1},
+            r"(?s)`learning_rate` of the image family has no effect with `tune: head`.*"
+            r"`mix` of the image family has no effect",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(params: dict[str, Any], message: str) -> None:

@@ -21,9 +21,11 @@ import loopline
 from loopline.errors import EnvironmentProblem, IntegrityError, SettingsError
 from loopline.line.serving import make_serve_settings
 from loopline.serve.feedback import Feedback, Label, read_feedback
+from loopline.serve.health import Counted, Served, read_served, summed
 from loopline.serve.ids import KEY_FILE, RequestIds, load_key
-from loopline.serve.log import KIND, PredictionLog, read_log
+from loopline.serve.log import KIND, PredictionLog, log_files, read_files, read_log
 from loopline.serve.metrics import Metrics
+from loopline.serve.model import ServedModel
 from loopline.serve.settings import ServeSettings
 from loopline.store.artifacts import Store
 
@@ -143,6 +145,86 @@ def test_the_service_goes_on_when_the_store_is_gone(
     assert client.post("/predict", plain(rows)[0]).status == 200
     _until(lambda: client.metric("log_failures_total") > 0)
     assert client.post("/predict", plain(rows)[0]).status == 200
+
+
+def test_what_is_new_in_the_log_is_read_alone(
+    serve: Serve, releases: Any, rows: Any, tmp_path: Path
+) -> None:
+    """Files that are known are not opened; columns that are not asked for are not read."""
+    client = serve(releases["binary"], store=tmp_path, settings={"log": {"flush_seconds": 0.05}})
+    data = plain(rows)
+    store = Store.open(tmp_path)
+    first = client.post("/predict", data[:2]).json()["id"]
+    _until(lambda: log_files(store))
+    (known,) = log_files(store)
+    assert (known.num_rows, known.release) == (2, releases["binary"].id)
+    second = client.post("/predict", data[2:5]).json()["id"]
+    _until(lambda: log_files(store, known=[known.id]))
+    (new,) = log_files(store, known=[known.id])
+    found = read_files(store, [new], ["request_id", "row", "no_such_column"])
+    assert found.columns == ["request_id", "row", "time", "release"]
+    assert set(found["request_id"]) == {second}
+    assert set(read_files(store, [known])["request_id"]) == {first}
+    assert read_files(store, []).is_empty()
+
+
+def test_how_the_service_did_is_kept_beside_the_log(
+    serve: Serve, releases: Any, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests, failures and times since the last file; refusals are no failures of the service."""
+    client = serve(releases["binary"], store=tmp_path, settings={"log": {"flush_seconds": 0.05}})
+    store = Store.open(tmp_path)
+    for _ in range(3):
+        assert client.post("/predict", plain(rows)[0]).status == 200
+    assert client.post("/predict", {"nothing": 1}).status == 422
+    assert client.get("/v2").status == 200
+
+    def counted(known: Any = ()) -> Any:
+        return summed(read_served(store, known=known))
+
+    _until(lambda: (found := counted()) is not None and found.requests == 4)
+    assert counted().errors == 0
+    assert sum(counted().seconds) == 4
+    assert 0 < counted().quantile(0.5) <= 10.0
+    before = [served.id for served in read_served(store)]
+
+    def broken(*given: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(ServedModel, "answer_row", broken)
+    assert client.post("/predict", plain(rows)[0]).status == 500
+    _until(lambda: counted(before) is not None)
+    assert (counted(before).requests, counted(before).errors) == (1, 1)
+
+
+def test_counts_that_cannot_be_kept_are_told_the_next_time() -> None:
+    """A full disk loses no request: the next stretch has it."""
+    metrics, told = Metrics(), []
+    counted = Counted(metrics)
+    metrics.add("requests_total", (("route", "/predict"), ("status", "503")))
+
+    def full(served: Served) -> None:
+        raise EnvironmentProblem("full")
+
+    with pytest.raises(EnvironmentProblem):
+        counted.take(full)
+    metrics.add("requests_total", (("route", "/predict/{model}"), ("status", "200")))
+    metrics.add("requests_total", (("route", "/metrics"), ("status", "200")))
+    counted.take(told.append)
+    counted.take(told.append)
+    assert [(served.requests, served.errors) for served in told] == [(2, 1)]
+
+
+def test_what_is_new_among_the_labels_is_read_alone(tmp_path: Path) -> None:
+    """A correction of an old label is new; what came before the place is not."""
+    feedback = Feedback(tmp_path)
+    feedback.add([Label("a", 0, "v" * 12, 1), Label("b", 0, "v" * 12, 0)])
+    place = read_feedback(tmp_path)["place"].max()
+    feedback.add([Label("c", 0, "v" * 12, 1), Label("a", 0, "v" * 12, 0)])
+    feedback.close()
+    found = read_feedback(tmp_path, after=place)
+    assert found.select("request_id", "label", "changes").rows() == [("c", "1", 0), ("a", "0", 1)]
+    assert read_feedback(tmp_path)["request_id"].to_list() == ["b", "c", "a"]
 
 
 def test_collection_keeps_the_log(serve: Serve, releases: Any, rows: Any, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from loopline.cli import (
     gc,
     init,
     lineage,
+    monitor,
     parity,
     predict,
     promote,
@@ -72,6 +73,7 @@ app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
+app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("runs")(runs.runs)

@@ -26,6 +26,8 @@ def gc(
 ) -> None:
     """Remove artifacts that no release and no kept run needs, and say what stays and why.
 
+    Checkpoints of killed fits go when nothing was written there for an hour.
+
     Safe to kill, safe beside runs.
     """
     from loopline.cli import show
@@ -38,13 +40,17 @@ def gc(
             {
                 "removed": list(done.ids),
                 "bytes": done.num_bytes,
+                "fits": done.num_fits,
                 "kept": dict(done.kept),
                 "dry_run": dry_run,
             }
         )
         return
     verb = "would remove" if dry_run else "removed"
-    show.say(f"{verb} {counted(len(done.ids), 'artifact')}, {size(done.num_bytes)}")
+    fits = (
+        f" and the checkpoints of {counted(done.num_fits, 'killed fit')}" if done.num_fits else ""
+    )
+    show.say(f"{verb} {counted(len(done.ids), 'artifact')}{fits}, {size(done.num_bytes)}")
     total = sum(done.kept.values())
     show.say(f"{'would keep' if dry_run else 'kept'} {counted(total, 'artifact')}")
     for reason, count in done.kept.items():

@@ -89,6 +89,8 @@ def _told(failures: Mapping[int, Any], processes: int, verdict: str) -> Loopline
     found = {rank: failures[rank] for rank in sorted(failures)}
     ended = signal.SIGTERM  # torch's launcher ends the others with it
     killed = [rank for rank, one in found.items() if one.exitcode < 0 and one.exitcode != -ended]
+    # a process may abort because the one that it talked to has gone: that one is the cause
+    killed.sort(key=lambda rank: found[rank].exitcode == -signal.SIGABRT)
     if not killed:
         for failure in found.values():
             name, _, rest = _text(failure).partition(": ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from loopline.engine.checkpoint import Saved, flat
+from loopline.engine.layout import unwrapped
 
 if TYPE_CHECKING:
     from loopline.engine.run import Run
@@ -35,8 +37,8 @@ def run_tensors(run: Run) -> dict[str, torch.Tensor]:
 
 def load_run(run: Run, saved: Saved) -> None:
     """Fill a run with what a checkpoint holds."""
-    for part in run.optimizer.parts:
-        _fill_optimizer(part)
+    known = saved.names()
+    _fill_optimizers(run, known)
     weights: dict[str, Any] = get_model_state_dict(run.model)
     saved.load_into({f"model.{name}": value for name, value in weights.items()})
     set_model_state_dict(run.model, weights)
@@ -44,10 +46,21 @@ def load_run(run: Run, saved: Saved) -> None:
     tensors = {name: value for name, value in states.items() if isinstance(value, torch.Tensor)}
     saved.load_into({f"optimizer.{name}": value for name, value in tensors.items()})
     set_optimizer_state_dict(run.model, run.optimizer.parts, states, options=_FLAT)
-    known = saved.names()
     for event in run.events:
         named = {f"event.{event.name}.{name}": value for name, value in event.tensors().items()}
         saved.load_into({name: value for name, value in named.items() if name in known})
+
+
+def _fill_optimizers(run: Run, known: Collection[str]) -> None:
+    """Make the state tensors of all weights but those that no step had moved when it was saved."""
+    names = {id(value): name for name, value in unwrapped(run.model).named_parameters()}
+    moved = {name.rpartition(".")[0] for name in known if name.startswith("optimizer.state.")}
+    for part in run.optimizer.parts:
+        _fill_optimizer(part)
+        for value in [*part.state]:
+            name = names.get(id(value))
+            if f"model.{name}" in known and f"optimizer.state.{name}" not in moved:
+                del part.state[value]
 
 
 def _fill_optimizer(part: torch.optim.Optimizer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,14 @@ from loopline.words import counted, nearest
 if TYPE_CHECKING:
     from loopline.release.exports.base import Exported
 
-PREDICTIONS = "predictions"
-"""The kind of artifact that a service's prediction log is made of."""
+LOGGED = ("predictions", "served")
+"""The kinds of artifacts that a service's log is made of: answers, and how the service did."""
+LOOKED = "monitor.checked"
+"""The ledger's word for a look of the monitor, which names what it remembers."""
+FITS = "fits"
+"""The folder of a store in which long fits keep what lets them go on after a kill."""
+_IDLE_SECONDS = 3600.0
+"""A fit that runs writes there every few minutes at least."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,13 @@ class Collection:
         ids: the removed artifacts, sorted.
         num_bytes: the size of their files.
         kept: reason -> number of artifacts that stay for it; each is counted once.
+        num_fits: killed fits that nobody went on with, whose checkpoints are removed too.
     """
 
     ids: tuple[str, ...]
     num_bytes: int
     kept: Mapping[str, int]
+    num_fits: int = 0
 
 
 class Project:
@@ -288,7 +298,13 @@ class Project:
             if event.data["artifact"] and (event.run is None or event.run in runs)
         ]
         kept += [event.subject for event in self.ledger.events(kind="artifact") if event.subject]
-        kept += self.store.ids(PREDICTIONS)  # what was answered cannot be made again
+        for kind in LOGGED:  # what was answered cannot be made again
+            kept += self.store.ids(kind)
+        remembered = {
+            (event.subject, event.data["settings"]): event.data["state"]
+            for event in self.ledger.events(kind=LOOKED)
+        }
+        kept += remembered.values()
         return sorted(set(kept))
 
     def collect(
@@ -299,7 +315,12 @@ class Project:
         roots = [name for name in self.roots(keep) if name in present]
         done = self.store.collect(roots, grace_seconds=grace_seconds, dry_run=dry_run)
         kept = present - set(done.ids)
-        return Collection(done.ids, done.num_bytes, self._reasons(kept, keep, grace_seconds))
+        fits = _idle_fits(self.store.scratch(FITS), max(grace_seconds, _IDLE_SECONDS))
+        num_bytes = done.num_bytes + sum(map(_size, fits))
+        for folder in () if dry_run else fits:
+            shutil.rmtree(folder, ignore_errors=True)
+        reasons = self._reasons(kept, keep, grace_seconds)
+        return Collection(done.ids, num_bytes, reasons, len(fits))
 
     def _reasons(self, kept: set[str], keep: int | None, grace_seconds: float) -> dict[str, int]:
         """Why each kept artifact stays, and how many of them; each is counted for one reason."""
@@ -345,6 +366,24 @@ class Project:
                 f"There is no {what} {name!r}: nothing has been run here yet. Use `loopline run`."
             )
         return f"There is no {what} {name!r}. {nearest(name, names[:12])}"
+
+
+def _idle_fits(folder: Path, seconds: float) -> list[Path]:
+    """Folders of fits in which nothing was written for so long."""
+    before = time.time() - seconds
+    found = sorted(path for path in folder.glob("*") if path.is_dir())
+    return [path for path in found if max(map(_changed, (path, *path.rglob("*")))) < before]
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # a fit that runs has replaced it
+        return time.time()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _refuse_nothing(which: str) -> None:

@@ -27,6 +27,7 @@ from loopline.evaluate.metrics import default_metric, metric
 from loopline.features.settings import FeatureSettings
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
+from loopline.line.project import FITS
 from loopline.line.spec import Candidate as CandidateSpec
 from loopline.line.suited import suited
 from loopline.line.training import log_names, write_log
@@ -246,7 +247,7 @@ def fit_view(
         "settings": value_digest([fit_settings(context, prepared, entry), dict(params), label]),
         "code": code_digest(),
     }
-    folder = context.store.scratch("fits") / value_digest(digests)
+    folder = context.store.scratch(FITS) / value_digest(digests)
     settings = replace(
         fit_context(context, entry, label), folder=folder, digests=digests, whole=label == "final"
     )

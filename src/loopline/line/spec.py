@@ -34,9 +34,13 @@ from loopline.line.quantities import (
     read_rate,
 )
 from loopline.line.search_spec import SearchSpec, search_problems
+from loopline.monitor.receivers import SinkSettings
+from loopline.monitor.settings import MonitorSettings
 from loopline.select.limits import Limits, duration
 
 Scalar = str | int | float | bool
+WATCHED = ("monitor", "alarms")
+"""Parts of the settings that no run depends on: what is watched afterwards."""
 
 
 _OR_TEXT = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
@@ -432,6 +436,12 @@ class Spec(_Part):
     boards: BoardSpec = Field(
         BoardSpec(), description="Where else the readings of networks' training go."
     )
+    monitor: MonitorSettings = Field(
+        MonitorSettings(), description="What `loopline monitor` watches, and its budget."
+    )
+    alarms: SinkSettings = Field(
+        SinkSettings(), description="Who is told of alarms besides the ledger and the terminal."
+    )
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
     )
@@ -463,14 +473,14 @@ class Spec(_Part):
 
     def digest(self) -> str:
         """Identity of everything that may change a result (not where results are kept)."""
-        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", "boards"})
+        data = self.model_dump(mode="json", exclude={"store", "ledger", "name", *WATCHED, "boards"})
         data["data"] = {"format": data["data"]["format"], "test": self.data.test is not None}
         data["threads"] = self.num_threads
         return value_digest(data)
 
     def portable(self) -> dict[str, Any]:
         """The settings as plain data without the places of this machine; for releases."""
-        machine = {"store", "ledger", "threads", "boards"}
+        machine = {"store", "ledger", "threads", *WATCHED, "boards"}
         data = self.model_dump(mode="json", exclude=machine, exclude_none=True)
         for role in ("source", "test"):
             if role in data["data"]:

@@ -26,7 +26,7 @@ from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.image_encoder import ImageEncoder
-from loopline.models.job import start_bias
+from loopline.models.job import Job, start_bias
 from loopline.models.linear import Linear
 from loopline.models.neural import NeuralFamily, NeuralModel, require_packages, told_usable
 from loopline.models.parameters import Rule
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from loopline.models.pretrained_images import PretrainedImages
+    from loopline.nets.examples import Examples
     from loopline.nets.image import ImageNetwork
 
 SMALL = ("auto", "small")
@@ -53,6 +54,8 @@ _LARGEST, _SMALLEST = 64, 8
 _SQUARE = 1.25
 """Images whose sides differ by less are made square."""
 _FEATURE_BATCH = 64
+_TRAINED = frozenset(NEURAL_DEFAULTS) - {"epochs", "batch_size"} | {"augment", "mix", "dropout"}
+"""Parameters without an effect where only a head is fitted; passes and batches go by the rows."""
 
 
 class Image(NeuralFamily):
@@ -72,13 +75,14 @@ class Image(NeuralFamily):
         "tune": Rule("choice", words=("full", "head")),
         "size": Rule("integer", low=8, high=4_096, words=("auto",)),
         "augment": Rule("choice", words=("auto", "none", "shift", "photo", "flip")),
+        "mix": Rule("choice", words=("none", "mixup", "cutmix")),
         "width": Rule("integer", low=8, high=4_096),
         "depth": Rule("integer", low=1, high=100),
         "dropout": Rule("number", low=0.0, high=0.95),
     }
 
     def defaults(self, task: Task, num_rows: int) -> dict[str, Any]:
-        """The recipe, and `model`, `tune`, `size`, `augment`, `width`, `depth`, `dropout`.
+        """The recipe, and `model`, `tune`, `size`, `augment`, `mix`, `width`, `depth`, `dropout`.
 
         A small table is gone over more often, so that a fit makes some two thousand steps.
         "auto" rates are 0.002 for the small network, 0.0001 and ten times that for the head of a
@@ -99,6 +103,7 @@ class Image(NeuralFamily):
             "tune": "full",
             "size": "auto",
             "augment": "auto",
+            "mix": "none",
             "width": 32,
             "depth": 1,
             "dropout": 0.1,
@@ -126,8 +131,8 @@ class Image(NeuralFamily):
         """All parameters of a fit, the rates as numbers.
 
         Raises:
-            SettingsError: as `Family.resolve`, or a head alone is to be tuned on a body that has
-                learned nothing.
+            SettingsError: as `Family.resolve`, a head alone is to be tuned on a body that has
+                learned nothing, or a parameter of training is given though nothing is trained.
         """
         settings = super().resolve(params, task, num_rows)
         small = settings["model"] in SMALL
@@ -137,7 +142,20 @@ class Image(NeuralFamily):
             )
         rates = _SMALL_RATES if small else _PRETRAINED_RATES
         told = {name: rate for name, rate in rates.items() if settings[name] == "auto"}
-        return {**settings, **told}
+        settings = {**settings, **told}
+        if settings["tune"] == "head":
+            usual = self.defaults(task, num_rows)
+            known = {name: (usual[name], rates.get(name)) for name in _TRAINED}
+            given = sorted(name for name in _TRAINED if settings[name] not in known[name])
+            if given:
+                raise SettingsError(
+                    [
+                        f"`{name}` of the image family has no effect with `tune: head`; remove "
+                        "it, or tune more."
+                        for name in given
+                    ]
+                )
+        return settings
 
     def learn(
         self, train: TrainView, params: Params, context: FitContext
@@ -200,6 +218,14 @@ class Image(NeuralFamily):
             augment=encoder.augment,
             dropout=float(params["dropout"]),
         )
+
+    def examples(self, job: Job, encoder: Encoder) -> Examples:
+        """The rows of a fit, mixed with each other where `mix` says so."""
+        from loopline.nets.mixing import Mix, MixedExamples
+
+        plain = super().examples(job, encoder)
+        kind = job.params["mix"]
+        return plain if kind == "none" else MixedExamples(plain, Mix(kind, job.seed))
 
     def load_encoder(self, folder: Path) -> ImageEncoder:
         """Read a saved encoder."""

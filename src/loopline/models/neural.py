@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from loopline.engine.layout import Layout
     from loopline.engine.run import Run
+    from loopline.nets.examples import Examples
 
 _FORMAT = 1
 _BLOCK_ROWS = 16_384
@@ -373,21 +374,13 @@ class NeuralFamily(Family):
     ) -> Run:
         import torch
 
-        from loopline.nets.examples import Examples
         from loopline.nets.training import prepare_fit
 
         torch.set_num_threads(job.threads)
         layout.seed(child_seed(job.seed, "network"))
         network = self.build(encoder, job.start, job.params, pretrained=True)
         network = self.adapt(network, job.params)
-        examples = Examples(
-            job.train.labelled(encoder),
-            None if job.valid is None else job.valid.labelled(encoder),
-            encoder.collate,
-            num_classes=job.num_classes,
-            smoothing=float(job.params["label_smoothing"]),
-            focal=float(job.params["focal"]),
-        )
+        examples = self.examples(job, encoder)
         return prepare_fit(
             network,
             examples,
@@ -398,6 +391,19 @@ class NeuralFamily(Family):
             digests=job.digests,
             boards=job.boards,
             reporter=context.reporter,
+        )
+
+    def examples(self, job: Job, encoder: Encoder) -> Examples:
+        """The rows of a fit as the engine wants them; families that train otherwise override."""
+        from loopline.nets.examples import Examples
+
+        return Examples(
+            job.train.labelled(encoder),
+            None if job.valid is None else job.valid.labelled(encoder),
+            encoder.collate,
+            num_classes=job.num_classes,
+            smoothing=float(job.params["label_smoothing"]),
+            focal=float(job.params["focal"]),
         )
 
     def _trained_network(self, encoder: Encoder, job: Job, folder: Path) -> nn.Module:

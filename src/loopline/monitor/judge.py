@@ -15,7 +15,7 @@ from loopline.evaluate.intervals import student_quantile
 from loopline.monitor.alarm import Alarm, Impact, Kind
 from loopline.monitor.budget import Budget
 from loopline.monitor.scan import History, Scan
-from loopline.monitor.scores import Column
+from loopline.monitor.scores import Column, Question
 from loopline.monitor.settings import MonitorSettings
 from loopline.words import counted
 
@@ -155,7 +155,7 @@ def column_alarm(
     clear = (p < chance) & (np.abs(effect) >= floors)
     if not clear.any():
         return None
-    k = int(np.where(clear, p, np.inf).argmin())
+    k = _clearest(questions, clear, p, effect)
     question, score = questions[k], place.start + k
     since, back = history.began(score)
     value, low, high = _interval(scan, score)
@@ -190,6 +190,17 @@ class Rise:
     since: str
     windows: int
     p: float
+
+
+def _clearest(
+    questions: Sequence[Question], clear: NDArray[np.bool_], p: Floats, effect: Floats
+) -> int:
+    """The question that tells a move best; a column that lies elsewhere also looks wider."""
+    k = int(np.where(clear, p, np.inf).argmin())
+    moved = [place for place, question in enumerate(questions) if question.what == "shift"]
+    if questions[k].what == "spread" and moved and clear[moved[0]]:
+        return moved[0] if 2 * abs(effect[moved[0]]) >= abs(effect[k]) else k
+    return k
 
 
 def lead(history: History, scan: Scan, score: int, chance: float, margin: float) -> Rise | None:

@@ -246,11 +246,15 @@ class Watcher:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / _SETTINGS).exists():
             self.learned.reference.save(folder)
-            kept = {
-                "settings": self.learned.settings.model_dump(mode="json"),
-                "seed": self.learned.seed,
-            }
-            (folder / _SETTINGS).write_text(json.dumps(kept), encoding="utf-8")
+        self.save_state(folder)
+
+    def save_state(self, folder: Path) -> None:
+        """Write settings and what is remembered, without the reference, which never changes."""
+        kept = {
+            "settings": self.learned.settings.model_dump(mode="json"),
+            "seed": self.learned.seed,
+        }
+        (folder / _SETTINGS).write_text(json.dumps(kept), encoding="utf-8")
         outputs = self.rows.outputs
         state: dict[str, Any] = {
             "features": self.rows.features.to_dict(),
@@ -264,11 +268,16 @@ class Watcher:
         (folder / _STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> Watcher:
-        """Go on from what `save` wrote."""
+    def load(folder: Path, reference: Reference | None = None) -> Watcher:
+        """Go on from what `save` wrote, or `save_state` beside a reference that is kept elsewhere.
+
+        Args:
+            folder: what was written.
+            reference: what was learned from; by default the folder's own.
+        """
         kept = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         settings = MonitorSettings.model_validate(kept["settings"])
-        watcher = Watcher.learn(Reference.load(folder), settings, int(kept["seed"]))
+        watcher = Watcher.learn(reference or Reference.load(folder), settings, int(kept["seed"]))
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         watcher.rows.features.restore(state["features"])
         if watcher.rows.outputs is not None:

@@ -93,8 +93,16 @@ class Examples(Task):
 
     def loss(self, model: Any, batch: Batch) -> tuple[Any, Any]:
         """Sum of the rows' losses, and the sum of their weights."""
-        scores = model(**inputs_of(batch))
-        target, weight = batch["target"], batch.get("weight")
+        return self.row_losses(model(**inputs_of(batch)), batch["target"], batch.get("weight"))
+
+    def row_losses(self, scores: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+        """Sum of the losses of given scores, and the sum of their weights.
+
+        Args:
+            scores: shape (rows, outputs) or (rows, members, outputs).
+            target: shape (rows,).
+            weight: shape (rows,); None when every row counts 1.
+        """
         members = 1
         if scores.ndim == 3:
             members = scores.shape[1]

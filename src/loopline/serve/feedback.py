@@ -126,15 +126,16 @@ class Feedback:
             ) from error
 
 
-def read_feedback(folder: str | Path) -> pl.DataFrame:
-    """The newest label of each answered row.
+def read_feedback(folder: str | Path, *, after: int = 0) -> pl.DataFrame:
+    """The newest label of each answered row, in the order in which they came.
 
     Args:
         folder: the service's folder.
+        after: only what came after this `place`.
 
     Returns:
-        A table of request_id, row, version, label (text as JSON writes it), time and `changes`,
-        the number of labels that came before.
+        A table of request_id, row, version, label (text as JSON writes it), time, `changes`, the
+        number of labels that came before, and `place`, which rises with each label that comes.
 
     Raises:
         NotFoundError: no label has been kept there.
@@ -143,13 +144,11 @@ def read_feedback(folder: str | Path) -> pl.DataFrame:
     if not path.is_file():
         raise NotFoundError(f"No label has been kept in {str(folder)!r}.")
     query = (
-        "SELECT request_id, row, version, label, time, COUNT(*) - 1 AS changes, MAX(place) "
-        "FROM feedback GROUP BY request_id, row ORDER BY MAX(place)"
+        "SELECT request_id, row, version, label, time, COUNT(*) - 1, MAX(place) AS newest "
+        "FROM feedback GROUP BY request_id, row HAVING newest > ? ORDER BY newest"
     )
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        found: Iterable[tuple[Any, ...]] = database.execute(query).fetchall()
-    names = ("request_id", "row", "version", "label", "time", "changes")
-    types = (pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.Int64)
-    return pl.DataFrame(
-        [line[:-1] for line in found], schema=dict(zip(names, types, strict=True)), orient="row"
-    )
+        found: Iterable[tuple[Any, ...]] = database.execute(query, (after,)).fetchall()
+    names = ("request_id", "row", "version", "label", "time", "changes", "place")
+    types = (pl.String, pl.Int64, pl.String, pl.String, pl.String, pl.Int64, pl.Int64)
+    return pl.DataFrame(list(found), schema=dict(zip(names, types, strict=True)), orient="row")

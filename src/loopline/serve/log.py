@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2s
@@ -28,10 +28,11 @@ import polars as pl
 from loopline.errors import LooplineError
 from loopline.features.contract import InputColumn, Remark
 from loopline.models.base import Floats
+from loopline.serve.health import Counted, keep
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import LogSettings
-from loopline.store.artifacts import Store
+from loopline.store.artifacts import Artifact, Store
 
 KIND = "predictions"
 FILE = "predictions.parquet"
@@ -84,6 +85,7 @@ class PredictionLog:
         self._full = threading.Event()
         self._ending = False
         self._failing = False
+        self._counted, self._kept_at = Counted(metrics), time.monotonic()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -151,6 +153,7 @@ class PredictionLog:
         self._ending = True
         self._full.set()
         self._thread.join()
+        self._keep_counts()
         if not self.flush():
             self._metrics.add("log_dropped_rows_total", (), self._pending)
 
@@ -163,8 +166,19 @@ class PredictionLog:
         while not self._ending:
             self._full.wait(self._settings.flush_seconds)
             self._full.clear()
-            if not self.flush() and not self._ending:
+            whole = self.flush()
+            if time.monotonic() - self._kept_at >= self._settings.flush_seconds:
+                self._keep_counts()
+            if not whole and not self._ending:
                 time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
+
+    def _keep_counts(self) -> None:
+        """Put down how the service did; where that cannot be written, the next time tells it."""
+        self._kept_at = time.monotonic()
+        try:
+            self._counted.take(lambda served: keep(self._store, served))
+        except (LooplineError, OSError) as error:
+            self._failed(error)
 
     def _written(self, count: int) -> None:
         with self._lock:
@@ -275,6 +289,83 @@ def _iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
+@dataclass(frozen=True)
+class LogFile:
+    """One artifact of the log.
+
+    Args:
+        id: the artifact.
+        name: of the model.
+        release: that answered.
+        num_rows: answered rows in it.
+        start: time of its first answer, UTC, ISO 8601.
+        end: time of its last.
+    """
+
+    id: str
+    name: str
+    release: str
+    num_rows: int
+    start: str
+    end: str
+
+    @staticmethod
+    def of(artifact: Artifact) -> LogFile:
+        """What the artifact's manifest says."""
+        meta = artifact.meta
+        return LogFile(
+            artifact.id, meta["name"], meta["release"], meta["rows"], meta["start"], meta["end"]
+        )
+
+
+def log_files(
+    store: Store,
+    *,
+    name: str | None = None,
+    release: str | None = None,
+    known: Collection[str] = (),
+) -> list[LogFile]:
+    """The files of a store's prediction log, oldest first.
+
+    Args:
+        store: the store that the service logged into.
+        name: only of the model of this name.
+        release: only of this release.
+        known: ids that are passed over unopened, so that a long log costs what is new in it.
+    """
+    passed = set(known)
+    found = [LogFile.of(store.get(each)) for each in store.ids(KIND) if each not in passed]
+    wanted = [
+        file for file in found if name in (None, file.name) and release in (None, file.release)
+    ]
+    return sorted(wanted, key=lambda file: (file.start, file.id))
+
+
+def read_files(
+    store: Store, files: Iterable[LogFile], columns: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Rows of some files of the log, oldest first; columns that a file lacks are null.
+
+    Args:
+        store: where they are.
+        files: from `log_files`.
+        columns: only these, of those that a file has; all by default.
+
+    Returns:
+        One row an answered row, with its time and the release that answered. Empty without a file.
+    """
+    tables = []
+    for file in files:
+        path = store.get(file.id).path(FILE)
+        kept = None
+        if columns is not None:
+            there = pl.read_parquet_schema(path)
+            kept = [name for name in dict.fromkeys([*columns, "time"]) if name in there]
+        table = pl.read_parquet(path, columns=kept)
+        tables.append(table.with_columns(release=pl.lit(file.release)))
+    return pl.concat(tables, how="diagonal_relaxed").sort("time") if tables else pl.DataFrame()
+
+
 def read_log(store: Store, *, name: str | None = None, release: str | None = None) -> pl.DataFrame:
     """The prediction log of a store, oldest first.
 
@@ -286,13 +377,4 @@ def read_log(store: Store, *, name: str | None = None, release: str | None = Non
     Returns:
         One row an answered row; columns that a file lacks are null. Empty when nothing was logged.
     """
-    found = []
-    for artifact_id in store.ids(KIND):
-        artifact = store.get(artifact_id)
-        if name in (None, artifact.meta["name"]) and release in (None, artifact.meta["release"]):
-            found.append((artifact.meta["start"], artifact))
-    tables = [
-        pl.read_parquet(artifact.path(FILE)).with_columns(release=pl.lit(artifact.meta["release"]))
-        for _, artifact in sorted(found, key=lambda pair: pair[0])
-    ]
-    return pl.concat(tables, how="diagonal_relaxed").sort("time") if tables else pl.DataFrame()
+    return read_files(store, log_files(store, name=name, release=release))
