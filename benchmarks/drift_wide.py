@@ -1,7 +1,7 @@
 """A scan of a wide and long table from Parquet: time and memory (evidently#1526: 6 hours).
 
-The files are made first, of Float32, each with numbers of its own; the scan runs in a process of its
-own, and only it is timed: learning the reference of 10,000 rows, reading, judging.
+The files are made first, of Float32, each with numbers of its own; the scan runs in a process of
+its own, and only it is timed: learning the reference of 10,000 rows, reading, judging.
 """
 
 from __future__ import annotations

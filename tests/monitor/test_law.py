@@ -8,6 +8,8 @@ from scipy import stats
 
 from loopline.monitor.clock import DAY, Clock, Span, Trail
 from loopline.monitor.law import Law, tail
+from loopline.monitor.scan import History
+from loopline.monitor.scores import Question
 
 
 def _trail(*spans: Span) -> Trail:
@@ -22,7 +24,7 @@ def test_independent_rows_have_the_variance_of_a_mean() -> None:
     x = np.tile([-1.0, 1.0], 500)[:, None]
     law = Law.learn(x, Clock(False, ()), None)
     span = Span.of(law.clock, None, 0, 100)
-    variance, freedom = law.variance(_trail(span).crowd([1]), np.array([[100.0]]))
+    variance, freedom = law.variance(_trail(span).crowd([1]), np.array([[100.0]]), np.ones((1, 1)))
     assert variance[0, 0] == pytest.approx(1 / 100 + 1 / 1000)
     assert np.isinf(freedom[0, 0])
 
@@ -38,7 +40,7 @@ def test_days_that_differ_widen_a_days_window_but_not_a_rows() -> None:
     assert law.within[0] == pytest.approx(1.0, rel=0.15)
     assert law.shared[0, 0] == pytest.approx(1.0, rel=0.25)
     one = Span.of(clock, time[:50], 0, 50)
-    variance, _ = law.variance(_trail(one).crowd([1]), np.array([[50.0]]))
+    variance, _ = law.variance(_trail(one).crowd([1]), np.array([[50.0]]), np.ones((1, 1)))
     assert variance[0, 0] == pytest.approx(1.02, rel=0.25)
 
 
@@ -98,3 +100,20 @@ def test_short_references_do_not_claim_to_know_weeks() -> None:
     one = Clock.learn(np.arange(0, DAY, 60.0), 1_440)
     assert DAY not in one.lengths
     assert not one.hours
+
+
+def test_a_score_that_few_windows_have_comes_from_few_days() -> None:
+    """Of four days one has the score: its mean strays like that of one day, not of four."""
+    clock = Clock(True, (DAY,))
+    rng = np.random.default_rng(0)
+    day = np.repeat(np.arange(100), 20)
+    x = (rng.normal(size=(100, 1))[day] + 0.1 * rng.normal(size=(2_000, 1))).repeat(2, axis=1)
+    law = Law.learn(x, clock, day * DAY)
+    history = History(law, [Question("a", "shift", "sd"), Question("b", "shift", "sd")])
+    for number in range(4):
+        scores = np.zeros((20, 2))
+        scores[:, 1] = 0.0 if number == 3 else np.nan
+        time = np.full(20, (200 + number) * DAY)
+        history.add(scores, Span.of(clock, time, 0, 20), str(number))
+    _, error, _ = history.over(4)
+    assert error[1] / error[0] == pytest.approx(2.0, rel=0.1)

@@ -134,9 +134,10 @@ def test_a_move_that_hurts_the_model_pages_whatever_its_column() -> None:
     watcher = Watcher.learn(known, MonitorSettings(window=200))
     made = rows(200, 7)
     moved = Window(
-        made["frame"].with_columns(pl.col("z") + 10), np.where(made["prediction"] > 0.5, 0.55, 0.45),
+        made["frame"].with_columns(pl.col("z") + 10),
+        np.where(made["prediction"] > 0.5, 0.55, 0.45),
         time=made["time"],
-    )  # fmt: skip
+    )
     checked = watcher.check(moved)
     (alarm,) = [a for a in checked.alarms if a.subject == "z"]
     assert alarm.impact is not None
@@ -238,7 +239,7 @@ def test_several_classes_are_watched() -> None:
     rng = np.random.default_rng(0)
 
     def predicted(n: int, tilt: float) -> np.ndarray:
-        raw = np.exp(rng.normal(size=(n, 3)) + [tilt, 0, 0])
+        raw = np.exp(rng.normal(size=(n, 3)) + np.array([tilt, 0, 0]))
         return raw / raw.sum(axis=1, keepdims=True)
 
     p = predicted(2000, 0.0)

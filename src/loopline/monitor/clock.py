@@ -162,8 +162,10 @@ class Trail:
         self._lengths: list[list[int]] = []
         self._cells: list[Ints] = []
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each window, oldest first."""
+        return self._rows
 
     def add(self, span: Span) -> None:
         """Remember a window."""

@@ -125,12 +125,14 @@ class Law:
                 expected += (counts / counts.sum()) @ effect
         return expected
 
-    def variance(self, crowd: Crowd, count: Floats) -> tuple[Floats, Floats]:
+    def variance(self, crowd: Crowd, count: Floats, sparse: Floats) -> tuple[Floats, Floats]:
         """Variance of the difference between a window's mean and the expected one.
 
         Args:
             crowd: when the rows of each look-back were.
             count: rows that have each score, (look-backs, scores).
+            sparse: how many times more rows the look-back has than its windows that have the
+                score at all, >= 1, (look-backs, scores): so much fewer blocks it comes from.
 
         Returns:
             The variance, and its degrees of freedom, both (look-backs, scores).
@@ -142,11 +144,13 @@ class Law:
         ones = np.ones(len(count))
         rare = np.max([ones, *rarity], axis=0)
         by_day = np.maximum(rarity[-1], 1.0) if self.clock.weekdays and rarity else ones
-        weights = crowd.shared + self.own_shared * self._rarity(rare, by_day)
+        theirs, ours = crowd.shared, self.own_shared * self._rarity(rare, by_day)
         own = np.minimum(rare[:, None] / np.maximum(self.rows, 1.0), 1.0)
-        variance = self.within * (1 / np.maximum(count, 1.0) + own) + weights @ self.shared
+        variance = self.within * (1 / np.maximum(count, 1.0) + own)
+        variance = variance + sparse * (theirs @ self.shared) + ours @ self.shared
         with np.errstate(divide="ignore", invalid="ignore"):
-            carried = (weights**2 / self.freedom) @ self.shared**2
+            both = theirs[:, None, :] * sparse[:, :, None] + ours[:, None, :]
+            carried = ((both * self.shared.T) ** 2 / self.freedom).sum(axis=2)
             freedom = np.where(carried > 0, variance**2 / carried, np.inf)
         return variance, freedom
 

@@ -105,8 +105,8 @@ class History:
         sums = np.cumsum(np.array(self.sums[::-1]), axis=0)[np.array(backs) - 1]
         counts = np.cumsum(np.array(self.counts[::-1]), axis=0)[np.array(backs) - 1]
         effect = sums / np.maximum(counts, 1.0)
-        crowd = self.trail.crowd(backs)
-        variance, freedoms = self.law.variance(crowd, counts)
+        sparse = self._sparse()[np.array(backs) - 1]
+        variance, freedoms = self.law.variance(self.trail.crowd(backs), counts, sparse)
         errors = np.sqrt(variance)
         chances = self.law.tail(effect, variance, freedoms, counts)
         one = self.side == 1
@@ -124,13 +124,20 @@ class History:
             counts[at],
         )
 
+    def _sparse(self) -> Floats:
+        """For each number of last windows, their rows over those of windows that have the score."""
+        rows = np.array(self.trail.rows[::-1], dtype=np.float64)[:, None]
+        has = np.array(self.counts[::-1]) > 0
+        covered = np.cumsum(rows * has, axis=0)
+        return np.where(covered > 0, np.cumsum(rows, axis=0) / np.maximum(covered, 1.0), 1.0)
+
     def over(self, back: int) -> tuple[Floats, Floats, Floats]:
         """Move, standard error and degrees of freedom over the last `back` windows."""
         back = min(back, len(self.sums))
         counts = np.sum(self.counts[-back:], axis=0)
         effect = np.sum(self.sums[-back:], axis=0) / np.maximum(counts, 1.0)
-        crowd = self.trail.crowd([back])
-        variance, freedom = self.law.variance(crowd, counts[None, :])
+        sparse = self._sparse()[back - 1 : back]
+        variance, freedom = self.law.variance(self.trail.crowd([back]), counts[None, :], sparse)
         return effect, np.where(counts > 0, np.sqrt(variance[0]), np.inf), freedom[0]
 
     def chances(self, back: int) -> Floats:
