@@ -3,10 +3,10 @@
     PYTHONPATH=benchmarks python benchmarks/peers/drift_peers.py OUT.json REPEATS
 
 What counts as an alarm of each: Evidently, any column that its data drift preset calls drifted;
-NannyML, an alert of its univariate, missing or unseen value calculators on any column (shift, unit,
-missing, category) or of realised accuracy (error); Frouros, Kolmogorov-Smirnov on numbers and
-chi-square on the category at p < 0.05, and ADWIN on errors; River, ADWIN on each number and on errors,
-which look at rows, not windows. Evidently and Frouros have no check of errors in windows.
+NannyML, an alert of its univariate, missing or unseen value calculators on any column (shift,
+unit, missing, category) or of realised accuracy (error); Frouros, Kolmogorov-Smirnov on numbers
+and chi-square on the category at p < 0.05, and ADWIN on errors; River, ADWIN on each number and on
+errors, which look at rows, not windows. Evidently and Frouros have no check of errors in windows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drift_streams import CHANGES, NUMBERS, REFERENCE, STABLE, Stream, independe
 warnings.simplefilter("ignore")
 SIZES = (50, 200, 1_000)
 MOST_ROWS = {50: 3_000, 200: 6_000, 1_000: 12_000}
-"""Rows after the change at most: these systems judge a window by itself, so later ones say no more."""
+"""Rows after the change at most: these systems judge a window by itself; later ones say no more."""
 FEWER = 4
 """Evidently takes a second or two a window: every so many of its stable windows are judged, once,
 because they are the same before every change."""
@@ -36,6 +36,8 @@ def frame(part: Stream) -> pd.DataFrame:
 
 
 class Evidently:
+    """Its preset for a whole table."""
+
     name = "Evidently 0.7.23, DataDriftPreset"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -46,6 +48,7 @@ class Evidently:
         self.reference = frame(reference)
 
     def alarm(self, window: Stream) -> bool:
+        """Whether any column is called drifted."""
         done = self.report.run(frame(window), self.reference).dict()
         return any(
             float(metric["value"]) > 0.1
@@ -57,6 +60,8 @@ class Evidently:
 
 
 class NannyML:
+    """Its calculators with chunks of the window's size."""
+
     name = "NannyML 0.13.1"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -77,16 +82,19 @@ class NannyML:
 
     @staticmethod
     def table(part: Stream) -> pd.DataFrame:
+        """Features, probability, label and outcome."""
         data = frame(part)
         data["p"], data["guess"], data["y"] = part.p, (part.p > 0.5).astype(int), part.y
         return data
 
     @staticmethod
     def alerts(result: object) -> np.ndarray:
+        """Which chunks have any alert."""
         table = result.filter(period="analysis").to_df()
         return table.loc[:, [c for c in table.columns if c[-1] == "alert"]].any(axis=1).to_numpy()
 
     def alarms(self, rows: Stream, change: str) -> np.ndarray:
+        """Which chunks have an alert of what the change is about."""
         data = self.table(rows)
         if change.startswith("error"):
             return self.alerts(self.quality.calculate(data))
@@ -94,6 +102,8 @@ class NannyML:
 
 
 class Frouros:
+    """A test for each column."""
+
     name = "Frouros 0.9.0, KS and chi-square at 0.05"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -106,6 +116,7 @@ class Frouros:
             self.tests.append((name, test))
 
     def alarm(self, window: Stream) -> bool:
+        """Whether any column is called drifted."""
         columns = window.columns()
         for name, test in self.tests:
             values = columns[name]

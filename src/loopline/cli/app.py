@@ -35,6 +35,7 @@ from loopline.cli import (
     serve,
     train,
     verify,
+    watch,
 )
 
 app = typer.Typer(
@@ -86,6 +87,7 @@ app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("watch")(watch.watch)
 app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)

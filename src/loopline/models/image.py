@@ -38,7 +38,7 @@ from loopline.splits.views import TrainView
 if TYPE_CHECKING:
     from torch import nn
 
-    from loopline.nets.examples import Examples
+    from loopline.engine.task import Task as EngineTask
     from loopline.nets.image import ImageNetwork
 
 _SMALL_RATES = {"learning_rate": 2e-3, "head_rate": 1.0}
@@ -176,13 +176,16 @@ class Image(NeuralFamily):
             dropout=float(params["dropout"]),
         )
 
-    def examples(self, job: Job, encoder: Encoder) -> Examples:
+    def examples(self, job: Job, encoder: Encoder) -> EngineTask:
         """The rows of a fit, mixed with each other where `mix` says so."""
+        from loopline.nets.examples import Examples
         from loopline.nets.mixing import Mix, MixedExamples
 
-        plain = super().examples(job, encoder)
-        kind = job.params["mix"]
-        return plain if kind == "none" else MixedExamples(plain, Mix(kind, job.seed))
+        plain, kind = super().examples(job, encoder), job.params["mix"]
+        if kind == "none":
+            return plain
+        assert isinstance(plain, Examples)
+        return MixedExamples(plain, Mix(kind, job.seed))
 
     def load_encoder(self, folder: Path) -> ImageEncoder:
         """Read a saved encoder."""
