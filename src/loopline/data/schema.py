@@ -15,7 +15,7 @@ from loopline.errors import DataError
 
 ColumnType = Literal["number", "boolean", "category", "datetime", "text", "image", "other"]
 Role = Literal["feature", "target", "group", "time", "weight", "id", "ignore"]
-Task = Literal["binary", "multiclass", "regression", "language"]
+Task = Literal["binary", "multiclass", "regression", "language", "retrieval"]
 Missing = Literal["auto", "mean", "median", "most_frequent", "constant", "keep", "error"]
 Label = str | int | float | bool
 
@@ -30,6 +30,15 @@ def has_classes(task: str) -> bool:
     (True, False, False)
     """
     return task in ("binary", "multiclass")
+
+
+def holds_answer(task: Task) -> bool:
+    """Whether the features hold what is predicted, so that a look for leaks would find them.
+
+    >>> holds_answer("language"), holds_answer("regression")
+    (True, False)
+    """
+    return task in ("language", "retrieval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,8 @@ class Schema:
         columns: one entry a column, in table order.
         task: what is predicted. "language": the text of a row itself; the target is the number of
             its bytes, a prediction the nats that a model needs for them (`loopline.data.language`).
+            "retrieval": a row's caption among others, from its image; the target is a number that
+            stands for the caption, a prediction its rank (`loopline.data.retrieval`).
         classes: the labels in code order (label `classes[i]` has code `i`); for a binary task the
             class of interest stands last, so its probability is column 1. Empty without classes.
     """

@@ -615,6 +615,17 @@ def byte_perplexity(rows: Rows) -> Scored:
     return Scored(value, bits.influence * value * np.log(2.0))
 
 
+def mean_reciprocal_rank(rows: Rows) -> Scored:
+    """Mean of 1 / rank."""
+    return _mean(1.0 / rows.prediction, rows, "below_one")
+
+
+def recall_at(most: int, rows: Rows) -> Scored:
+    """Share of the rows whose rank is at most so large; half of a rank counts as not reached."""
+    scored = _mean((rows.prediction <= most).astype(np.float64), rows, "wilson")
+    return Scored(scored.value, scored.influence, "wilson", rows.weight > 0)
+
+
 def nats_per_row(rows: Rows) -> Scored:
     """Mean of the nats of a row's text."""
     return _mean(rows.prediction, rows, "log")

@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ BINARY: frozenset[Task] = frozenset({"binary"})
 CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
 VALUES: frozenset[Task] = frozenset({"regression"})
 LANGUAGE: frozenset[Task] = frozenset({"language"})
+RETRIEVAL: frozenset[Task] = frozenset({"retrieval"})
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,27 @@ _PLAIN: tuple[Metric, ...] = (
         "Mean of minus the log of the probability given to a row's whole text.",
         formulas.nats_per_row,
     ),
+    *(
+        Metric(
+            f"recall_at_{most}",
+            RETRIEVAL,
+            True,
+            "value",
+            _UNIT,
+            f"Share of images whose own caption is {told} among those that the model knows.",
+            partial(formulas.recall_at, most),
+        )
+        for most, told in ((1, "the first"), (5, "one of the first five"))
+    ),
+    Metric(
+        "mean_reciprocal_rank",
+        RETRIEVAL,
+        True,
+        "value",
+        _UNIT,
+        "Mean of 1 / rank of an image's own caption among those that the model knows.",
+        formulas.mean_reciprocal_rank,
+    ),
 )
 
 
@@ -389,6 +412,7 @@ _STANDARD: dict[Task, tuple[str, ...]] = {
     ),
     "regression": ("rmse", "mae", "median_ae", "r2"),
     "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
+    "retrieval": ("recall_at_1", "recall_at_5", "mean_reciprocal_rank"),
 }
 
 
@@ -433,6 +457,7 @@ def default_metric(task: Task) -> Metric:
         "multiclass": "log_loss",
         "regression": "rmse",
         "language": "bits_per_byte",
+        "retrieval": "mean_reciprocal_rank",
     }
     return _BY_NAME[names[task]]
 

@@ -22,6 +22,7 @@ from loopline.audit.finding import Finding, Remedy, ranked
 from loopline.audit.labels import label_findings, review_labels
 from loopline.audit.quality import quality_findings
 from loopline.audit.whole import leak_findings, reviewable
+from loopline.data.schema import holds_answer
 from loopline.errors import LeakError, SettingsError
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
@@ -44,7 +45,7 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
 
     def make() -> Artifact:
         findings: list[Finding] = []
-        if prepared.schema.task != "language":  # there the features are the answer
+        if not holds_answer(prepared.schema.task):  # there the features are the answer
             findings = leak_findings(
                 prepared.train,
                 prepared.test,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from loopline.cores import in_threads
-from loopline.data.schema import has_classes
+from loopline.data.schema import has_classes, holds_answer
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
 from loopline.evaluate.importance import Rearranged, permutation_importance
@@ -256,7 +256,7 @@ def _importance(
     """What shuffling each column costs, on validation rows under the models that never saw them."""
     if not prepared.schema.features or winner.spec.family == "baseline":
         return {}
-    if prepared.schema.task == "language":  # a text is what it says; nothing can be shuffled
+    if holds_answer(prepared.schema.task):  # the answer cannot be shuffled
         return {}
     seed = child_seed(context.spec.seed, "importance")
     folds = [name for name in winner.artifact.inputs if name.startswith("fold")]

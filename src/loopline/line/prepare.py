@@ -20,7 +20,7 @@ from loopline.data.clean import (
     plan_repairs,
 )
 from loopline.data.inference import infer_schema
-from loopline.data.language import language_schema, with_bytes
+from loopline.data.made_targets import MADE_TARGETS, MadeTarget
 from loopline.data.pixels import readable
 from loopline.data.schema import Schema, has_classes
 from loopline.data.snapshot import open_snapshot, write_snapshot
@@ -41,6 +41,7 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
     The artifact says how the source was read; the snapshot is its input.
     """
     spec = context.spec
+    made = MADE_TARGETS.get(spec.task or "")
 
     def make() -> Artifact:
         with context.reporter.step("read the data"):
@@ -56,8 +57,8 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
             whole = table.frame
             if spec.data.test is not None:
                 whole = _with_official_test(context, table)
-            if spec.task == "language":
-                whole = with_bytes(whole, spec.target)
+            if made is not None:
+                whole = made.add(whole, spec.target)
         for note in table.facts.notes:
             context.reporter.note(note)
         with context.reporter.step("digest and store the snapshot"):
@@ -76,7 +77,7 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
 
     given = spec.data.format.model_dump(exclude_none=True)
     settings: dict[str, Any] = {"source": dict(key), "format": given}
-    if spec.task == "language":
+    if made is not None:
         settings["texts"] = spec.target
     return context.stage("ingest", 2, settings=settings, inputs={}, make=make)
 
@@ -171,6 +172,7 @@ def _make_plan(
     context: LineContext, source: Artifact, columns: Mapping[str, Mapping[str, Any]]
 ) -> Artifact:
     spec = context.spec
+    made = MADE_TARGETS.get(spec.task or "")
     before = open_snapshot(context.store, source.inputs["snapshot"])
     with context.reporter.step("look at the columns and clean"):
         frame = before.frame()
@@ -188,8 +190,8 @@ def _make_plan(
         mapped = apply_repairs(frame, maps).frame if maps else frame
 
         def infer(table: pl.DataFrame) -> Schema:
-            if spec.task == "language":
-                return language_schema(table, spec.target, overrides)
+            if made is not None:
+                return made.schema(table, spec.target, overrides)
             return infer_schema(
                 table,
                 target=spec.target,
@@ -205,8 +207,8 @@ def _make_plan(
         repairs += _shared_with_official_test(mapped)
         cleaned = apply_repairs(frame, repairs)
         if repairs:
-            if spec.task == "language":
-                _refuse_changed_texts(cleaned.frame, spec.target)
+            if made is not None:
+                _refuse_changed_texts(cleaned.frame, spec.target, made)
             schema = infer(cleaned.frame)
             after = write_snapshot(
                 context.store,
@@ -246,13 +248,13 @@ def _make_plan(
     return context.store.put("plan", write, inputs={"raw": before.id, "snapshot": after.id})
 
 
-def _refuse_changed_texts(frame: pl.DataFrame, text: str) -> None:
-    """The bytes were counted before the repairs, so no repair may change a text that is scored."""
-    if not with_bytes(frame, text).equals(frame):
+def _refuse_changed_texts(frame: pl.DataFrame, text: str, made: MadeTarget) -> None:
+    """The numbers were made before the repairs, so no repair may change a text that is scored."""
+    if not made.add(frame, text).equals(frame):
         raise SettingsError(
             [
-                f"A repair under `clean` would change texts in {text!r}, and a language model is "
-                "scored on texts as they are. Set that kind of repair to report."
+                f"A repair under `clean` would change texts in {text!r}, and a model is scored on "
+                "texts as they are. Set that kind of repair to report."
             ]
         )
 

@@ -294,6 +294,8 @@ def _model_lines(schema: Schema) -> list[str]:
         lines.append("  - lightgbm  # for the columns that are no texts, and the texts' terms")
     if any(each.name == "image" for each in candidates):
         lines.append("  - image")
+    if any(each.name == "multimodal" for each in candidates):
+        lines.append("  - multimodal  # one network for all columns")
     missing = missing_for_text()
     if missing:
         lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)

@@ -110,7 +110,7 @@ def known_rows(
         split = Split.load(project.store.get(lineage["split"]).path())
     except NotFoundError:
         return None
-    roles = () if texts else ("group", "time", "id")
+    roles: tuple[Role, ...] = () if texts else ("group", "time", "id")
     structure = [name for role in roles for name in schema.with_role(role)]
     columns = [*needed, *(name for name in structure if name in frame.columns)]
     chosen = split.align(np.array(snapshot.rows())).side == side

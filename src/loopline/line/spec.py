@@ -26,6 +26,7 @@ from loopline.cores import num_cores
 from loopline.data.schema import Task, has_classes
 from loopline.digest import value_digest
 from loopline.errors import SettingsError
+from loopline.line.loop_spec import LoopSpec
 from loopline.line.problems import sentences
 from loopline.line.quantities import (
     read_bytes,
@@ -40,8 +41,8 @@ from loopline.monitor.settings import MonitorSettings
 from loopline.select.limits import Limits, duration
 
 Scalar = str | int | float | bool
-WATCHED = ("monitor", "alarms")
-"""Parts of the settings that no run depends on: what is watched afterwards."""
+WATCHED = ("monitor", "alarms", "loop")
+"""Parts of the settings that no run depends on: what is watched and done afterwards."""
 
 
 _OR_TEXT = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
@@ -390,7 +391,8 @@ class Spec(_Part):
     task: Task | None = Field(
         None,
         description="What is predicted; inferred from the target when left out. `language`: the "
-        "target column's text itself, token by token.",
+        "target column's text itself, token by token; `retrieval`: images, found by the words of "
+        "the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")
     columns: dict[str, ColumnSpec] = Field({}, description="What columns are, by name.")
@@ -451,6 +453,7 @@ class Spec(_Part):
     alarms: SinkSettings = Field(
         SinkSettings(), description="Who is told of alarms besides the ledger and the terminal."
     )
+    loop: LoopSpec = Field(LoopSpec(), description="When `loopline watch` trains it again.")
     store: str = Field(
         ".loopline", min_length=1, description="Folder or URL that keeps everything."
     )

@@ -27,6 +27,7 @@ from loopline.models.base import (
     Params,
 )
 from loopline.models.boosting import weighted_median
+from loopline.models.captions import CaptionPrior
 from loopline.models.ngram import NgramModel
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable, PortableModel
@@ -86,7 +87,9 @@ class Baseline(Family):
 
     name = "baseline"
     complexity = 0
-    tasks: frozenset[Task] = frozenset({"binary", "multiclass", "regression", "language"})
+    tasks: frozenset[Task] = frozenset(
+        {"binary", "multiclass", "regression", "language", "retrieval"}
+    )
     rules: ClassVar[Mapping[str, Rule]] = {
         "statistic": Rule("choice", words=("mean", "median", "last")),
     }
@@ -109,6 +112,8 @@ class Baseline(Family):
         settings = self.resolve(params, task, train.num_rows)
         if task == "language":
             return NgramModel.counted(self.name, train, 1, settings)
+        if task == "retrieval":
+            return CaptionPrior.counted(train, settings)
         target = train.target
         factors = class_factors(
             target, train.weight, train.schema.num_classes, context.class_weight
@@ -125,6 +130,8 @@ class Baseline(Family):
         facts = read_facts(folder, self.name)
         if facts["task"] == "language":
             return NgramModel.read(self.name, folder)
+        if facts["task"] == "retrieval":
+            return CaptionPrior.read(folder)
         return BaselineModel(facts["task"], np.array(facts["answer"]), facts["params"])
 
 

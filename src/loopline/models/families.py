@@ -21,7 +21,9 @@ _PLACES = {
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
+    "clip": ("loopline.models.clip", "Clip"),
     "lm": ("loopline.models.lm", "LanguageModel"),
+    "multimodal": ("loopline.models.multimodal", "Multimodal"),
 }
 
 _MADE = {"blend": ("loopline.models.blend", "BlendFamily")}

@@ -82,7 +82,7 @@ class NeuralModel(FittedModel):
         self.history = dict(history)
         self._kind, self._target = kind, target
         self._weights, self._given = weights, network
-        self._size_bytes = 0 if weights is None else folder_bytes(weights.parent)
+        self._size_bytes = 0 if weights is None else self._bytes_of(weights.parent)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -166,7 +166,7 @@ class NeuralModel(FittedModel):
         save_tensors(weights, folder / "weights.safetensors")
         for name, data in (("model", self.facts()), ("history", self.history)):
             (folder / f"{name}.json").write_text(canonical_json(data) + "\n", encoding="utf-8")
-        self._size_bytes = folder_bytes(folder)
+        self._size_bytes = self._bytes_of(folder)
 
     def facts(self) -> dict[str, Any]:
         """What stands in `model.json`."""
@@ -178,6 +178,9 @@ class NeuralModel(FittedModel):
             "params": self.params,
             "target": self._target.to_dict(),
         }
+
+    def _bytes_of(self, folder: Path) -> int:
+        return folder_bytes(folder) + self.encoder.elsewhere_bytes
 
 
 class NeuralFamily(Family):
@@ -307,7 +310,7 @@ class NeuralFamily(Family):
         settings = self.resolve(params, task, train.num_rows)
         encoder, arrays = self.learn(train, settings, context)
         factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
-        usable = told_usable(encoder.usable(arrays), train, context)
+        usable = told_usable(encoder.usable(arrays), train, context, encoder.lacks)
         weight = row_weights(train.target, usable, factors)
         target = Target() if num_classes else Target.fitted(train.target, weight)
         held = None
@@ -456,7 +459,10 @@ class NeuralFamily(Family):
 
 
 def told_usable(
-    usable: NDArray[np.bool_] | None, train: TrainView, context: FitContext
+    usable: NDArray[np.bool_] | None,
+    train: TrainView,
+    context: FitContext,
+    lacks: str = Encoder.lacks,
 ) -> Floats | None:
     """The rows' weights, 0 for those that cannot be learned from, which are told.
 
@@ -466,11 +472,11 @@ def told_usable(
     if usable is None or usable.all():
         return train.weight
     if not usable.any():
-        raise DataError("No training row can be read, so there is nothing to learn from.")
+        raise DataError(f"There is nothing to learn from: all training rows {lacks}.")
     lost = train.positions[~usable]
     shown = ", ".join(f"{row + 1:,}" for row in lost[:5].tolist())
     context.reporter.note(
-        f"{counted(len(lost), 'training row')} cannot be read and take no part: row {shown}"
+        f"{counted(len(lost), 'training row')} {lacks} and take no part: row {shown}"
         f"{', …' if len(lost) > 5 else ''}."
     )
     weight = np.ones(train.num_rows) if train.weight is None else train.weight

@@ -73,25 +73,25 @@ def look_alarm(column: Column, read: pl.Series, chance: float, since: str) -> Al
         since: when the window began.
     """
     rows = len(read)
-    present = read.drop_nulls()
-    if rows >= FEWEST_FROZEN and present.is_empty():
+    count = rows - read.null_count()
+    if rows >= FEWEST_FROZEN and not count:
         if column.missing > 0 and rows * math.log(column.missing) > math.log(chance):
             return None
         text = f"Column {column.name!r} is missing in all of {counted(rows, 'row')}."
         return _fact("quality", "all missing", column.name, text, since, 1.0 - column.missing)
     if column.type not in ("number", "category"):
         return None
-    if column.top_share < 1 and len(present) >= FEWEST_FROZEN and present.n_unique() == 1:
-        unlikely = (len(present) - 1) * math.log(column.top_share) < math.log(chance)
-        if unlikely and len(present) > LONGER * column.run:
+    if column.top_share < 1 and count >= FEWEST_FROZEN and read.min() == read.max():
+        unlikely = (count - 1) * math.log(column.top_share) < math.log(chance)
+        if unlikely and count > LONGER * column.run:
             text = (
                 f"Column {column.name!r} holds one and the same value in all of "
-                f"{counted(len(present), 'row')}; in the reference it never stood for more than "
+                f"{counted(count, 'row')}; in the reference it never stood for more than "
                 f"{column.run:,}."
             )
             return _fact("quality", "frozen", column.name, text, since, 1.0 - column.top_share)
-    if column.type == "number" and len(present) >= FEWEST_UNIT:
-        return _unit(column, present.to_numpy(), since)
+    if column.type == "number" and count >= FEWEST_UNIT:
+        return _unit(column, read.to_numpy(), since)
     return None
 
 

@@ -212,7 +212,7 @@ class RowWatch:
         if told is None or told.p >= self.learned.budget.chance("joint"):
             return []
         impact = self._weighted(told)
-        page = self._suffers(impact)
+        page = impact.change is None or self._suffers(impact)
         sentence = (
             f"A small model tells these rows from the reference's with an AUC of {told.auc}, where "
             f"{told.usual:.3f} is usual, though no single column stands out."

@@ -46,6 +46,7 @@ _TYPES = {
 _ROW = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
 _TEXT_ONLY: frozenset[ColumnType] = frozenset({"text"})
 _IMAGE_ONLY: frozenset[ColumnType] = frozenset({"image"})
+_EVERY_PART: frozenset[ColumnType] = frozenset({"number", "text", "image"})
 _TEXT_ROW = {"note": "a large amber thing"}
 _BYTES = bytes_column("note")
 _LOAD = """
@@ -118,6 +119,38 @@ def make_text_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame({"note": pl.Series(notes, dtype=pl.String), "target": _labels(task, score)})
 
 
+def make_mixed_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """The columns of the three tables side by side, each about the one target.
+
+    One row in twenty has none of the table's cells.
+    """
+    rng = np.random.default_rng(seed + 1)
+    table = make_table(task, rows, seed)
+    gone = pl.Series(rng.random(rows) < 0.05, dtype=pl.Boolean)
+    cells = [pl.when(~gone).then(pl.col(name)).alias(name) for name in _ROW]
+    score = rng.normal(size=rows)
+    if task == "regression":
+        score += table["target"].to_numpy()
+    else:
+        codes = np.array([CLASSES[task].index(label) for label in table["target"]])
+        score += codes * 2.0 - len(CLASSES[task]) + 1.0
+    sizes = np.array(["tiny", "small", "plain", "large", "huge"])
+    code = np.clip(np.round(score + 2.0 + 0.5 * rng.normal(size=rows)), 0, 4).astype(np.int64)
+    notes = [
+        None if hidden else f"a {size} thing"
+        for size, hidden in zip(sizes[code], rng.random(rows) < 0.05, strict=True)
+    ]
+    pictures = make_image_table(lambda drawn: drawn.tolist(), rows, seed)
+    # the pictures come with scores of their own; they are dealt so that both rise together
+    by_score = pictures.sort("target")["picture"]
+    place = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+    return (
+        table.with_columns(cells)
+        .with_columns(pl.Series("note", notes, dtype=pl.String), by_score[place].alias("picture"))
+        .select(pl.exclude("target"), "target")
+    )
+
+
 def make_documents(rows: int = 120, seed: int = 0) -> pl.DataFrame:
     """A small table of documents: a text column, `note`, with the number of its bytes."""
     table = make_text_table("regression", rows, seed).select(pl.col("note").fill_null("a cup"))
@@ -130,6 +163,8 @@ def table_for(family: Family, task: Task, rows: int = 120, seed: int = 0) -> pl.
         return make_documents(rows, seed)
     if family.reads == _IMAGE_ONLY:
         return make_image_table(lambda score: _labels(task, score), rows, seed)
+    if family.reads is not None and family.reads >= _EVERY_PART:
+        return make_mixed_table(task, rows, seed)
     made = make_text_table if family.reads == _TEXT_ONLY else make_table
     return made(task, rows, seed)
 
