@@ -127,7 +127,7 @@ def prompts_of(schema: Schema) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DocumentColumns:
     """Which columns make a document.
 
     Args:
@@ -139,9 +139,9 @@ class Layout:
     prompts: tuple[str, ...] = ()
 
     @staticmethod
-    def of(schema: Schema) -> Layout:
+    def of(schema: Schema) -> DocumentColumns:
         """The layout of a schema's documents."""
-        return Layout(predicted_text(schema), prompts_of(schema))
+        return DocumentColumns(predicted_text(schema), prompts_of(schema))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class Layout:
         r"""What is read before each text, and the texts.
 
         >>> frame = pl.DataFrame({"question": ["2 + 2?"], "answer": ["4"]})
-        >>> Layout("answer", ("question",)).documents(frame)
+        >>> DocumentColumns("answer", ("question",)).documents(frame)
         (['2 + 2?\n\n'], ['4'])
         """
         before = [self.before(row) for row in frame.select(self.prompts).iter_rows()]

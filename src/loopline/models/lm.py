@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from loopline.data.language import Layout
+from loopline.data.language import DocumentColumns
 from loopline.data.schema import ColumnType, Task
 from loopline.digest import canonical_json
 from loopline.errors import IntegrityError, SettingsError
@@ -237,7 +237,7 @@ class LanguageModel(NeuralFamily):
         """Train a tokenizer on the texts, or read the given one; read the texts with it."""
         expect_train_view(train)
         self._refuse_without_effect(params, train)
-        layout = Layout.of(train.schema)
+        layout = DocumentColumns.of(train.schema)
         frame = train.frame(layout.columns)
         before, texts = layout.documents(frame)
         written = [head + body for head, body in zip(before, texts, strict=True)]

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopline.data.language import Layout
+from loopline.data.language import DocumentColumns
 from loopline.data.schema import ColumnType, Task
 from loopline.digest import canonical_json
 from loopline.features.fit import expect_train_view
@@ -91,7 +91,11 @@ class NgramModel(FittedModel):
     concurrent = True
 
     def __init__(
-        self, family: str, layout: Layout, params: Mapping[str, Any], counts: Mapping[str, Ints]
+        self,
+        family: str,
+        layout: DocumentColumns,
+        params: Mapping[str, Any],
+        counts: Mapping[str, Ints],
     ) -> None:
         self.family, self.layout = family, layout
         self.params, self._counts = dict(params), dict(counts)
@@ -140,7 +144,7 @@ class NgramModel(FittedModel):
     @staticmethod
     def counted(family: str, train: TrainView, order: int, params: Mapping[str, Any]) -> NgramModel:
         """Count the texts of a view; a text counts by its bytes, whatever its row weighs."""
-        layout = Layout.of(train.schema)
+        layout = DocumentColumns.of(train.schema)
         signs = Signs.of(*layout.documents(train.frame(layout.columns)))
         return NgramModel(family, layout, params, _counted(signs, order))
 
@@ -148,7 +152,7 @@ class NgramModel(FittedModel):
     def read(family: str, folder: Path) -> NgramModel:
         """Read what `save` wrote."""
         facts = read_facts(folder, family)
-        layout = Layout(facts["text"], tuple(facts["prompts"]))
+        layout = DocumentColumns(facts["text"], tuple(facts["prompts"]))
         return NgramModel(family, layout, facts["params"], load_file(folder / "counts.safetensors"))
 
 
