@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import holds_answer
+from loopline.data.schema import Role, holds_answer
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError, NotFoundError
 from loopline.frames import as_frame, is_frame
