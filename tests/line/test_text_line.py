@@ -132,7 +132,8 @@ def test_init_offers_the_encoder_where_it_is_ready(
 def test_init_and_run_need_no_further_settings(tmp_path: Path) -> None:
     """What `loopline init` writes for a CSV with a text column runs to a release as it stands."""
     (tmp_path / "loopline.yaml").write_text(propose(tmp_path), encoding="utf-8")
-    result = loopline.run(tmp_path / "loopline.yaml", progress=False)
+    # one thread: the result is the same, and many that wait for each other are slow
+    result = loopline.run(tmp_path / "loopline.yaml", overrides=["threads=1"], progress=False)
     assert result.release.task == "binary"
     names = [entry["name"] for entry in result.summary["candidates"]]
     assert "text" in names
