@@ -10,8 +10,8 @@ Every case begins with the same texts in memory and ends when all of them were l
 tokenising, loading and compiling are inside `seconds`; `examples_per_second` is of the whole,
 `steady` without the first `warm` steps (and what they compile) but with tokenising.
 
-Cases: packed (the engine, no padding, compiled), packed_eager, family (the text family's own way:
-length-bucketed batches of the library's model), trainer_default (Hugging Face's Trainer with its
+Cases: packed (the engine, no padding, compiled), packed_eager, family and family_compiled (the text
+family as a line calls it, with a head's fit on frozen vectors before), trainer_default (Hugging Face's Trainer with its
 defaults: batch 8, FP32), trainer_best (BF16, fused AdamW, batches of like length, workers),
 trainer_best_compiled. Needs torch 2.11 or later, transformers, tokenizers, numpy, safetensors,
 blake3; the case `family` polars too. After `--limit` seconds no further case begins.
@@ -184,8 +184,8 @@ def engine(chosen, layout, *, compiled):
             "peak_bytes": peak_bytes(layout.device)}  # fmt: skip
 
 
-def family(chosen, layout):
-    """The text family as a line uses it, on the library's model in batches of like length."""
+def family(chosen, layout, *, compiled):
+    """The text family as a line uses it: packed on a GPU, batches of like length elsewhere."""
     import polars as pl
     from families import view
 
@@ -203,6 +203,7 @@ def family(chosen, layout):
         rows = view(pl.DataFrame({"text": lines, "y": answer}), {"text": "text"})
         params = {"model": str(Path(place) / "bert"), "tune": "full", "epochs": 1.0,
                   "batch_size": chosen.batch, "learning_rate": 5e-5, "penalty": 1.0,
+                  "compile": compiled,
                   "precision": "fp32" if chosen.tiny else "bf16"}  # fmt: skip
         began = time.perf_counter()
         model = found("text").fit(rows, None, params, FitContext(seed=0, threads=8))
@@ -297,7 +298,7 @@ def trainer(chosen, layout, *, best):
 
 
 def main() -> None:
-    every = "packed,packed_eager,trainer_default,trainer_best,family,trainer_best_compiled"
+    every = "packed,packed_eager,trainer_default,trainer_best,family,family_compiled,trainer_best_compiled"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=every)
     parser.add_argument("--rows", type=int, default=65_536)
@@ -325,7 +326,8 @@ def main() -> None:
         "trainer_default": partial(trainer, chosen, layout, best=""),
         "trainer_best": partial(trainer, chosen, layout, best="eager"),
         "trainer_best_compiled": partial(trainer, chosen, layout, best="compiled"),
-        "family": partial(family, chosen, layout),
+        "family": partial(family, chosen, layout, compiled=False),
+        "family_compiled": partial(family, chosen, layout, compiled=not chosen.tiny),
     }
     for name in chosen.only.split(","):
         report.attempt(name, lambda name=name: {"case": name, **calls[name]()})
