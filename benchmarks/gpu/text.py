@@ -13,8 +13,8 @@ tokenising, loading and compiling are inside `seconds`; `examples_per_second` is
 Cases: packed (the engine, no padding, compiled), packed_eager, family and family_compiled (the text
 family as a line calls it, with a head's fit on frozen vectors before), trainer_default (Hugging
 Face's Trainer with its defaults: batch 8, FP32), trainer_best (BF16, fused AdamW, batches of like
-length, workers), trainer_best_compiled. Needs torch 2.11 or later, transformers, tokenizers, numpy, safetensors,
-blake3; the case `family` polars too. After `--limit` seconds no further case begins.
+length, workers), trainer_best_compiled. Needs torch 2.11 or later, transformers, tokenizers, numpy,
+safetensors, blake3; the case `family` polars too. After `--limit` seconds no further case begins.
 """
 
 from __future__ import annotations
