@@ -22,17 +22,20 @@ from loopline.cli import (
     parity,
     predict,
     promote,
+    query,
     releases,
     report,
     reproduce,
     rollback,
     run,
     runs,
+    sample,
     schema,
     search,
     serve,
     train,
     verify,
+    watch,
 )
 
 app = typer.Typer(
@@ -72,6 +75,8 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("query")(query.query)
+app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
 app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)
@@ -82,6 +87,7 @@ app.command("compare")(compare.compare)
 app.command("releases")(releases.releases)
 app.command("promote")(promote.promote)
 app.command("rollback")(rollback.rollback)
+app.command("watch")(watch.watch)
 app.command("export")(export.export)
 app.command("lineage")(lineage.lineage)
 app.command("verify")(verify.verify)

@@ -197,6 +197,8 @@ class _Pricing:
             self.unpriced.append(Unpriced("more_rows", f"More rows: {error}"))
             return
         self.steps.append(self._rows_step(self.curve))
+        if self.run.schema.task == "language":  # a text lies in no slice of columns
+            return
         where = Regions(self.ground, self.curve).step()
         if where is not None:
             self.steps.append(where)

@@ -31,6 +31,7 @@ from loopline.line.cost_page import cost_section
 from loopline.line.page import block, bullets, chart_place, columns_of, escape, page, prose, table
 from loopline.line.project import Project, read_json
 from loopline.line.search_page import read_study, search_section
+from loopline.line.timeline import loop_section
 from loopline.line.training import Entries, read_logs, training_chart, training_sentence
 from loopline.release.bundle import Release
 from loopline.words import counted, estimate, figure, sentence, size
@@ -51,6 +52,7 @@ class Facts:
         evaluation: test metrics and curves.
         logs: what was read while the chosen network was trained; empty for others.
         study: the search, None without one.
+        loop: the section on what the loop did with the line; empty where nothing watches it.
     """
 
     summary: Mapping[str, Any]
@@ -60,6 +62,7 @@ class Facts:
     evaluation: Mapping[str, Any]
     logs: Mapping[str, Entries]
     study: Mapping[str, Any] | None = None
+    loop: str = ""
 
 
 def write_report(
@@ -108,6 +111,7 @@ def _facts(project: Project, summary: Mapping[str, Any]) -> Facts:
         read("evaluation", "evaluation.json"),
         read_logs(project, summary),
         read_study(project, summary),
+        loop_section(project, str(summary["name"])),
     )
 
 
@@ -159,6 +163,7 @@ def render(facts: Facts) -> str:
     if trained:
         body.append(block("The training", trained + bullets([training_sentence(facts.logs)])))
     body += [
+        facts.loop,
         block("The columns", _columns(release)),
         block("What was found in the data", _findings(facts)),
         block("Where it comes from", _origin(facts)),

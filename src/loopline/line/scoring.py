@@ -100,7 +100,8 @@ def known_rows(
         Both numbers; None when the training rows are no longer in the store.
     """
     schema = release.schema
-    needed = [*schema.features, schema.target]
+    texts = schema.task == "language"  # a text is the same wherever it stood
+    needed = [*schema.features, *(() if texts else (schema.target,))]
     if any(name not in frame.columns for name in needed):
         return 0, 0.0
     lineage = release.facts["lineage"]
@@ -109,7 +110,8 @@ def known_rows(
         split = Split.load(project.store.get(lineage["split"]).path())
     except NotFoundError:
         return None
-    structure = [name for role in ("group", "time", "id") for name in schema.with_role(role)]
+    roles: tuple[Role, ...] = () if texts else ("group", "time", "id")
+    structure = [name for role in roles for name in schema.with_role(role)]
     columns = [*needed, *(name for name in structure if name in frame.columns)]
     chosen = split.align(np.array(snapshot.rows())).side == side
     train = snapshot.frame().filter(chosen).select(columns)

@@ -23,6 +23,7 @@ from loopline.features.fit import expect_train_view
 from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
+from loopline.models.frozen_text import embedded, embedder
 from loopline.models.job import JobRows
 from loopline.models.neural import NeuralFamily, require_packages
 from loopline.models.parameters import Rule
@@ -35,8 +36,6 @@ from loopline.models.text_head import (
     Head,
     Labels,
     TextHeadModel,
-    embedded,
-    embedder,
     fit_head,
     load_head,
 )
@@ -208,26 +207,7 @@ class Text(NeuralFamily):
                     "Give one `type: text` under `columns`, or leave the family out."
                 ]
             )
-        found = find_pretrained(params["model"])
-        length = params["max_length"]
-        if length == "auto":
-            length = min(DEFAULT_LENGTH, found.limit)
-        if length > found.limit:
-            raise SettingsError(
-                [
-                    f"`max_length: {length}` is more than `model: {found.name}` reads, which is "
-                    f"{found.limit} tokens; lower it, or set `windows: true`."
-                ]
-            )
-        pooling = found.pooling if params["pooling"] == "auto" else params["pooling"]
-        settings = TokenSettings(
-            columns, length, params["windows"], found.padding, found.separator, pooling
-        )
-        encoder = TextEncoder(settings, found.tokenizer, found.config)
-        if encoder.room < 1:
-            raise SettingsError(
-                [f"`max_length: {length}` leaves no room between the model's special tokens."]
-            )
+        encoder = token_encoder(columns, params)
         arrays = encoder.encode(train.frame(columns))
         _tell(train, encoder, arrays, context)
         return encoder, arrays
@@ -320,6 +300,40 @@ class Text(NeuralFamily):
         if fitted[0]["tune"] == "head":
             return {**fitted[0], **settled}
         return {**super().consolidate(fitted), **settled}
+
+
+def token_encoder(columns: tuple[str, ...], params: Params) -> TextEncoder:
+    """How a pretrained model reads some columns of text.
+
+    Args:
+        columns: in table order.
+        params: with `model`, `max_length`, `windows` and `pooling`.
+
+    Raises:
+        EnvironmentProblem: "auto", and the default encoder is not installed.
+        SettingsError: there is no such model here, or it does not read texts of this length.
+    """
+    found = find_pretrained(params["model"])
+    length = params["max_length"]
+    if length == "auto":
+        length = min(DEFAULT_LENGTH, found.limit)
+    if length > found.limit:
+        raise SettingsError(
+            [
+                f"`max_length: {length}` is more than `model: {found.name}` reads, which is "
+                f"{found.limit} tokens; lower it, or set `windows: true`."
+            ]
+        )
+    pooling = found.pooling if params["pooling"] == "auto" else params["pooling"]
+    settings = TokenSettings(
+        columns, length, params["windows"], found.padding, found.separator, pooling
+    )
+    encoder = TextEncoder(settings, found.tokenizer, found.config)
+    if encoder.room < 1:
+        raise SettingsError(
+            [f"`max_length: {length}` leaves no room between the model's special tokens."]
+        )
+    return encoder
 
 
 def _head(
