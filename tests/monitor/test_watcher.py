@@ -305,7 +305,7 @@ def test_failures_and_slow_answers_are_told() -> None:
 
 @pytest.mark.parametrize("timed", [False, True])
 def test_strange_tables_are_judged_without_a_crash(*, timed: bool) -> None:
-    """Columns of every type, all missing, infinite, constant; windows that turn them upside down."""
+    """Columns of every type, all missing, infinite, constant; then windows of other types."""
     rng = np.random.default_rng(0)
     n = 600
     frame = pl.DataFrame(
