@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from loopline.data.fingerprint import row_digests
+from loopline.data.schema import Role
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError, NotFoundError
 from loopline.frames import as_frame, is_frame

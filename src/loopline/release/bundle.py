@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
 from loopline.data.made_targets import MADE_TARGETS
-from loopline.data.schema import Label, Schema, has_classes
+from loopline.data.schema import Label, Schema, Task, has_classes
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.data.units import read_unit_row, read_units
 from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
@@ -87,9 +87,10 @@ class Release:
         return str(self.facts["name"])
 
     @property
-    def task(self) -> str:
+    def task(self) -> Task:
         """binary, multiclass, regression, language or retrieval."""
-        return str(self.facts["task"])
+        task: Task = self.facts["task"]
+        return task
 
     @property
     def classes(self) -> tuple[Label, ...]:
