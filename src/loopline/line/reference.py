@@ -6,7 +6,7 @@ those that new rows from the same world would have. The test rows stay in the va
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -72,8 +72,9 @@ def times_of(table: pl.DataFrame, schema: Schema) -> Floats | None:
 
 
 def _watched(release: Release) -> Task:
-    if release.task in ("binary", "multiclass", "regression"):
-        return release.task
+    watched: dict[str, Task] = {name: name for name in get_args(Task)}
+    if release.task in watched:
+        return watched[release.task]
     raise DataError(
         f"The monitor judges predictions of classes and of numbers; {release.name} is a "
         f"{release.task} model. Watch its columns with `--reference OLD NEW` instead."
