@@ -159,6 +159,18 @@ class DocumentColumns:
         texts = frame[self.text].fill_null("").to_list()
         return before or [""] * len(texts), texts
 
+    def begun(self, prompt: Mapping[str, str] | str) -> str:
+        """A document as far as a prompt goes.
+
+        Args:
+            prompt: the beginning of the text, or, where a column is read before it, that column's
+                cell; or cells by column.
+        """
+        if isinstance(prompt, str):
+            prompt = {self.columns[0]: prompt}
+        cells = [prompt.get(name) for name in self.prompts]
+        return self.before(cells) + prompt.get(self.text, "")
+
     def before(self, cells: Sequence[str | None]) -> str:
         """What is read before a text, from the cells of the columns before it."""
         return "".join((cell or "") + BETWEEN for cell in cells)

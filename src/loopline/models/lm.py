@@ -132,13 +132,7 @@ class LanguageNetwork(NeuralModel):
         from loopline.nets.lm_sample import sample
 
         settings = self.encoder.settings
-        if isinstance(prompt, str) and settings.prompts:
-            prompt = {settings.prompts[0]: prompt}
-        if isinstance(prompt, str):
-            begun = prompt
-        else:
-            cells = [prompt.get(name) for name in settings.prompts]
-            begun = self.encoder.layout.before(cells) + prompt.get(settings.text, "")
+        begun = self.encoder.layout.begun(prompt)
         (numbers,) = self.encoder.numbers([begun])
         told, known = "", []
         for token in sample(
