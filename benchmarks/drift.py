@@ -1,15 +1,16 @@
 """Does the watch keep its promise on false pages, and how soon does it find what has changed?
 
-- **stable**: simulated years without any change, with a weekly season and days that differ and hang
-  together. Every page is a false one. Windows of a day, budget one page a month.
-- **delay**: a reference of 5,000 independent rows, 4,000 stable rows, then one change; windows of 50,
-  200 and 1,000 rows. Counted are false alarms before the change, rows until the first alarm after
-  it, and streams in which it was not found. Beside Evidently, NannyML, Frouros and River with their
-  defaults on the same streams (`peers/drift_peers.py`, run with `--peers PYTHON`).
-- **wide**: 3 million rows of 1,000 columns, made and read in blocks from Parquet, against a reference.
+- **stable**: simulated years without any change, with a weekly season and days that differ and
+  hang together. Every page is a false one. Windows of a day, budget one page a month.
+- **delay**: a reference of 5,000 independent rows, 4,000 stable rows, then one change; windows of
+  50, 200 and 1,000 rows. Counted are false alarms before the change, rows until the first alarm
+  after it, and streams in which it was not found. **labels**: the same for a rise of the error,
+  label by label. **peers**: Evidently, NannyML, Frouros and River with their defaults on the same
+  streams (`peers/drift_peers.py`, run with `--peers PYTHON`, an environment that has them).
+- **wide**: 3 million rows of 1,000 columns, read in blocks from Parquet, against a reference.
 - **real**: elec2 and the seven series of the NAB set.
 
-    python benchmarks/drift.py stable delay wide real [--years 100] [--peers /path/to/python]
+    python benchmarks/drift.py stable delay labels peers wide real tables [--years 100]
 """
 
 from __future__ import annotations
@@ -65,11 +66,14 @@ def window_of(part: Stream, name: str, labels: bool = True) -> Window:
     return Window(frame_of(part), part.p, ids, part.time, part.y if labels else None)
 
 
-def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> dict[str, Any]:
-    pages: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    by_year, spent, windows = [], 0.0, 0
-    for seed in range(first, first + years):
+def stable(
+    years: int, reference_days: int, rows_a_day: int, kept: dict[str, Any], first: int = 0
+) -> dict[str, Any]:
+    """Goes on from the years that `kept` holds."""
+    pages, notes = Counter(kept.get("pages", {})), Counter(kept.get("notes", {}))
+    by_year = list(kept.get("by_year", []))
+    spent, windows = 0.0, 0
+    for seed in range(first + len(by_year), first + len(by_year) + years):
         stream = seasonal(seed, reference_days + 365, rows_a_day)
         start = reference_days * rows_a_day
         watcher = Watcher.learn(reference_of(stream.part(0, start)), MonitorSettings())
@@ -87,6 +91,7 @@ def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> 
                     count += alarm.page
         by_year.append(count)
         print(f"year {seed}: {count} pages, mean {np.mean(by_year) / 12:.3f} a month", flush=True)
+    years = len(by_year)
     return {
         "years": years,
         "reference_days": reference_days,
@@ -98,7 +103,8 @@ def stable(years: int, reference_days: int, rows_a_day: int, first: int = 0) -> 
         "pages": dict(pages.most_common()),
         "notes_a_month": sum(notes.values()) / years / 12,
         "notes": dict(notes.most_common()),
-        "milliseconds_a_window": 1000 * spent / windows,
+        "milliseconds_a_window": 1000 * spent / max(windows, 1),
+        "by_year": by_year,
     }
 
 
@@ -234,7 +240,7 @@ def elec2() -> dict[str, Any]:
 
 
 def nab() -> list[dict[str, Any]]:
-    """Series with labelled faults: the first 15 % are the reference, as in NAB; windows of a day."""
+    """Series with labelled faults: the first 15 % are the reference; windows of a day."""
     truth = json.loads((DATA / "nab_known_cause" / "combined_windows.json").read_text())
     rows = []
     for path in sorted((DATA / "nab_known_cause").glob("*.csv")):
@@ -279,12 +285,54 @@ def nab() -> list[dict[str, Any]]:
     return rows
 
 
+def tables(found: dict[str, Any]) -> str:
+    """The delays as Markdown: rows of the docs."""
+    rows = [*found.get("delay", []), *found.get("peers", [])]
+    lines = []
+    for size in SIZES:
+        lines += ["", f"Windows of {size:,} rows:", "", "| system | false alarms | "]
+        lines[-1] += " | ".join(CHANGES) + " |"
+        lines.append("|---|---|" + "---|" * len(CHANGES))
+        for system in dict.fromkeys(row["system"] for row in rows):
+            mine = {
+                r["change"]: r for r in rows if r["system"] == system and r["size"] in (size, 1)
+            }
+            if not mine or (next(iter(mine.values()))["size"] == 1 and size != SIZES[0]):
+                continue
+            false = [r["false_windows"] for r in mine.values() if r["false_windows"] is not None]
+            share = f"{100 * np.mean(false):.1f} %"
+            if "false_alarms_per_10k_rows" in next(iter(mine.values())):
+                rate = np.mean([r["false_alarms_per_10k_rows"] for r in mine.values()])
+                share = f"{rate:.1f} in 10,000 rows"
+            cells = [cell_of(mine.get(change)) for change in CHANGES]
+            lines.append(f"| {system} | {share} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell_of(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "no check"
+    if row["median_rows"] is None:
+        return f"missed in {100 * row['missed']:.0f} %"
+    missed = f" (missed {100 * row['missed']:.0f} %)" if row["missed"] else ""
+    return f"{row['median_rows']:,}{missed}"
+
+
+def read(out: Path) -> dict[str, Any]:
+    return dict(json.loads(out.read_text())) if out.exists() else {}
+
+
+def write(out: Path, part: str, result: Any) -> None:
+    out.write_text(json.dumps({**read(out), part: result}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument(
-        "parts", nargs="+", choices=["stable", "delay", "labels", "peers", "wide", "real"]
+        "parts", nargs="+", choices=["stable", "delay", "labels", "peers", "wide", "real", "tables"]
     )
     parser.add_argument("--years", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first year")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--peers", default=None)
     parser.add_argument("--rows", type=int, default=3_000_000)
@@ -293,7 +341,10 @@ def main() -> None:
     given = parser.parse_args()
     for part in given.parts:
         if part == "stable":
-            result: Any = [stable(given.years, 90, 200)]
+            result: Any = read(given.out).get("stable", {})
+            while len(result.get("by_year", [])) < given.years:
+                result = stable(1, 90, 200, result, given.first)
+                write(given.out, "stable", result)
         elif part == "delay":
             result = []
             for size in SIZES:
@@ -304,15 +355,16 @@ def main() -> None:
             result = label_delay(given.repeats * 2)
         elif part == "peers":
             result = peers(given.peers or sys.executable, given.repeats)
+        elif part == "tables":
+            print(tables(read(given.out)))
+            continue
         elif part == "wide":
             from drift_wide import wide
 
             result = wide(given.rows, given.columns)
         else:
             result = {"elec2": elec2(), "nab": nab()}
-        kept = json.loads(given.out.read_text()) if given.out.exists() else {}
-        kept[part] = result
-        given.out.write_text(json.dumps(kept, indent=1))
+        write(given.out, part, result)
         print(json.dumps(result, indent=1)[:3000])
 
 

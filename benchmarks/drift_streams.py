@@ -1,4 +1,4 @@
-"""The streams of `drift.py`, made with numpy alone so that every peer's environment can make them."""
+"""The streams of `drift.py`, made with numpy alone, so that a peer's environment can make them."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
     PYTHONPATH=benchmarks python benchmarks/peers/drift_peers.py OUT.json REPEATS
 
 What counts as an alarm of each: Evidently, any column that its data drift preset calls drifted;
-NannyML, an alert of its univariate, missing or unseen value calculators on any column (shift, unit,
-missing, category) or of realised accuracy (error); Frouros, Kolmogorov-Smirnov on numbers and
-chi-square on the category at p < 0.05, and ADWIN on errors; River, ADWIN on each number and on errors,
-which look at rows, not windows. Evidently and Frouros have no check of errors in windows.
+NannyML, an alert of its univariate, missing or unseen value calculators on any column (shift,
+unit, missing, category) or of realised accuracy (error); Frouros, Kolmogorov-Smirnov on numbers
+and chi-square on the category at p < 0.05, and ADWIN on errors; River, ADWIN on each number and on
+errors, which look at rows, not windows. Evidently and Frouros have no check of errors in windows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drift_streams import CHANGES, NUMBERS, REFERENCE, STABLE, Stream, independe
 warnings.simplefilter("ignore")
 SIZES = (50, 200, 1_000)
 MOST_ROWS = {50: 3_000, 200: 6_000, 1_000: 12_000}
-"""Rows after the change at most: these systems judge a window by itself, so later ones say no more."""
+"""Rows after the change at most: these systems judge a window by itself; later ones say no more."""
 FEWER = 4
 """Evidently takes a second or two a window: every so many of its stable windows are judged, once,
 because they are the same before every change."""
@@ -36,6 +36,8 @@ def frame(part: Stream) -> pd.DataFrame:
 
 
 class Evidently:
+    """Its preset for a whole table."""
+
     name = "Evidently 0.7.23, DataDriftPreset"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -46,15 +48,20 @@ class Evidently:
         self.reference = frame(reference)
 
     def alarm(self, window: Stream) -> bool:
+        """Whether any column is called drifted."""
         done = self.report.run(frame(window), self.reference).dict()
         return any(
-            float(metric["value"]) > 0.1 if "p_value" not in metric["metric_name"] else float(metric["value"]) < 0.05
+            float(metric["value"]) > 0.1
+            if "p_value" not in metric["metric_name"]
+            else float(metric["value"]) < 0.05
             for metric in done["metrics"]
             if metric["metric_name"].startswith("ValueDrift")
         )
 
 
 class NannyML:
+    """Its calculators with chunks of the window's size."""
+
     name = "NannyML 0.13.1"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -75,16 +82,19 @@ class NannyML:
 
     @staticmethod
     def table(part: Stream) -> pd.DataFrame:
+        """Features, probability, label and outcome."""
         data = frame(part)
         data["p"], data["guess"], data["y"] = part.p, (part.p > 0.5).astype(int), part.y
         return data
 
     @staticmethod
     def alerts(result: object) -> np.ndarray:
+        """Which chunks have any alert."""
         table = result.filter(period="analysis").to_df()
         return table.loc[:, [c for c in table.columns if c[-1] == "alert"]].any(axis=1).to_numpy()
 
     def alarms(self, rows: Stream, change: str) -> np.ndarray:
+        """Which chunks have an alert of what the change is about."""
         data = self.table(rows)
         if change.startswith("error"):
             return self.alerts(self.quality.calculate(data))
@@ -92,6 +102,8 @@ class NannyML:
 
 
 class Frouros:
+    """A test for each column."""
+
     name = "Frouros 0.9.0, KS and chi-square at 0.05"
 
     def __init__(self, reference: Stream, size: int) -> None:
@@ -104,6 +116,7 @@ class Frouros:
             self.tests.append((name, test))
 
     def alarm(self, window: Stream) -> bool:
+        """Whether any column is called drifted."""
         columns = window.columns()
         for name, test in self.tests:
             values = columns[name]
@@ -173,7 +186,10 @@ def adwin(kind: str, change: str, repeats: int) -> dict:
         rows += STABLE
         found.append(first)
     names = {"river": "River 0.23.0, ADWIN", "frouros": "Frouros 0.9.0, ADWIN"}
-    return {**row(names[kind], 1, change, found, 0.0, 0.0), "false_alarms_per_10k_rows": 1e4 * false / rows}
+    return {
+        **row(names[kind], 1, change, found, 0.0, 0.0),
+        "false_alarms_per_10k_rows": 1e4 * false / rows,
+    }
 
 
 def river_adwin() -> Callable[[float], bool]:
@@ -216,7 +232,11 @@ def row(system: str, size: int, change: str, found: list, false: float, seconds:
 
 def main() -> None:
     out, repeats = Path(sys.argv[1]), int(sys.argv[2])
-    only = sys.argv[3].split(",") if len(sys.argv) > 3 else ["evidently", "nannyml", "frouros", "adwin"]
+    only = (
+        sys.argv[3].split(",")
+        if len(sys.argv) > 3
+        else ["evidently", "nannyml", "frouros", "adwin"]
+    )
     found = json.loads(out.read_text()) if out.exists() else []
     for change in CHANGES:
         for size in SIZES:

@@ -31,7 +31,7 @@ def test_pairs_of_one_fold_by_hand():
     y = np.array([1, 0, 0, 1, 0])
     p = np.array([0.5, 0.4, 0.6, 0.2, 0.1])
     folds = np.array([0, 0, 0, 1, 1])
-    rows = Rows.build(y, p, regression=False, folds=folds)
+    rows = Rows.build(y, p, folds=folds)
     assert metric("auc").score(rows).value == pytest.approx(2 / 3)
     assert metric("auc")(y, p) == pytest.approx(3 / 6)
     # precision at the positive rows' scores: 1/2 in fold a, 1/1 in fold b
@@ -48,7 +48,7 @@ def test_a_constant_has_one_half(seed, weighted):
     """
     rng, y, folds, constant = out_of_fold(seed)
     weight = rng.integers(1, 5, len(y)).astype(float) if weighted else None
-    rows = Rows.build(y, constant, regression=False, weight=weight, folds=folds)
+    rows = Rows.build(y, constant, weight=weight, folds=folds)
     found = estimate_rows(metric("auc"), rows, Units.build(None, len(y)))
     assert found.value == 0.5
     assert found.standard_error == pytest.approx(0, abs=1e-15)
@@ -73,7 +73,7 @@ def test_influence_within_folds_is_the_derivative(name):
     rng, y, folds, _ = out_of_fold(1, num_rows=60)
     p = np.clip(0.3 * y + rng.random(60).round(1) * 0.7, 0, 1)
     chosen = metric(name)
-    scored = chosen.score(Rows.build(y, p, regression=False, folds=folds))
+    scored = chosen.score(Rows.build(y, p, folds=folds))
     correction = np.ones(60)
     if name == "auc":  # DeLong's n / (n - 1)
         for code in (0, 1):
@@ -84,7 +84,7 @@ def test_influence_within_folds_is_the_derivative(name):
         for step in (-1e-5, 1e-5):
             weight = np.ones(60)
             weight[row] += step
-            rows = Rows.build(y, p, regression=False, weight=weight, folds=folds)
+            rows = Rows.build(y, p, weight=weight, folds=folds)
             values.append(chosen.score(rows).value)
         slope = (values[1] - values[0]) / 2e-5
         assert scored.influence[row] / 60 / correction[row] == pytest.approx(slope, abs=1e-6)
@@ -100,7 +100,7 @@ def test_the_interval_covers_within_folds():
         folds = rng.integers(0, 5, 400)
         shift = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])[folds]  # each fold's model has its own scale
         p = 1 / (1 + np.exp(-(rng.standard_normal(400) + y + shift)))
-        rows = Rows.build(y, p, regression=False, folds=folds)
+        rows = Rows.build(y, p, folds=folds)
         found = estimate_rows(metric("auc"), rows, Units.build(None, 400))
         covered += found.low <= truth <= found.high
     assert 0.93 <= covered / 400 <= 0.97
@@ -113,23 +113,23 @@ def test_multiclass_constant_has_one_half():
     shares = np.stack(
         [np.bincount(y[folds != k], minlength=3) / (folds != k).sum() for k in range(5)]
     )
-    rows = Rows.build(y, shares[folds], regression=False, folds=folds)
+    rows = Rows.build(y, shares[folds], folds=folds)
     assert metric("auc").score(rows).value == pytest.approx(0.5, abs=1e-15)
 
 
 def test_folds_without_pairs_have_no_say():
     """A fold of one class adds nothing; when all are so, the AUC is undefined with the reason."""
     y, p = np.array([1, 1, 0, 1, 0]), np.array([0.1, 0.9, 0.3, 0.6, 0.2])
-    rows = Rows.build(y, p, regression=False, folds=np.array([0, 0, 1, 1, 1]))
+    rows = Rows.build(y, p, folds=np.array([0, 0, 1, 1, 1]))
     assert metric("auc").score(rows).value == 1.0
-    alone = Rows.build(y, p, regression=False, folds=np.array([0, 0, 1, 0, 1]))
+    alone = Rows.build(y, p, folds=np.array([0, 0, 1, 0, 1]))
     assert metric("auc").score(alone).reason == "no fold has rows of both classes"
 
 
 def test_wrong_folds_are_refused():
     """Folds need one entry a row."""
     with pytest.raises(DataError, match=r"`folds` must have one entry for each of the 2 rows, got"):
-        Rows.build(np.array([0, 1]), np.array([0.1, 0.2]), regression=False, folds=np.zeros(3))
+        Rows.build(np.array([0, 1]), np.array([0.1, 0.2]), folds=np.zeros(3))
 
 
 def test_every_candidate_is_scored_within_folds():

@@ -282,9 +282,9 @@ def test_suspects_are_found_without_the_validation_rows(
 
 def test_losses_by_hand() -> None:
     """Brier of 0.8 for a true 1 is 0.04; a value off by 2 costs 4."""
-    rows = Rows.build(np.array([1]), np.array([0.8]), regression=False)
+    rows = Rows.build(np.array([1]), np.array([0.8]))
     assert losses(rows).tolist() == pytest.approx([0.04])
-    rows = Rows.build(np.array([1.0]), np.array([3.0]), regression=True)
+    rows = Rows.build(np.array([1.0]), np.array([3.0]), values="regression")
     assert losses(rows).tolist() == [4.0]
 
 

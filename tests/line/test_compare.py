@@ -235,8 +235,8 @@ def made_pair(rng: np.random.Generator, y: np.ndarray, second: np.ndarray) -> Pa
     rows = np.arange(y.size)
     return Pair(
         rows,
-        Rows.build(y, first, regression=False),
-        Rows.build(y, second, regression=False),
+        Rows.build(y, first),
+        Rows.build(y, second),
         rows,
         weighted=False,
     )

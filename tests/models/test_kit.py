@@ -14,8 +14,9 @@ OWN_PROCESS = kit.check_load_runs_no_code
 QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
 
 
-OWN_COLUMNS = {"image", "text"}
+OWN_COLUMNS = {"image", "text", "ngram", "lm"}
 """Families that read one type of column, which have tests of their own."""
+LANGUAGE = [name for name in FAMILY_NAMES if "language" in family(name).tasks]
 
 
 @pytest.fixture(params=[name for name in FAMILY_NAMES if name not in OWN_COLUMNS])
@@ -36,3 +37,12 @@ def test_family_conforms(name: str, task: Task, check: kit.Check, tmp_path: Path
 def test_loading_runs_no_code(name: str, tmp_path: Path) -> None:
     """Loading a saved model only reads data."""
     OWN_PROCESS(family(name), "binary", tmp_path)
+
+
+@pytest.mark.parametrize("check", kit.LANGUAGE_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("which", LANGUAGE)
+def test_family_of_language_conforms(which: str, check: kit.Check, tmp_path: Path) -> None:
+    """A family that predicts texts themselves does what the kit's check promises."""
+    if which == "lm":
+        pytest.importorskip("torch")
+    check(family(which), "language", tmp_path)

@@ -84,7 +84,7 @@ def coins(num_rows: int, num_trials: int, seed: int) -> tuple[list[Rows], Units]
     """Trials that guess labels of coins: the truth is an AUC of 0.5 for each of them."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, num_rows)
-    guesses = [Rows.build(y, rng.random(num_rows), regression=False) for _ in range(num_trials)]
+    guesses = [Rows.build(y, rng.random(num_rows)) for _ in range(num_trials)]
     return guesses, Units.build(None, num_rows)
 
 
@@ -111,7 +111,7 @@ def test_one_clear_winner_needs_no_correction() -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 500)
     sharp = np.clip(y + rng.normal(scale=0.4, size=500), 0.01, 0.99)
-    trials = [Rows.build(y, p, regression=False) for p in (sharp, rng.random(500))]
+    trials = [Rows.build(y, p) for p in (sharp, rng.random(500))]
     found = corrected(metric("auc"), trials, Units.build(None, 500), seed=0)
     assert found is not None
     assert abs(found.optimism) < 0.002

@@ -17,8 +17,10 @@ def two_ways(extra: np.ndarray, seed: int = 0) -> tuple[Rows, Rows]:
     """Regressions whose squared errors differ by a noise and by `extra`, fold by fold."""
     rng = np.random.default_rng(seed)
     y = np.zeros(500)
-    first = Rows.build(y, np.sqrt(1 + extra[FOLDS] + 0.03 * rng.normal(size=500)), regression=True)
-    second = Rows.build(y, np.sqrt(1 + 0.03 * rng.normal(size=500)), regression=True)
+    first = Rows.build(
+        y, np.sqrt(1 + extra[FOLDS] + 0.03 * rng.normal(size=500)), values="regression"
+    )
+    second = Rows.build(y, np.sqrt(1 + 0.03 * rng.normal(size=500)), values="regression")
     return first, second
 
 
@@ -27,7 +29,7 @@ def test_folds_that_agree_leave_the_interval_as_it_is() -> None:
     rng = np.random.default_rng(1)
     errors = rng.normal(size=(2, 500))
     errors -= np.array([errors[:, k == FOLDS].mean(axis=1) for k in range(5)]).T[:, FOLDS]
-    first, second = (Rows.build(np.zeros(500), 2 + e / 9, regression=True) for e in errors)
+    first, second = (Rows.build(np.zeros(500), 2 + e / 9, values="regression") for e in errors)
     goal, units = metric("mae"), Units(None, 500)
     assert compare_fits(goal, first, second, units, FOLDS) == compare_rows(
         goal, first, second, units
@@ -69,7 +71,7 @@ def test_a_metric_that_a_fold_does_not_have_leaves_the_interval_over_rows() -> N
     """A fold of one class has no AUC; the folds are then not asked."""
     rng = np.random.default_rng(0)
     y = np.array([0, 1] * 200 + [1] * 100)
-    a, b = (Rows.build(y, rng.random(500), regression=False) for _ in range(2))
+    a, b = (Rows.build(y, rng.random(500)) for _ in range(2))
     goal, units = metric("auc"), Units(None, 500)
     assert compare_fits(goal, a, b, units, FOLDS).low == pytest.approx(
         compare_rows(goal, a, b, units).low

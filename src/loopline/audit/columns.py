@@ -27,6 +27,7 @@ from loopline.audit.skill import Skill, Skills
 from loopline.audit.tokens import token_findings
 from loopline.audit.wide import narrowed
 from loopline.data.cleaning.finding import plain
+from loopline.data.schema import has_classes
 from loopline.splits.leaks import LeakFinding, find_target_copies
 from loopline.splits.views import TestView, TrainView
 
@@ -227,7 +228,7 @@ class _Search:
             check = "deciding_column"
             sure = (
                 steep and cliff is not None and cliff >= CLIFF
-                and self.view.schema.task != "regression" and self._enough()
+                and has_classes(self.view.schema.task) and self._enough()
             )  # fmt: skip
             severity = "leak" if sure else "warning" if steep else "note"
         elif cliff is not None and cliff >= SLOPE:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from loopline.audit.alike import value_codes
 from loopline.audit.skill import Skill, Skills
+from loopline.data.schema import has_classes
 from loopline.splits.views import TrainView
 
 Floats = NDArray[np.float64]
@@ -64,7 +65,7 @@ def noisy_copy(series: pl.Series, view: TrainView) -> Copy | None:
     >>> noisy_copy(view.column("said"), view).agreement
     0.95
     """
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         return _equal_number(series, view.target)
     return _renamed(series, view.target)
 

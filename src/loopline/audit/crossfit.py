@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.data.duplicates.clusters import mixed
+from loopline.data.schema import has_classes
 from loopline.errors import DataError, LeakError
 from loopline.models.base import FitContext
 from loopline.models.families import family
@@ -120,7 +121,7 @@ def assign_folds(
 
     Rows that are equal in every cell are dealt apart unless a unit holds them together.
     """
-    labels = view.target if view.schema.task != "regression" else None
+    labels = view.target if has_classes(view.schema.task) else None
     shares = (1.0 / num_folds,) * num_folds
     _, occurrence = numbered(digest_codes(view.digests))
     keys = mixed(row_keys(view.digests) + occurrence)
@@ -206,7 +207,7 @@ def cross_fit(
         if not here.any() or not rest.any():
             continue
         train = chosen.subset(rest)
-        if view.schema.task != "regression" and np.unique(train.target).size < 2:
+        if has_classes(view.schema.task) and np.unique(train.target).size < 2:
             continue
         fit = FitContext(child_seed(seed, "audit fit", str(number)), threads=threads)
         fitted = kind.fit(train, None, kind.resolve(given, view.schema.task, train.num_rows), fit)

@@ -18,6 +18,7 @@ from loopline.audit.finding import Worth
 from loopline.audit.price import Pricing, sample_units, worth_of
 from loopline.audit.skill import Skill, skill_of
 from loopline.audit.times import label_memory
+from loopline.data.schema import has_classes
 from loopline.errors import DataError
 from loopline.splits.deal import dense
 from loopline.splits.views import TrainView
@@ -128,7 +129,7 @@ class Evidence:
         first = self.view.target[fold == -1]
         if not first.size or not (fold >= 0).any():
             return None
-        if self.view.schema.task != "regression" and np.unique(first).size < 2:
+        if has_classes(self.view.schema.task) and np.unique(first).size < 2:
             return None
         stretches = ranks // label_memory(self.view, ranks).length
         grouped = np.unique(self.view.units).size < ALONE * self.view.num_rows

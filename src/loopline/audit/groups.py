@@ -20,6 +20,7 @@ from loopline.audit.crossfit import OutOfFold, assign_folds
 from loopline.audit.finding import Finding, Remedy, Worth
 from loopline.audit.group_search import GIANT, JUMP, LIKE, GroupCandidate, propose_groups
 from loopline.audit.price import Pricing, sample_units, worth_of
+from loopline.data.schema import has_classes
 from loopline.splits.rows import connected, digest_codes
 from loopline.splits.views import TrainView
 from loopline.words import figure
@@ -169,7 +170,7 @@ class _Race:
             )
             return self._finding(candidate, "note", text, worth, sizes)
         repairable = candidate.kind == "id" or (
-            candidate.kind == "opaque" and shared >= SAME and self.view.schema.task != "regression"
+            candidate.kind == "opaque" and shared >= SAME and has_classes(self.view.schema.task)
         )
         if repairable:
             self.base = joint

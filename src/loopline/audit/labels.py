@@ -27,7 +27,7 @@ from loopline.audit.labels_joint import (
 from loopline.audit.labels_noise import class_noise
 from loopline.audit.labels_regression import value_noise
 from loopline.data.cleaning.finding import plain
-from loopline.data.schema import Label, Schema
+from loopline.data.schema import Label, Schema, has_classes
 from loopline.errors import DataError, LeakError
 from loopline.evaluate.intervals import Estimate
 from loopline.splits.rows import digest_codes
@@ -139,7 +139,7 @@ def review_labels(out: OutOfFold, *, seed: int = 0) -> LabelReview:
             f"Labels can be reviewed with at least {FEWEST_ROWS} rows that were predicted out of "
             f"fold; there are {counted(int(known.size), 'row')}."
         )
-    if out.view.schema.task == "regression":
+    if not has_classes(out.view.schema.task):
         return _review_values(out, known, seed)
     return _review_classes(out, known, seed)
 
@@ -352,7 +352,7 @@ def _percent(share: float) -> str:
 
 
 def _label(value: Any, schema: Schema) -> Label | None:
-    if schema.task == "regression":
+    if not has_classes(schema.task):
         return float(value) if np.isfinite(value) else None
     return schema.classes[int(value)] if value >= 0 else None
 

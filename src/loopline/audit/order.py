@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from loopline.audit.finding import Finding, Remedy
 from loopline.audit.skill import Skill, Skills, binned
+from loopline.data.schema import has_classes
 from loopline.splits.views import TrainView
 
 Ints = NDArray[np.int64]
@@ -125,7 +126,7 @@ def neighbours_score(view: TrainView) -> float:
     number = y.size - 1
     if number < 2:
         return 0.0
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         ranks = pl.Series(y).rank("average").to_numpy()
         spread = float(((ranks - ranks.mean()) ** 2).mean())
         if spread == 0.0:

@@ -13,6 +13,7 @@ from loopline.audit.alike import value_codes
 from loopline.audit.evidence import Evidence
 from loopline.audit.finding import Finding, Remedy, Severity
 from loopline.audit.skill import Skill, Skills
+from loopline.data.schema import has_classes
 from loopline.splits.views import TestView, TrainView
 
 Ints = NDArray[np.int64]
@@ -116,7 +117,7 @@ def _mask(
 def _one_sided(mask: Ints, skills: Skills) -> tuple[object, int] | None:
     """The class that nearly all filled rows have, where that cannot be chance."""
     view = skills.view
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         return None
     filled = view.target[mask == 0]
     if filled.size < MIN_FILLED:

@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.cores import in_threads
+from loopline.data.schema import has_classes
 from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.rows import Units
 from loopline.splits.views import TestView, TrainView
@@ -96,7 +97,7 @@ def moved_target(
         Units.build(np.r_[train.units, own], both.size),
     )
     schema = train.schema
-    if schema.task == "regression":
+    if not has_classes(schema.task):
         known = np.ones(both.size, dtype=bool)
         return _surely(_number_moves(schema.target, both.astype(np.float64), known, sides))
     counts = np.bincount(both, minlength=schema.num_classes)

@@ -29,7 +29,7 @@ from loopline.audit.price import Pricing, price_structure
 from loopline.audit.times import measure_times, propose_times
 from loopline.data.duplicates.find import Kind, NearDuplicates, find_duplicates
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Role, Schema
+from loopline.data.schema import Role, Schema, holds_answer
 from loopline.errors import DataError, SettingsError, SplitError
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.feasible import make_feasible_split
@@ -103,6 +103,9 @@ def find_structure(
         pricing: how to measure.
         reporter: hears of progress.
 
+    Of texts that are predicted (a language task) only twins are looked for, without a price: no
+    small model stands for one of language.
+
     Returns:
         Near duplicates as codes, roles to take over, and the findings.
     """
@@ -125,13 +128,16 @@ def find_structure(
     if found is not None:
         with reporter.step("price what is double"):
             together = found.clusters if alike is None else connected(exact, [alike])
-            worth_a_price = any(kind.rows >= RARE_TWINS * frame.height for kind in found.kinds)
+            worth_a_price = not holds_answer(schema.task) and any(
+                kind.rows >= RARE_TWINS * frame.height for kind in found.kinds
+            )
             view = trial.view() if worth_a_price else None
             findings += twin_findings(found, frame, view, exact, together, pricing)
     free = choose and str(given.get("method", "auto")) == "auto"
-    with reporter.step("look for rows that belong together"):
-        findings += _groups(trial, pricing)
-        findings += _times(trial, pricing)
+    if not holds_answer(schema.task):
+        with reporter.step("look for rows that belong together"):
+            findings += _groups(trial, pricing)
+            findings += _times(trial, pricing)
     settled: list[Finding] = []
     # Groups before times, so that where both together are impossible the groups stay whole.
     for finding in sorted(findings, key=lambda each: each.check == "time"):

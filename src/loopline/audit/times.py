@@ -28,6 +28,7 @@ from loopline.audit.time_search import (
     correlation,
     propose_times,
 )
+from loopline.data.schema import has_classes
 from loopline.seeds import child_seed
 from loopline.splits.deal import dense
 from loopline.splits.views import TrainView
@@ -200,7 +201,7 @@ def label_memory(view: TrainView, order: Ints) -> Memory:
 
 def _label_numbers(view: TrainView) -> list[Floats]:
     """The target as numbers; one indicator for each of the most frequent classes."""
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         ranks = pl.Series(view.target).rank("average").to_numpy()
         return [np.asarray(ranks, dtype=np.float64)]
     counts = np.bincount(view.target)
@@ -231,7 +232,7 @@ def price_forward(view: TrainView, order: Ints, block_times: int, pricing: Prici
     true = forward_folds(ranks)
     # The shuffled deal has folds of exactly the same sizes.
     dealt = [rng.permutation(true) for _ in pricing.seeds]
-    if view.schema.task != "regression" and np.unique(part.target[true == -1]).size < 2:
+    if has_classes(view.schema.task) and np.unique(part.target[true == -1]).size < 2:
         return None
     claimed = [pricing.fit(part, fold, forward=True) for fold in dealt]
     later = pricing.fit(part, true, forward=True)

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.audit.finding import Finding, Remedy
+from loopline.data.schema import has_classes
 from loopline.splits.views import TrainView
 
 Ints = NDArray[np.int64]
@@ -52,7 +53,7 @@ def token_findings(view: TrainView) -> list[Finding]:
     Args:
         view: training rows of a classification.
     """
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         return []
     columns = [
         column.name

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.splits.views import TrainView
 
 Floats = NDArray[np.float64]
@@ -43,7 +44,7 @@ def narrowed(view: TrainView) -> TrainView:
 
 def _targets(view: TrainView) -> Floats:
     """Centred columns to correlate with: one a class, or the ranks of the value."""
-    if view.schema.task == "regression":
+    if not has_classes(view.schema.task):
         ranks = pl.Series(view.target).rank("average").to_numpy()[:, None]
     else:
         ranks = (view.target[:, None] == np.arange(view.schema.num_classes)).astype(np.float64)

@@ -22,12 +22,14 @@ from loopline.cli import (
     parity,
     predict,
     promote,
+    query,
     releases,
     report,
     reproduce,
     rollback,
     run,
     runs,
+    sample,
     schema,
     search,
     serve,
@@ -73,6 +75,8 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("audit")(audit.audit)
 app.command("predict")(predict.predict)
+app.command("query")(query.query)
+app.command("sample")(sample.sample)
 app.command("serve")(serve.serve)
 app.command("monitor")(monitor.monitor)
 app.command("evaluate")(evaluate.evaluate)

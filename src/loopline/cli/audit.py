@@ -11,6 +11,7 @@ import typer
 from loopline.cli.options import Json, LedgerUrl, Store, project, reporter
 
 Task = Literal["binary", "multiclass", "regression"]
+"""The tasks that have labels to be audited."""
 
 
 def audit(

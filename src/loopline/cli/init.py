@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,14 @@ from loopline.cli.options import Json, program, reporter, same_file
 def init(
     data: Annotated[str, typer.Argument(help="A file, glob or URL of rows.")],
     target: Annotated[str, typer.Option("--target", help="The column to predict.")],
+    task: Annotated[
+        Literal["language", "retrieval"] | None,
+        typer.Option(
+            "--task",
+            help="`language`: the target's texts themselves are predicted; `retrieval`: images "
+            "are found by the target's words.",
+        ),
+    ] = None,
     test: Annotated[
         str | None, typer.Option("--test", help="An official test file, if there is one.")
     ] = None,
@@ -36,6 +44,8 @@ def init(
     from loopline.errors import InputError
     from loopline.line.pair import column_names
     from loopline.line.proposal import propose
+    from loopline.line.proposal_language import propose_language
+    from loopline.line.proposal_pairs import propose_pairs
 
     output = output.expanduser()
     for given in (data, *([] if test is None else [test])):
@@ -45,14 +55,11 @@ def init(
     if output.exists() and not force:
         raise InputError(f"{output} exists. Use --force to replace it, or -o for another name.")
     check_file_name(output)
-    proposal = propose(
-        data,
-        target,
-        test=test,
-        file=output,
-        reporter=reporter(quiet=as_json),
-        columns=column_names(columns) if columns is not None else None,
-    )
+    names = column_names(columns) if columns is not None else None
+    heard = reporter(quiet=as_json)
+    makers = {"language": propose_language, "retrieval": propose_pairs}
+    make = makers.get(task or "", propose)
+    proposal = make(data, target, test=test, file=output, reporter=heard, columns=names)
     write_text(proposal.text, output)
     if as_json:
         show.print_json({"file": str(output), **proposal.to_dict()})

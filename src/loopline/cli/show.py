@@ -15,6 +15,8 @@ OTHERS = {
     "binary": ("auc", "log_loss", "balanced_accuracy", "f1"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1"),
     "regression": ("rmse", "mae", "r2"),
+    "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
+    "retrieval": ("recall_at_1", "recall_at_5", "mean_reciprocal_rank"),
 }
 """What a summary tells beside the metric that ranks."""
 MAX_REMARKS = 5

@@ -28,7 +28,7 @@ from loopline.data.roles import (
     propose_time,
     propose_weight,
 )
-from loopline.data.schema import Column, ColumnType, Label, Schema, Task
+from loopline.data.schema import Column, ColumnType, Label, Schema, Task, has_classes
 from loopline.data.targets import check_target, class_order, infer_task
 from loopline.errors import DataError
 from loopline.frames import canonical
@@ -111,7 +111,7 @@ def infer_schema(
 
 
 def _target_type(labels: pl.Series, task: Task) -> ColumnType:
-    if task == "regression":
+    if not has_classes(task):
         return "number"
     return "boolean" if labels.dtype == pl.Boolean() else "category"
 

@@ -34,7 +34,8 @@ DAMAGE = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow's readers raise on damaged files."""
-_BLOCK = 64
+_FEWEST, _MOST_BLOCK, _MOST_THREADS = 8, 64, 16
+"""Images that a thread decodes in one go, at least and at most, and how many threads there are."""
 
 
 def pixels(content: bytes | None, size: tuple[int, int], channels: int) -> Pixels | None:
@@ -94,14 +95,16 @@ def facts(content: bytes | None) -> tuple[int, int, bool] | None:
 
 def over(cells: Sequence[Any], work: Callable[[Any], _Found]) -> list[_Found]:
     """What `work` gives for each cell, by threads: decoding leaves the interpreter to others."""
-    if len(cells) < 2 * _BLOCK:
+    threads = min(_MOST_THREADS, num_cores())
+    size = min(_MOST_BLOCK, max(_FEWEST, -(-len(cells) // threads)))
+    if threads == 1 or len(cells) < 2 * size:
         return [work(cell) for cell in cells]
 
     def block(start: int) -> list[_Found]:
-        return [work(cell) for cell in cells[start : start + _BLOCK]]
+        return [work(cell) for cell in cells[start : start + size]]
 
-    with ThreadPoolExecutor(min(8, num_cores())) as pool:
-        parts = pool.map(block, range(0, len(cells), _BLOCK))
+    with ThreadPoolExecutor(threads) as pool:
+        parts = pool.map(block, range(0, len(cells), size))
         return [found for part in parts for found in part]
 
 

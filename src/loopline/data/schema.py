@@ -15,12 +15,30 @@ from loopline.errors import DataError
 
 ColumnType = Literal["number", "boolean", "category", "datetime", "text", "image", "other"]
 Role = Literal["feature", "target", "group", "time", "weight", "id", "ignore"]
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "language", "retrieval"]
 Missing = Literal["auto", "mean", "median", "most_frequent", "constant", "keep", "error"]
 Label = str | int | float | bool
 
 COLUMN_TYPES: tuple[str, ...] = get_args(ColumnType)
 ROLES: tuple[str, ...] = get_args(Role)
+
+
+def has_classes(task: str) -> bool:
+    """Whether a task gives each row one of some labels; otherwise it gives each row a number.
+
+    >>> has_classes("binary"), has_classes("regression"), has_classes("language")
+    (True, False, False)
+    """
+    return task in ("binary", "multiclass")
+
+
+def holds_answer(task: Task) -> bool:
+    """Whether the features hold what is predicted, so that a look for leaks would find them.
+
+    >>> holds_answer("language"), holds_answer("regression")
+    (True, False)
+    """
+    return task in ("language", "retrieval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +69,12 @@ class Schema:
 
     Args:
         columns: one entry a column, in table order.
-        task: what is predicted.
+        task: what is predicted. "language": the text of a row itself; the target is the number of
+            its bytes, a prediction the nats that a model needs for them (`loopline.data.language`).
+            "retrieval": a row's caption among others, from its image; the target is a number that
+            stands for the caption, a prediction its rank (`loopline.data.retrieval`).
         classes: the labels in code order (label `classes[i]` has code `i`); for a binary task the
-            class of interest stands last, so its probability is column 1. Empty for regression.
+            class of interest stands last, so its probability is column 1. Empty without classes.
     """
 
     columns: tuple[Column, ...]
@@ -94,7 +115,7 @@ class Schema:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 for regression."""
+        """Number of classes; 0 where rows have numbers."""
         return len(self.classes)
 
     def changed(self, name: str, **changes: Any) -> Schema:

@@ -20,6 +20,7 @@ import fsspec
 import polars as pl
 
 from loopline.data.csv_reader import read_text_table
+from loopline.data.documents import DOCUMENT_BYTES, read_documents
 from loopline.data.images import (
     FILE,
     IMAGE,
@@ -292,6 +293,10 @@ def _read_local(path: Path, name: str, fmt: TableFormat) -> Loaded:
         source = _unpacked(path, name, packed or ".gz")
     ending = next((end for end in reversed(endings) if end not in _PACKED), "")
     kind = fmt.kind or _KIND_OF_ENDING.get(ending)
+    if kind is None and fmt.document_bytes is not None:
+        kind = "text"
+    if kind == "text":
+        return _read_text(source, name, fmt)
     if kind is None:
         kind = kind_of_bytes(first_bytes(source, 4096))
     if kind == "csv":
@@ -300,6 +305,12 @@ def _read_local(path: Path, name: str, fmt: TableFormat) -> Loaded:
         read = read_text_table(source, name, fmt)
         return Loaded(read.frame, read.format, read.notes, read.problems)
     return read_packed(kind, source, name, fmt)
+
+
+def _read_text(source: Path | bytes, name: str, fmt: TableFormat) -> Loaded:
+    size = fmt.document_bytes or DOCUMENT_BYTES
+    frame, notes, encoding = read_documents(source, name, size=size, encoding=fmt.encoding)
+    return Loaded(frame, replace(fmt, kind="text", document_bytes=size, encoding=encoding), notes)
 
 
 def _read_image_folder(folder: Path, fmt: TableFormat) -> Loaded:

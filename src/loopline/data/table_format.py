@@ -16,7 +16,9 @@ import polars as pl
 
 from loopline.errors import DataError, SettingsError
 
-Kind = Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "frame", "folder"]
+Kind = Literal[
+    "csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "frame", "folder", "text"
+]
 Unreadable = Literal["refuse", "missing"]
 UNREADABLE_ADVICE = (
     "Correct the file; or, to have such cells read as missing, set `unreadable: missing` under "
@@ -76,6 +78,8 @@ class TableFormat:
         sheet: the sheet of a workbook; None takes the only one with cells.
         table: the table of a database.
         query: the SELECT that makes the table; instead of `table`.
+        document_bytes: plain text is divided into documents of at most so many bytes; where it is
+            given, a file whose name and content say nothing else is plain text.
         dtypes: column name to type name: Int64, UInt64, Float64, Boolean, String, Date, Datetime,
             "Datetime[UTC]" (any zone), Time, Duration.
         unreadable: what becomes of a cell that is not of its column's given type: "refuse" raises,
@@ -103,6 +107,7 @@ class TableFormat:
     sheet: str | None = None
     table: str | None = None
     query: str | None = None
+    document_bytes: int | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
     unreadable: Unreadable = "refuse"
 
@@ -122,6 +127,8 @@ class TableFormat:
             problems.append(f"`decimal` and `thousands` are both {self.decimal!r}.")
         if self.delimiter is not None and self.delimiter == self.quote:
             problems.append(f"`delimiter` and `quote` are both {self.delimiter!r}.")
+        if self.document_bytes is not None and self.document_bytes < 1:
+            problems.append(f"`document_bytes` must be at least 1, got {self.document_bytes}.")
         if self.skip_rows is not None and self.skip_rows < 0:
             problems.append(f"`skip_rows` must be >= 0, got {self.skip_rows}.")
         if self.unreadable not in get_args(Unreadable):

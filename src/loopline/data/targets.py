@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from loopline.data.schema import Label, Task
+from loopline.data.schema import Label, Task, has_classes
 from loopline.errors import DataError
 
 MAX_CLASSES = 1_000
@@ -130,7 +130,7 @@ def check_target(target: pl.Series, task: Task) -> str:
             f"({_rows(target.is_null())}); a row without a label can neither train nor test. Drop "
             f"them at the source, or with `frame.drop_nulls({name!r})`."
         )
-    if task == "regression":
+    if not has_classes(task):
         return _check_numbers(target)
     return _check_classes(target, task)
 
@@ -202,7 +202,7 @@ def class_order(
     >>> class_order(pl.Series("y", ["up", "down", "down"]), "binary", "down")[0]
     ('up', 'down')
     """
-    if task == "regression":
+    if not has_classes(task):
         if positive is not None:
             raise DataError(f"A positive class ({positive!r}) makes no sense for regression.")
         return (), ""

@@ -35,6 +35,19 @@ def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
         yield from child
 
 
+def parts_to_compile(model: nn.Module) -> list[nn.Module]:
+    """What is compiled of a model: what its method `compiled_parts` says, else its repeated layers.
+
+    A model without either is compiled whole.
+
+    >>> parts_to_compile(nn.Linear(2, 2))
+    [Linear(in_features=2, out_features=2, bias=True)]
+    """
+    said = getattr(model, "compiled_parts", None)
+    parts = list(blocks_of(model)) if said is None else list(said())
+    return parts or [model]
+
+
 def set_dropout(model: nn.Module, share: float) -> int:
     """Let every dropout layer of a model drop so large a share; gives how many there are.
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from loopline.engine.blocks import blocks_of
+from loopline.engine.blocks import blocks_of, parts_to_compile
 from loopline.engine.precision import Precision
 from loopline.engine.watch import Watch, report_errors
 from loopline.errors import EnvironmentProblem, SettingsError
@@ -90,7 +90,7 @@ class Layout:
     ) -> Any:
         """Move a model to its device and lay it out; gives what the loop calls.
 
-        Order: weights' type, recomputation, block-wise compilation, sharding.
+        Order: weights' type, recomputation, compilation part by part, sharding.
 
         Raises:
             SettingsError: recomputation of a model without repeated layers.
@@ -108,8 +108,8 @@ class Layout:
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compile_blocks:
-            for block in blocks or [model]:
-                block.compile()
+            for part in parts_to_compile(model):
+                part.compile()
         if self.kind == "ddp":
             ids = [self.device.index] if self.device.type == "cuda" else None
             return nn.parallel.DistributedDataParallel(

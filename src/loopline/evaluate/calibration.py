@@ -138,7 +138,7 @@ def fit_calibration(
         raise SettingsError(
             [f"`calibration` must be one of {', '.join(CALIBRATION_KINDS)}, got {kind!r}."]
         )
-    rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
+    rows = Rows.build(y, out_of_fold, weight=weight)
     if kind == "none":
         return Calibration("none", rows.num_classes)
     if np.count_nonzero(np.bincount(rows.y, weights=rows.weight)) < 2:
@@ -271,7 +271,7 @@ def reliability(
     """
     if num_bins < 1:
         raise SettingsError([f"`num_bins` must be >= 1, got {num_bins}."])
-    rows = Rows.build(y, prediction, regression=False, weight=weight)
+    rows = Rows.build(y, prediction, weight=weight)
     outcome, stated = formulas.outcome_and_probability(rows)
     code = formulas.equal_mass_bins(stated, rows.weight, num_bins)
     mass = np.bincount(code, weights=rows.weight)
@@ -309,4 +309,4 @@ def wilson(share: Floats, trials: Floats, level: float = LEVEL) -> tuple[Floats,
 
 def ece(y: NDArray[Any], prediction: NDArray[Any], *, weight: NDArray[Any] | None = None) -> float:
     """Expected calibration error with chance's share taken off; see `formulas.ece`."""
-    return formulas.ece(Rows.build(y, prediction, regression=False, weight=weight)).value
+    return formulas.ece(Rows.build(y, prediction, weight=weight)).value

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.schema import Label, Task
+from loopline.data.schema import Label, Task, has_classes, holds_answer
 from loopline.errors import DataError
 from loopline.evaluate.calibration import reliability
 from loopline.evaluate.formulas import equal_mass_bins, operating_points, weighted_quantile
@@ -223,12 +223,15 @@ def curves(
         - regression: ``predicted`` (bins of equal weight: predicted, mean and quantiles of the
           truth), ``residuals`` (the same bins: mean and quantiles of truth less prediction),
           ``residual_histogram``.
+        - language and retrieval: nothing; a text's bits, or a rank, are one number.
 
     Raises:
         DataError: the arrays do not fit the task or each other.
     """
     rows = _rows(task, classes, y, prediction, threshold=0.5, weight=weight)
-    if task == "regression":
+    if holds_answer(task):
+        return {}
+    if not has_classes(task):
         return _value_curves(rows)
     bins = [entry.to_dict() for entry in reliability(y, prediction, weight=weight)]
     if task == "binary":
@@ -345,7 +348,7 @@ def _rows(
     rows = Rows.build(
         y,
         prediction,
-        regression=task == "regression",
+        values=None if has_classes(task) else task,
         weight=weight,
         threshold=threshold,
         folds=folds,

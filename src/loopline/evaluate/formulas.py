@@ -594,3 +594,45 @@ def weighted_quantile(value: Floats, weight: Floats, level: float) -> float:
     high = int(np.searchsorted(mass, aim + slack, side="left"))
     last = len(ordered) - 1
     return float(0.5 * (ordered[min(low, last)] + ordered[min(high, last)]))
+
+
+# Language -----------------------------------------------------------------------------------------
+
+
+def bits_per_byte(rows: Rows) -> Scored:
+    """Sum of the nats over the sum of the bytes, in bits: a ratio, so long texts count for more.
+
+    Its influence is that of a ratio of means: (nats / ln 2 - value * bytes) / mean bytes.
+    """
+    return _bits(rows)
+
+
+def byte_perplexity(rows: Rows) -> Scored:
+    """2 to the bits per byte."""
+    bits = _bits(rows)
+    assert bits.influence is not None
+    value = float(np.exp2(bits.value))
+    return Scored(value, bits.influence * value * np.log(2.0))
+
+
+def mean_reciprocal_rank(rows: Rows) -> Scored:
+    """Mean of 1 / rank."""
+    return _mean(1.0 / rows.prediction, rows, "below_one")
+
+
+def recall_at(most: int, rows: Rows) -> Scored:
+    """Share of the rows whose rank is at most so large; half of a rank counts as not reached."""
+    scored = _mean((rows.prediction <= most).astype(np.float64), rows, "wilson")
+    return Scored(scored.value, scored.influence, "wilson", rows.weight > 0)
+
+
+def nats_per_row(rows: Rows) -> Scored:
+    """Mean of the nats of a row's text."""
+    return _mean(rows.prediction, rows, "log")
+
+
+def _bits(rows: Rows) -> Scored:
+    bits = rows.prediction / np.log(2.0)
+    size = float(np.average(rows.y, weights=rows.weight))
+    value = float(np.average(bits, weights=rows.weight)) / size
+    return Scored(value, (bits - value * rows.y) / size)

@@ -11,6 +11,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ Need = Literal["probability", "label", "value"]
 BINARY: frozenset[Task] = frozenset({"binary"})
 CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
 VALUES: frozenset[Task] = frozenset({"regression"})
+LANGUAGE: frozenset[Task] = frozenset({"language"})
+RETRIEVAL: frozenset[Task] = frozenset({"retrieval"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Metric:
         rows = Rows.build(
             y,
             prediction,
-            regression=self.tasks == VALUES,
+            values=None if self.tasks & CLASSES else next(iter(self.tasks)),
             weight=weight,
             threshold=threshold,
             folds=folds,
@@ -270,6 +273,55 @@ _PLAIN: tuple[Metric, ...] = (
         "Root mean squared error of log(1 + value): errors count as ratios.",
         formulas.rmsle,
     ),
+    Metric(
+        "bits_per_byte",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Bits that the model needs for a byte of the text (UTF-8), whatever its tokens are; 8 is "
+        "knowing nothing.",
+        formulas.bits_per_byte,
+    ),
+    Metric(
+        "byte_perplexity",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Among how many equally likely bytes the model chooses on average: 2 to the bits per byte.",
+        formulas.byte_perplexity,
+    ),
+    Metric(
+        "nats_per_row",
+        LANGUAGE,
+        False,
+        "value",
+        _ABOVE_ZERO,
+        "Mean of minus the log of the probability given to a row's whole text.",
+        formulas.nats_per_row,
+    ),
+    *(
+        Metric(
+            f"recall_at_{most}",
+            RETRIEVAL,
+            True,
+            "value",
+            _UNIT,
+            f"Share of images whose own caption is {told} among those that the model knows.",
+            partial(formulas.recall_at, most),
+        )
+        for most, told in ((1, "the first"), (5, "one of the first five"))
+    ),
+    Metric(
+        "mean_reciprocal_rank",
+        RETRIEVAL,
+        True,
+        "value",
+        _UNIT,
+        "Mean of 1 / rank of an image's own caption among those that the model knows.",
+        formulas.mean_reciprocal_rank,
+    ),
 )
 
 
@@ -359,6 +411,8 @@ _STANDARD: dict[Task, tuple[str, ...]] = {
         "ece",
     ),
     "regression": ("rmse", "mae", "median_ae", "r2"),
+    "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
+    "retrieval": ("recall_at_1", "recall_at_5", "mean_reciprocal_rank"),
 }
 
 
@@ -398,7 +452,13 @@ def default_metric(task: Task) -> Metric:
     >>> default_metric("regression").name
     'rmse'
     """
-    names: dict[Task, str] = {"binary": "auc", "multiclass": "log_loss", "regression": "rmse"}
+    names: dict[Task, str] = {
+        "binary": "auc",
+        "multiclass": "log_loss",
+        "regression": "rmse",
+        "language": "bits_per_byte",
+        "retrieval": "mean_reciprocal_rank",
+    }
     return _BY_NAME[names[task]]
 
 

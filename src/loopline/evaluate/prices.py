@@ -106,7 +106,7 @@ def cheapest_threshold(
     >>> cheapest_threshold(y, np.array([0.1, 0.5, 0.3, 0.9]), prices).value
     0.7
     """
-    rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
+    rows = Rows.build(y, out_of_fold, weight=weight)
     priced = replace(rows, weight=rows.weight * prices.of(rows.y))
     scores, saved, paid, total = operating_points(priced)
     thresholds = cuts(scores)

@@ -169,7 +169,7 @@ def promise(
     >>> found.verdict, round(found.threshold, 3), found.recall
     ('yes', 0.354, 0.922)
     """
-    rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
+    rows = Rows.build(y, out_of_fold, weight=weight)
     rules = _rules(rows, Units.build(units, rows.num_rows), floors)
     highest = _recall_limit(rows, rules, floors)
     lowest = _precision_limit(rules, floors)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.schema import Task
+from loopline.data.schema import Task, has_classes
 from loopline.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ class Rows:
         task: what is predicted.
         y: class codes (int64) or values (float64), shape (rows,).
         prediction: binary: probability of the class with code 1, shape (rows,); multiclass:
-            probabilities, shape (rows, classes); regression: values, shape (rows,).
+            probabilities, shape (rows, classes); otherwise values, shape (rows,).
         weight: weight of each row, >= 0, all 1 where none was given.
         threshold: binary only: a row is labelled 1 when its probability is >= `threshold`.
         folds: which model predicted each row, shape (rows,), for out-of-fold predictions; ranking
@@ -51,7 +51,7 @@ class Rows:
         y: NDArray[Any],
         prediction: NDArray[Any],
         *,
-        regression: bool,
+        values: Task | None = None,
         weight: NDArray[Any] | None = None,
         threshold: float = 0.5,
         folds: NDArray[Any] | None = None,
@@ -60,31 +60,39 @@ class Rows:
 
         A binary task may give probabilities as (rows, 2) or the second column alone as (rows,).
 
+        Args:
+            y: class codes or values, shape (rows,).
+            prediction: as `FittedModel.predict` gives it.
+            values: the task, where rows have numbers; None where they have classes.
+            weight: weight of each row, >= 0.
+            threshold: where a probability becomes the label 1 (binary).
+            folds: which model predicted each row.
+
         Raises:
             DataError: no rows, lengths that differ, a value that is not finite, a probability
                 outside [0, 1], a class code without a column, or weights that are all 0.
 
         >>> import numpy as np
-        >>> Rows.build(np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]), regression=False).task
+        >>> Rows.build(np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]])).task
         'binary'
         """
         truth = np.asarray(y)
         guess = np.asarray(prediction, dtype=np.float64)
-        _check_shapes(truth, guess, regression)
+        _check_shapes(truth, guess, values is not None)
         num_rows = len(truth)
         if not np.isfinite(guess).all():
             row = int(np.flatnonzero(~np.isfinite(guess.reshape(num_rows, -1)).all(axis=1))[0])
             raise DataError(f"Predictions must be finite numbers; row {row} has {guess[row]}.")
         weights = _checked_weight(weight, num_rows)
         parts = _checked_folds(folds, num_rows)
-        if regression:
-            values = truth.astype(np.float64)
-            if not np.isfinite(values).all():
-                row = int(np.flatnonzero(~np.isfinite(values))[0])
+        if values is not None:
+            numbers = truth.astype(np.float64)
+            if not np.isfinite(numbers).all():
+                row = int(np.flatnonzero(~np.isfinite(numbers))[0])
                 raise DataError(
                     f"Target values must be finite numbers; row {row} has {truth[row]}."
                 )
-            return Rows("regression", values, guess.reshape(num_rows), weights, threshold, parts)
+            return Rows(values, numbers, guess.reshape(num_rows), weights, threshold, parts)
         _check_probabilities(guess)
         num_classes = 2 if guess.ndim == 1 else guess.shape[1]
         codes = _checked_codes(truth, num_classes)
@@ -100,8 +108,8 @@ class Rows:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 for regression."""
-        if self.task == "regression":
+        """Number of classes; 0 where rows have numbers."""
+        if not has_classes(self.task):
             return 0
         return 2 if self.task == "binary" else int(self.prediction.shape[1])
 
@@ -202,7 +210,7 @@ class Units:
         return Units.build(self.code[index], len(index))
 
 
-def _check_shapes(truth: NDArray[Any], guess: Floats, regression: bool) -> None:
+def _check_shapes(truth: NDArray[Any], guess: Floats, numbers: bool) -> None:
     if truth.ndim != 1:
         raise DataError(f"The target must have the shape (rows,), got {truth.shape}.")
     if len(truth) == 0:
@@ -212,9 +220,9 @@ def _check_shapes(truth: NDArray[Any], guess: Floats, regression: bool) -> None:
             f"Predictions must have one entry for each of the {len(truth)} rows, "
             f"got the shape {guess.shape}."
         )
-    if regression and guess.ndim == 2 and guess.shape[1] != 1:
-        raise DataError(f"A regression predicts one value a row, got the shape {guess.shape}.")
-    if not regression and guess.ndim == 2 and guess.shape[1] < 2:
+    if numbers and guess.ndim == 2 and guess.shape[1] != 1:
+        raise DataError(f"This task has one predicted value a row, got the shape {guess.shape}.")
+    if not numbers and guess.ndim == 2 and guess.shape[1] < 2:
         raise DataError(
             f"Probabilities need a column for each of two or more classes, got {guess.shape}."
         )

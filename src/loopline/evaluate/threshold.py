@@ -248,7 +248,7 @@ def choose_threshold(
     0.4
     """
     wanted = Goal.read(DEFAULT if goal is None else goal)
-    rows = Rows.build(y, out_of_fold, regression=False, weight=weight)
+    rows = Rows.build(y, out_of_fold, weight=weight)
     if rows.task != "binary":
         raise DataError(
             f"A threshold belongs to a binary task; there are {rows.num_classes} classes."

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Column
+from loopline.data.schema import Column, has_classes
 from loopline.errors import DataError, LeakError, SettingsError
 from loopline.features.base import Floats, Step
 from loopline.features.categories import (
@@ -227,7 +227,7 @@ class _Fitter:
         if weight is not None and len(weight) and weight.sum() > 0:
             weight = weight / weight.mean()
         names: tuple[str, ...]
-        if view.schema.task == "regression":
+        if not has_classes(view.schema.task):
             targets, names = np.asarray(view.target, dtype=np.float64)[:, None], ("target",)
         elif view.schema.task == "binary":
             targets, names = (view.target == 1).astype(np.float64)[:, None], ("target",)
@@ -244,7 +244,7 @@ class _Fitter:
         if size is None:
             size = TEXT_SIZE[self.recipe]
         target = self.view.target
-        if self.view.schema.task == "regression":
+        if not has_classes(self.view.schema.task):
             groups = (target > np.median(target)).astype(np.int64) if len(target) else target
         else:
             groups = target

@@ -73,7 +73,7 @@ def _call(run: FinishedRun, overrides: Mapping[str, Any]) -> str:
     table = "table" if source == IN_MEMORY else repr(source)
     settings = _nested(overrides)
     models = settings.pop("models", None)
-    parts = [table, f"target={run.schema.target!r}"]
+    parts = [table, f"target={run.given['target']!r}"]
     if models is not None:
         parts.append(f"models={models!r}")
     if settings:

@@ -22,6 +22,7 @@ from loopline.audit.finding import Finding, Remedy, ranked
 from loopline.audit.labels import label_findings, review_labels
 from loopline.audit.quality import quality_findings
 from loopline.audit.whole import leak_findings, reviewable
+from loopline.data.schema import holds_answer
 from loopline.errors import LeakError, SettingsError
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
@@ -43,13 +44,15 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
     spec = context.spec
 
     def make() -> Artifact:
-        findings = leak_findings(
-            prepared.train,
-            prepared.test,
-            prepared.table,
-            pricing=pricing(context),
-            reporter=context.reporter,
-        )
+        findings: list[Finding] = []
+        if not holds_answer(prepared.schema.task):  # there the features are the answer
+            findings = leak_findings(
+                prepared.train,
+                prepared.test,
+                prepared.table,
+                pricing=pricing(context),
+                reporter=context.reporter,
+            )
         return context.store.put(
             "audit",
             lambda folder: None,

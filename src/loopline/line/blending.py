@@ -29,7 +29,7 @@ from loopline.line.race import (
 )
 from loopline.line.spec import Candidate
 from loopline.models.base import FittedModel, Floats
-from loopline.models.blend import Blend
+from loopline.models.blend import Blend, BlendFamily
 from loopline.models.families import family
 from loopline.models.portable_blend import Combiner
 from loopline.seeds import child_seed
@@ -43,7 +43,8 @@ COMBINER = "combiner.json"
 def blends(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> list[Raced]:
     """The greedy blend and the stack of the candidates; none where there is nothing to blend."""
     members = [entry for entry in raced if family(entry.spec.family).complexity > 0]
-    if context.spec.select != "best" or len(members) < 2:
+    blendable = prepared.schema.task in BlendFamily.tasks
+    if context.spec.select != "best" or len(members) < 2 or not blendable:
         return []
     seed = child_seed(context.spec.seed, "blend")
     ways: dict[str, Fit] = {

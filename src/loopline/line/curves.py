@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.errors import DataError
 from loopline.evaluate.extrapolate import FEWEST_SIZES, PowerLaw, fit_power_law
 from loopline.evaluate.formulas import Scored as Scoring
@@ -124,7 +125,7 @@ def _joins_at(view: TrainView, seed: int) -> Floats:
     order = shuffled_units(row_keys(view.digests), codes, count, seed)
     sizes = np.bincount(codes, minlength=count)[order]
     label = np.zeros(count, dtype=np.int64)
-    if view.schema.task != "regression":
+    if has_classes(view.schema.task):
         np.maximum.at(label, codes, view.target)
     labels = label[order]
     joins = np.empty(count)
@@ -145,7 +146,7 @@ def shares_of(run: FinishedRun) -> tuple[float, ...]:
             FEWEST_ROWS / view.num_rows,
             FEWEST_UNITS / dense(view.units)[1],
         )
-        if view.schema.task != "regression":
+        if has_classes(view.schema.task):
             counts = np.bincount(view.target, minlength=view.schema.num_classes)
             least = max(least, FEWEST_OF_CLASS / max(1, int(counts[counts > 0].min())))
     if least <= SHARES[0]:
@@ -227,7 +228,7 @@ def rows_of(run: FinishedRun, scored: Scored, view: TrainView) -> Rows:
     return Rows.build(
         view.target,
         scored.prediction,
-        regression=run.schema.task == "regression",
+        values=None if has_classes(run.schema.task) else run.schema.task,
         weight=view.weight,
         threshold=run.threshold,
         folds=scored.fold,

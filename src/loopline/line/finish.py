@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from loopline.cores import in_threads
+from loopline.data.schema import has_classes, holds_answer
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.evaluation import confusion, curves, evaluate_predictions
 from loopline.evaluate.importance import Rearranged, permutation_importance
@@ -237,7 +238,7 @@ def _evaluate(
             weight=labels.weight,
         ),
         "confusion": None
-        if schema.task == "regression"
+        if not has_classes(schema.task)
         else confusion(
             schema.classes,
             labels.target,
@@ -254,6 +255,8 @@ def _importance(
 ) -> dict[str, dict[str, Any]]:
     """What shuffling each column costs, on validation rows under the models that never saw them."""
     if not prepared.schema.features or winner.spec.family == "baseline":
+        return {}
+    if holds_answer(prepared.schema.task):  # the answer cannot be shuffled
         return {}
     seed = child_seed(context.spec.seed, "importance")
     folds = [name for name in winner.artifact.inputs if name.startswith("fold")]

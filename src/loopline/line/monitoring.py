@@ -171,7 +171,7 @@ def check_rows(
     target = release.schema.target
     labels = None
     if target in repaired.columns:
-        given = dict(enumerate(repaired[target].to_list()))
+        given = {str(row): label for row, label in enumerate(repaired[target].to_list())}
         labels = np.fromiter(codes_of(given, release.classes).values(), np.float64)
     time = times_of(repaired, release.schema)
     told = tuple(remark.text for remark in remarks)
@@ -231,6 +231,6 @@ def checked_settings(kind: type[S], given: Mapping[str, Any] | S | None, where: 
     if isinstance(given, kind):
         return given
     try:
-        return kind.model_validate({} if given is None else dict(given))  # type: ignore[arg-type]
+        return kind.model_validate({} if given is None else dict(given))
     except ValidationError as error:
         raise SettingsError(sentences(error, kind, {}), where) from None

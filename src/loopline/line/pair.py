@@ -46,7 +46,11 @@ def column_names(given: str) -> tuple[str, ...]:
 
 
 def read_pair(
-    data: str, test: str | None, columns: Sequence[str] | None
+    data: str,
+    test: str | None,
+    columns: Sequence[str] | None,
+    *,
+    document_bytes: int | None = None,
 ) -> tuple[Table, Table | None]:
     """The table, and the test table in the same types.
 
@@ -54,11 +58,13 @@ def read_pair(
         data: path, glob or URL.
         test: the official test file.
         columns: names for a file without a header row.
+        document_bytes: as in `TableFormat`.
 
     Raises:
         DataError: the columns of the two differ.
     """
-    given = TableFormat(columns=tuple(columns) if columns else None)
+    names = tuple(columns) if columns else None
+    given = TableFormat(columns=names, document_bytes=document_bytes)
     table = read_table(data, format=given)
     pictures = () if "://" in data else image_columns(table.frame, Path(data).expanduser().parent)
     if pictures and table.facts.kind != "folder":

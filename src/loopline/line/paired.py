@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loopline.data.duplicates.clusters import merged
 from loopline.data.fingerprint import logical_type, row_digests
-from loopline.data.schema import ColumnType, Role
+from loopline.data.schema import ColumnType, Role, has_classes
 from loopline.evaluate.intervals import LEVEL, Estimate, estimate_rows, student_tail
 from loopline.evaluate.metrics import Metric, metric, standard_metrics
 from loopline.evaluate.rows import Rows, Units
@@ -162,13 +162,13 @@ def pair_of(first: FinishedRun, second: FinishedRun) -> Pair | None:
         one.weight is not None and two.weight is not None and np.array_equal(one.weight, two.weight)
     )
     weight = one.weight if same else None
-    regression = first.schema.task == "regression"
+    task = first.schema.task
 
     def rows(run: FinishedRun, prediction: NDArray[Any], folds: Ints) -> Rows:
         return Rows.build(
             one.target,
             prediction,
-            regression=regression,
+            values=None if has_classes(task) else task,
             weight=weight,
             threshold=run.threshold,
             folds=folds,
@@ -342,7 +342,7 @@ def _unlike(inside: Estimate, outside: Estimate) -> float:
 
 def _poor(rows: Rows) -> bool:
     """Whether a class has too few rows for a score of them to mean anything."""
-    if rows.task == "regression":
+    if not has_classes(rows.task):
         return False
     counts = np.bincount(rows.y, minlength=rows.num_classes)
     return bool(rows.task == "binary" and counts.min() < FEWEST_OF_CLASS)

@@ -20,8 +20,9 @@ from loopline.data.clean import (
     plan_repairs,
 )
 from loopline.data.inference import infer_schema
+from loopline.data.made_targets import MADE_TARGETS, MadeTarget
 from loopline.data.pixels import readable
-from loopline.data.schema import Schema
+from loopline.data.schema import Schema, has_classes
 from loopline.data.snapshot import open_snapshot, write_snapshot
 from loopline.data.sources import Table, read_table
 from loopline.errors import DataError, SettingsError
@@ -40,6 +41,7 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
     The artifact says how the source was read; the snapshot is its input.
     """
     spec = context.spec
+    made = MADE_TARGETS.get(spec.task or "")
 
     def make() -> Artifact:
         with context.reporter.step("read the data"):
@@ -55,6 +57,8 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
             whole = table.frame
             if spec.data.test is not None:
                 whole = _with_official_test(context, table)
+            if made is not None:
+                whole = made.add(whole, spec.target)
         for note in table.facts.notes:
             context.reporter.note(note)
         with context.reporter.step("digest and store the snapshot"):
@@ -71,7 +75,10 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
             "source", lambda folder: None, meta=meta, inputs={"snapshot": snapshot.id}
         )
 
-    settings = {"source": dict(key), "format": spec.data.format.model_dump(exclude_none=True)}
+    given = spec.data.format.model_dump(exclude_none=True)
+    settings: dict[str, Any] = {"source": dict(key), "format": given}
+    if made is not None:
+        settings["texts"] = spec.target
     return context.stage("ingest", 2, settings=settings, inputs={}, make=make)
 
 
@@ -165,6 +172,7 @@ def _make_plan(
     context: LineContext, source: Artifact, columns: Mapping[str, Mapping[str, Any]]
 ) -> Artifact:
     spec = context.spec
+    made = MADE_TARGETS.get(spec.task or "")
     before = open_snapshot(context.store, source.inputs["snapshot"])
     with context.reporter.step("look at the columns and clean"):
         frame = before.frame()
@@ -182,6 +190,8 @@ def _make_plan(
         mapped = apply_repairs(frame, maps).frame if maps else frame
 
         def infer(table: pl.DataFrame) -> Schema:
+            if made is not None:
+                return made.schema(table, spec.target, overrides)
             return infer_schema(
                 table,
                 target=spec.target,
@@ -197,6 +207,8 @@ def _make_plan(
         repairs += _shared_with_official_test(mapped)
         cleaned = apply_repairs(frame, repairs)
         if repairs:
+            if made is not None:
+                _refuse_changed_texts(cleaned.frame, spec.target, made)
             schema = infer(cleaned.frame)
             after = write_snapshot(
                 context.store,
@@ -234,6 +246,17 @@ def _make_plan(
         cleaned.record.save(folder / "record")
 
     return context.store.put("plan", write, inputs={"raw": before.id, "snapshot": after.id})
+
+
+def _refuse_changed_texts(frame: pl.DataFrame, text: str, made: MadeTarget) -> None:
+    """The numbers were made before the repairs, so no repair may change a text that is scored."""
+    if not made.add(frame, text).equals(frame):
+        raise SettingsError(
+            [
+                f"A repair under `clean` would change texts in {text!r}, and a model is scored on "
+                "texts as they are. Set that kind of repair to report."
+            ]
+        )
 
 
 def _refuse_missing(series: pl.Series) -> None:
@@ -290,7 +313,7 @@ def _check_settings_against(schema: Schema, context: LineContext) -> None:
     """Settings that turn out to have no effect for the task that the target makes."""
     spec = context.spec
     problems = []
-    if schema.task == "regression":
+    if not has_classes(schema.task):
         for label, value in (
             ("calibration", spec.calibration),
             ("class_weight", spec.class_weight),

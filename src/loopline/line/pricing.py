@@ -124,7 +124,7 @@ def unraced_family(run: FinishedRun) -> Variant | None:
     if any(complexity > mine for complexity in raced) or types <= {"image"}:
         return None
     for name in CORE_FAMILIES:
-        if family(name).complexity > mine:
+        if family(name).complexity > mine and run.schema.task in family(name).tasks:
             return Variant(f"{name}, which was not raced", {}, Candidate(name=name, family=name))
     return None
 

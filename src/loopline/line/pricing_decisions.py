@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.evaluate.calibration import fit_calibration
 from loopline.evaluate.intervals import Estimate
 from loopline.evaluate.metrics import Metric, metric
@@ -28,7 +29,7 @@ def calibrations(ground: Ground) -> list[Step]:
     """What a calibration would do to the log loss, fitted on the other folds."""
     run = ground.run
     given = run.context.spec.calibration not in (None, "none")
-    if run.schema.task == "regression" or given or run.raced[run.chosen].spec.family == "baseline":
+    if not has_classes(run.schema.task) or given or run.raced[run.chosen].spec.family == "baseline":
         return []
     kinds = ["temperature"]
     if ground.view.num_rows >= LEAST_ROWS_ISOTONIC:
@@ -127,7 +128,6 @@ def _labels_differ(
         return Rows.build(
             ground.view.target,
             labels.astype(np.float64),
-            regression=False,
             weight=ground.view.weight,
         )
 

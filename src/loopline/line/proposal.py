@@ -223,10 +223,10 @@ def _format_lines(table: Table | None) -> list[str]:
     if table.format.columns is not None:
         lines += [
             f"    header: {'true' if table.format.header else 'false'}",
-            f"    columns: {_scalar(list(table.format.columns))}",
+            f"    columns: {scalar(list(table.format.columns))}",
         ]
     if table.format.images:
-        lines.append(f"    images: {_scalar(list(table.format.images))}  # paths of the pictures")
+        lines.append(f"    images: {scalar(list(table.format.images))}  # paths of the pictures")
     return ["  format:", *lines] if lines else []
 
 
@@ -245,24 +245,24 @@ def _text(
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
         "data:",
-        f"  source: {_scalar(_relative(data, file))}",
+        f"  source: {scalar(relative(data, file))}",
     ]
     if test is not None:
-        lines.append(f"  test: {_scalar(_relative(test, file))}  # the official test rows")
+        lines.append(f"  test: {scalar(relative(test, file))}  # the official test rows")
     named, maps = given
     lines += _format_lines(named)
     target = schema.named(schema.target)
     known = f"target of a {schema.task} task: "
     lines += [
-        f"target: {_scalar(schema.target)}",
+        f"target: {scalar(schema.target)}",
         f"task: {schema.task}  # {_one_line(target.reason.removeprefix(known))}",
     ]
     if positive is not None:
-        lines.append(f"positive: {_scalar(positive)}  # the class whose probability is predicted")
+        lines.append(f"positive: {scalar(positive)}  # the class whose probability is predicted")
     lines += ["", "columns:"]
     if maps:
-        lines.append(f"  {_scalar(schema.target)}: {{map: {_scalar(dict(maps))}}}  # test labels")
-    lines += [_column_line(column) for column in schema.columns if column.role != "target"]
+        lines.append(f"  {scalar(schema.target)}: {{map: {scalar(dict(maps))}}}  # test labels")
+    lines += [column_line(column) for column in schema.columns if column.role != "target"]
     lines += [
         "",
         "split:",
@@ -294,20 +294,27 @@ def _model_lines(schema: Schema) -> list[str]:
         lines.append("  - lightgbm  # for the columns that are no texts, and the texts' terms")
     if any(each.name == "image" for each in candidates):
         lines.append("  - image")
+    mixed = [
+        "  - multimodal  # one network for all columns"
+        for each in candidates
+        if each.name == "multimodal"
+    ]
     missing = missing_for_text()
     if missing:
-        lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)
-        return lines
+        told = "  # text, a pretrained encoder, would read the texts too: " + missing
+        return [*lines, told, *mixed]
     reads = "a pretrained encoder reads the texts, only a linear head learns"
-    return [*lines, "  - text:", f"      tune: head  # {reads}; `full` learns more, and slowly"]
+    tune = f"      tune: head  # {reads}; `full` learns more, and slowly"
+    return [*lines, "  - text:", tune, *mixed]
 
 
-def _column_line(column: Column) -> str:
+def column_line(column: Column) -> str:
+    """A column as a line of the settings file, with its reason."""
     entry = f"type: {column.type}"
     if column.role != "feature":
         entry += f", role: {column.role}"
     comment = f"  # {_one_line(column.reason)}" if column.reason else ""
-    name = _scalar(column.name)
+    name = scalar(column.name)
     if len(name) > MAX_SIMPLE_KEY:
         return f"  ? {name}\n  : {{{entry}}}{comment}"
     return f"  {name}: {{{entry}}}{comment}"
@@ -319,7 +326,8 @@ def _one_line(text: str) -> str:
     return " ".join(plain.split())
 
 
-def _relative(data: str, file: Path) -> str:
+def relative(data: str, file: Path) -> str:
+    """A path as seen from the folder of the settings file."""
     if "://" in data:
         return data
     full, folder = Path(data).expanduser().resolve(), file.resolve().parent
@@ -328,7 +336,7 @@ def _relative(data: str, file: Path) -> str:
     return str(full) if apart.startswith(os.path.join("..", "..", "..")) else apart
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """A value as YAML writes it inside a line."""
     # Only double quotes keep a line break or control character inside one line.
     quoted = isinstance(value, str) and not value.isprintable()

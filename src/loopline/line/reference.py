@@ -6,7 +6,7 @@ those that new rows from the same world would have. The test rows stay in the va
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from loopline.data.schema import Schema
 from loopline.errors import DataError
 from loopline.line.finished import FinishedRun, finished_run
 from loopline.line.project import Project, read_json
-from loopline.monitor.reference import MOST_ROWS, Floats, Reference, as_seconds
+from loopline.monitor.reference import MOST_ROWS, Floats, Reference, Task, as_seconds
 from loopline.release.bundle import Release
 
 
@@ -49,7 +49,7 @@ def reference_of(project: Project, release: Release) -> Reference:
         prediction=scored.prediction[keep],
         target=run.outcomes(rows).target,
         time=None if time is None else time[rows],
-        task=release.task,
+        task=_watched(release),
         classes=release.classes,
         metric=run.metric,
         importances=_importances(run),
@@ -69,6 +69,16 @@ def times_of(table: pl.DataFrame, schema: Schema) -> Floats | None:
             if np.isfinite(seconds).all():
                 return seconds
     return None
+
+
+def _watched(release: Release) -> Task:
+    watched: dict[str, Task] = {name: name for name in get_args(Task)}
+    if release.task in watched:
+        return watched[release.task]
+    raise DataError(
+        f"The monitor judges predictions of classes and of numbers; {release.name} is a "
+        f"{release.task} model. Watch its columns with `--reference OLD NEW` instead."
+    )
 
 
 def _rows_a_day(time: Floats | None) -> float | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.evaluate.extrapolate import fit_power_law
 from loopline.evaluate.intervals import LEVEL, Estimate, student_tail
 from loopline.evaluate.rows import Rows
@@ -55,11 +56,11 @@ class Region:
 def losses(rows: Rows) -> Floats:
     """What each row costs: the Brier score of its class probabilities, or the squared error.
 
-    >>> rows = Rows.build(np.array([1, 0]), np.array([0.8, 0.8]), regression=False)
+    >>> rows = Rows.build(np.array([1, 0]), np.array([0.8, 0.8]))
     >>> losses(rows).round(2).tolist()
     [0.04, 0.64]
     """
-    if rows.task == "regression":
+    if not has_classes(rows.task):
         return np.asarray((rows.prediction - rows.y) ** 2, dtype=np.float64)
     said = rows.probabilities
     true = np.zeros_like(said)
@@ -165,7 +166,7 @@ class Regions:
         draws = self._worth(region)
         now = float(self.draws[-1][0].mean())
         name = "brier"
-        if ground.run.schema.task == "regression":
+        if not has_classes(ground.run.schema.task):
             name = "rmse"
             draws = math.sqrt(now) - np.sqrt(np.maximum(now - draws, 0.0))
             now = math.sqrt(now)

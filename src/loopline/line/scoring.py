@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from loopline.data.fingerprint import row_digests
+from loopline.data.schema import Role, holds_answer
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError, NotFoundError
 from loopline.frames import as_frame, is_frame
@@ -100,7 +101,8 @@ def known_rows(
         Both numbers; None when the training rows are no longer in the store.
     """
     schema = release.schema
-    needed = [*schema.features, schema.target]
+    texts = holds_answer(schema.task)  # a text is the same wherever it stood
+    needed = [*schema.features, *(() if texts else (schema.target,))]
     if any(name not in frame.columns for name in needed):
         return 0, 0.0
     lineage = release.facts["lineage"]
@@ -109,7 +111,8 @@ def known_rows(
         split = Split.load(project.store.get(lineage["split"]).path())
     except NotFoundError:
         return None
-    structure = [name for role in ("group", "time", "id") for name in schema.with_role(role)]
+    roles: tuple[Role, ...] = () if texts else ("group", "time", "id")
+    structure = [name for role in roles for name in schema.with_role(role)]
     columns = [*needed, *(name for name in structure if name in frame.columns)]
     chosen = split.align(np.array(snapshot.rows())).side == side
     train = snapshot.frame().filter(chosen).select(columns)

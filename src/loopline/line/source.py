@@ -130,4 +130,8 @@ def table_format(context: LineContext) -> TableFormat | None:
     from loopline.data.sources import TableFormat
 
     given = context.spec.data.format.model_dump(exclude_none=True)
+    if context.spec.task == "language":  # a file that says nothing else is plain text
+        from loopline.data.documents import DOCUMENT_BYTES
+
+        given.setdefault("document_bytes", DOCUMENT_BYTES)
     return TableFormat.from_dict(given) if given else None

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from loopline.cores import num_cores
+from loopline.data.schema import Task, has_classes
 from loopline.digest import value_digest
 from loopline.errors import SettingsError
 from loopline.line.loop_spec import LoopSpec
@@ -61,8 +62,8 @@ class _Part(BaseModel):
 class FormatSpec(_Part):
     """How the source's files are written. Everything left out is detected and told."""
 
-    kind: Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql"] | None = Field(
-        None, description="The kind of file; taken from its name and content when left out."
+    kind: Literal["csv", "jsonl", "json", "parquet", "arrow", "excel", "sql", "text"] | None = (
+        Field(None, description="The kind of file; taken from its name and content when left out.")
     )
     delimiter: str | None = Field(None, description="The character between two cells.")
     quote: str | None = Field(None, description="The character around a quoted cell.")
@@ -86,6 +87,12 @@ class FormatSpec(_Part):
     sheet: str | None = Field(None, description="The Excel sheet to read.")
     table: str | None = Field(None, description="The table of a database.")
     query: str | None = Field(None, description="The SELECT that makes the table.")
+    document_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Plain text, read for `task: language`, is divided at blank lines into "
+        "documents of at most so many bytes (default 4096).",
+    )
     unreadable: Literal["refuse", "missing"] | None = Field(
         None, description="Cells that are not of their column's type: an error, or missing."
     )
@@ -381,8 +388,11 @@ class Spec(_Part):
     name: str | None = Field(None, description="The line's name (default: the source's file name).")
     data: DataSpec
     target: str = Field(min_length=1, description="The column to predict.")
-    task: Literal["binary", "multiclass", "regression"] | None = Field(
-        None, description="What is predicted; inferred from the target when left out."
+    task: Task | None = Field(
+        None,
+        description="What is predicted; inferred from the target when left out. `language`: the "
+        "target column's text itself, token by token; `retrieval`: images, found by the words of "
+        "the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")
     columns: dict[str, ColumnSpec] = Field({}, description="What columns are, by name.")
@@ -609,7 +619,7 @@ def _contradictions(spec: Spec) -> Sequence[str]:
             "`objective.margin` has no effect with `select: best`, which takes the best scorer. "
             "Remove one of the two."
         )
-    if spec.task == "regression":
+    if spec.task is not None and not has_classes(spec.task):
         for value, label in (
             (spec.positive, "positive"),
             (spec.calibration, "calibration"),
@@ -617,7 +627,7 @@ def _contradictions(spec: Spec) -> Sequence[str]:
             (ways[0] if ways else None, f"objective.{ways[0]}" if ways else ""),
         ):
             if value is not None:
-                problems.append(f"`{label}` has no effect with `task: regression`. Remove it.")
+                problems.append(f"`{label}` has no effect with `task: {spec.task}`. Remove it.")
     if spec.task == "multiclass":
         if spec.positive is not None:
             problems.append("`positive` has no effect with `task: multiclass`. Remove it.")
@@ -683,7 +693,7 @@ def _model_problems(spec: Spec) -> Sequence[str]:
     from loopline.models.families import FAMILY_NAMES, family
 
     problems: list[str] = []
-    for candidate in spec.models:
+    for candidate in spec.models if "models" in spec.model_fields_set else ():
         try:
             kind = family(candidate.family)
         except SettingsError as error:

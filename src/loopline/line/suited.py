@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from loopline.data.schema import Schema
 from loopline.line.spec import Candidate
 from loopline.models.families import CORE_FAMILIES
+from loopline.models.pretrained import missing_for_text
 
-_EXTRAS = {"image": ("torch", "PIL")}
+_EXTRAS = {"image": ("torch", "PIL"), "multimodal": ("torch",), "lm": ("torch", "tokenizers")}
 """Families that are proposed for columns of their own type, with the packages that they need."""
 
 
@@ -21,16 +22,62 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
     >>> [each.name for each in found], why
     (['baseline', 'linear', 'lightgbm'], '')
     """
+    if schema.task == "language":
+        return _language()
+    if schema.task == "retrieval":
+        return _retrieval()
     types = {schema.named(name).type for name in schema.features}
     if "image" not in types:
-        return _named(CORE_FAMILIES), ""
+        names = [*CORE_FAMILIES, "multimodal"] if mixes(schema) else list(CORE_FAMILIES)
+        return _named(names), "" if len(names) == len(CORE_FAMILIES) else _MIXED
     names = ["baseline"] if types == {"image"} else list(CORE_FAMILIES)
     missing = [name for name in _EXTRAS["image"] if find_spec(name) is None]
     if missing:
         return _named(names), (
             f"images need {' and '.join(missing)}: `pip install 'loopline[images,neural]'`"
         )
-    return _named([*names, "image"]), "image: a small network trained from nothing on the images"
+    why = "image: a small network trained from nothing on the images"
+    if mixes(schema):
+        return _named([*names, "image", "multimodal"]), f"{why}; {_MIXED}"
+    return _named([*names, "image"]), why
+
+
+_MIXED = "multimodal: one network for all columns"
+
+
+def mixes(schema: Schema) -> bool:
+    """Whether rows have several parts, such as numbers and a text, that one network could read.
+
+    A text beside numbers counts where an encoder for it is installed: without one, the text's
+    weighted terms are numbers like others.
+    """
+    kinds = {schema.named(name).type for name in schema.features}
+    parts = {kind if kind in ("text", "image") else "table" for kind in kinds}
+    if len(parts) < 2 or any(find_spec(name) is None for name in _EXTRAS["multimodal"]):
+        return False
+    return "image" in parts or not missing_for_text()
+
+
+def _language() -> tuple[tuple[Candidate, ...], str]:
+    missing = [name for name in _EXTRAS["lm"] if find_spec(name) is None]
+    if missing:
+        return _named(["baseline", "ngram"]), (
+            f"lm needs {' and '.join(missing)}: `pip install 'loopline[neural]'`"
+        )
+    return _named(
+        ["baseline", "ngram", "lm"]
+    ), "lm: a small decoder trained from nothing on the texts"
+
+
+def _retrieval() -> tuple[tuple[Candidate, ...], str]:
+    missing = [name for name in _EXTRAS["image"] if find_spec(name) is None]
+    if missing:
+        return _named(["baseline"]), (
+            f"clip needs {' and '.join(missing)}: `pip install 'loopline[images,neural]'`"
+        )
+    return _named(
+        ["baseline", "clip"]
+    ), "clip: two small encoders trained from nothing on the pairs"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> tuple[Candidate, ...]:

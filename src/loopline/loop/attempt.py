@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
+from loopline.data.schema import has_classes
 from loopline.data.snapshot import open_snapshot, write_snapshot
 from loopline.digest import value_digest
 from loopline.errors import NotFoundError
@@ -225,7 +226,8 @@ def _rows(release: Release, frame: pl.DataFrame, raw: NDArray[Any]) -> Rows:
     target = release.schema.target
     y = target_codes(release.repaired(frame.select(target))[target], release.schema)
     threshold = 0.5 if release.threshold is None else release.threshold
-    return Rows.build(y, raw, regression=release.task == "regression", threshold=threshold)
+    values = None if has_classes(release.task) else release.task
+    return Rows.build(y, raw, values=values, threshold=threshold)
 
 
 def _units(release: Release, frame: pl.DataFrame) -> NDArray[Any] | None:

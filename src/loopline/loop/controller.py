@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+from loopline.data.schema import has_classes
 from loopline.errors import LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.rows import Rows
 from loopline.line.context import LineContext
@@ -225,7 +226,8 @@ class Controller:
         if labelled.height and self.spec.loop.performance:
             scored = run.scored()
             truth = run.outcomes(scored.rows).target
-            before = Rows.build(truth, scored.prediction, regression=champion.task == "regression")
+            values = None if has_classes(champion.task) else champion.task
+            before = Rows.build(truth, scored.prediction, values=values)
             now = answers(champion, labelled.tail(NEW_LOSSES))
             worse = become_worse(
                 losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)

@@ -16,7 +16,7 @@ family is one file and one line in `families.py`; `loopline.testing.families` is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -146,6 +146,33 @@ class FittedModel(ABC):
         raise InputError(
             f"The family {self.family} needs the whole of Loopline to answer: its network is not "
             "plain numbers for numpy. Export it `--to docker`, which installs what it needs."
+        )
+
+    def write(
+        self,
+        prompt: Mapping[str, str] | str,
+        *,
+        most: int = 200,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Text that goes on after a prompt, piece by piece, until its end.
+
+        Args:
+            prompt: the beginning of a text; or, where columns are read before it, their cells.
+            most: the most tokens.
+            temperature: scores are divided by it; 0 for the likeliest token each time.
+            top_p: draw from the likeliest tokens that together have this probability, in (0, 1].
+            seed: equal seeds give equal texts on one machine.
+
+        Raises:
+            InputError: the family writes no text.
+            SettingsError: a number out of range, or a prompt that fills the context.
+        """
+        del prompt, most, temperature, top_p, seed
+        raise InputError(
+            f"The family {self.family} writes no text; families of `task: language` do (ngram, lm)."
         )
 
     @property

@@ -2,7 +2,7 @@
 
 Every candidate has to beat it. It answers with the class shares of the training rows, or with one
 value: the mean (best for squared error), the median (best for absolute error), or the last value
-in time (hard to beat on slow series).
+in time (hard to beat on slow series). Of texts that are predicted it knows the shares of bytes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from loopline.models.base import (
     Params,
 )
 from loopline.models.boosting import weighted_median
+from loopline.models.captions import CaptionPrior
+from loopline.models.ngram import NgramModel
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable, PortableModel
 from loopline.models.table import class_factors, read_facts, row_weights
@@ -85,6 +87,9 @@ class Baseline(Family):
 
     name = "baseline"
     complexity = 0
+    tasks: frozenset[Task] = frozenset(
+        {"binary", "multiclass", "regression", "language", "retrieval"}
+    )
     rules: ClassVar[Mapping[str, Rule]] = {
         "statistic": Rule("choice", words=("mean", "median", "last")),
     }
@@ -100,11 +105,15 @@ class Baseline(Family):
 
     def fit(
         self, train: TrainView, valid: TrainView | None, params: Params, context: FitContext
-    ) -> BaselineModel:
-        """Count the classes or take the statistic of the training targets."""
+    ) -> FittedModel:
+        """Count the classes (or bytes), or take the statistic of the training targets."""
         del valid
         task = train.schema.task
         settings = self.resolve(params, task, train.num_rows)
+        if task == "language":
+            return NgramModel.counted(self.name, train, 1, settings)
+        if task == "retrieval":
+            return CaptionPrior.counted(train, settings)
         target = train.target
         factors = class_factors(
             target, train.weight, train.schema.num_classes, context.class_weight
@@ -116,9 +125,13 @@ class Baseline(Family):
         mass = np.bincount(target, weights=weight, minlength=train.schema.num_classes)
         return BaselineModel(task, mass / mass.sum(), settings)
 
-    def load(self, folder: Path) -> BaselineModel:
+    def load(self, folder: Path) -> FittedModel:
         """Read a saved baseline."""
         facts = read_facts(folder, self.name)
+        if facts["task"] == "language":
+            return NgramModel.read(self.name, folder)
+        if facts["task"] == "retrieval":
+            return CaptionPrior.read(folder)
         return BaselineModel(facts["task"], np.array(facts["answer"]), facts["params"])
 
 

@@ -24,6 +24,8 @@ class Encoder(ABC):
 
     columns: Sequence[str] | None = None
     """The columns that are read, where these are few; None for whatever the table has."""
+    lacks: str = "cannot be read"
+    """What is said of rows that cannot be learned from."""
 
     @abstractmethod
     def encode(self, frame: pl.DataFrame) -> Arrays:
@@ -53,3 +55,8 @@ class Encoder(ABC):
         """Length of each row, where batches of like length save work (default: None)."""
         del arrays
         return None
+
+    @property
+    def elsewhere_bytes(self) -> int:
+        """Bytes of what a saved encoder names and does not carry (default: 0)."""
+        return 0

@@ -17,9 +17,13 @@ _PLACES = {
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
+    "ngram": ("loopline.models.ngram", "Ngram"),
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
     "image": ("loopline.models.image", "Image"),
+    "clip": ("loopline.models.clip", "Clip"),
+    "lm": ("loopline.models.lm", "LanguageModel"),
+    "multimodal": ("loopline.models.multimodal", "Multimodal"),
 }
 
 _MADE = {"blend": ("loopline.models.blend", "BlendFamily")}

@@ -39,6 +39,33 @@ def place_of(name: str) -> str:
     return name
 
 
+def folder_of(name: str, otherwise: str) -> Path:
+    """The folder of a model's files: the given one, or the one they are downloaded to.
+
+    Args:
+        name: a local folder or a Hugging Face id.
+        otherwise: what to name instead, for messages.
+
+    Raises:
+        SettingsError: there is no such model here, or it has no safetensors weights.
+    """
+    place = place_of(name)
+    if Path(place).is_dir():
+        return Path(place)
+    from transformers.utils import cached_file
+
+    with quiet(), told(name, otherwise):
+        found = cached_file(place, "config.json")
+        cached_file(place, "tokenizer.json")
+        whole = cached_file(place, _WEIGHTS[0], _raise_exceptions_for_missing_entries=False)
+        if whole is None:
+            index = cached_file(place, _WEIGHTS[1])
+            named = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+            for file in sorted(set(named.values())):
+                cached_file(place, file)
+    return Path(found).parent
+
+
 def facts_beside(place: str, file: str) -> dict[str, Any]:
     """A JSON file that comes with a model; empty where there is none."""
     from transformers.utils import cached_file

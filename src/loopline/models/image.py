@@ -8,7 +8,7 @@ nothing is downloaded unless it is asked for by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.pixels import facts, over, pixels
 from loopline.data.schema import ColumnType, Task
 from loopline.errors import DataError, SettingsError
 from loopline.features.base import Output
@@ -25,6 +24,7 @@ from loopline.features.rows import ArrayRows
 from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
+from loopline.models.image_body import SMALL, image_body, learn_images
 from loopline.models.image_encoder import ImageEncoder
 from loopline.models.job import Job, start_bias
 from loopline.models.linear import Linear
@@ -33,26 +33,17 @@ from loopline.models.parameters import Rule
 from loopline.models.recipe import NEURAL_DEFAULTS, NEURAL_RULES
 from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Matrix, class_factors, row_weights
-from loopline.seeds import child_seed
 from loopline.splits.views import TrainView
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from loopline.models.pretrained_images import PretrainedImages
-    from loopline.nets.examples import Examples
+    from loopline.engine.task import Task as EngineTask
     from loopline.nets.image import ImageNetwork
 
-SMALL = ("auto", "small")
 _SMALL_RATES = {"learning_rate": 2e-3, "head_rate": 1.0}
 _PRETRAINED_RATES = {"learning_rate": 1e-4, "head_rate": 10.0}
 """What "auto" means: a pretrained body moves slowly, its new head does not."""
-_SAMPLE = 2_000
-"""Images from which size, colour, mean and deviation are learned."""
-_LARGEST, _SMALLEST = 64, 8
-"""Limits of the longer side that `size: auto` gives the small network."""
-_SQUARE = 1.25
-"""Images whose sides differ by less are made square."""
 _FEATURE_BATCH = 64
 _TRAINED = frozenset(NEURAL_DEFAULTS) - {"epochs", "batch_size"} | {"augment", "mix", "dropout"}
 """Parameters without an effect where only a head is fitted; passes and batches go by the rows."""
@@ -162,38 +153,8 @@ class Image(NeuralFamily):
     ) -> tuple[Encoder, Arrays]:
         """Choose size, channels and augmentation from the training images; decode them."""
         column = image_column(train, context)
-        sample = train.sample(_SAMPLE, child_seed(context.seed, "sample")).column(column).to_list()
-        known = [each for each in over(sample, facts) if each is not None]
-        if not known:
-            raise DataError(
-                f"No image of column {column!r} can be read. Are its cells image files, whole ones?"
-            )
-        colour = any(each[2] for each in known)
-        augment = params["augment"]
-        if augment == "auto":
-            augment = "photo" if colour else "shift"
-        seed = child_seed(context.seed, "augmentation")
-        if params["model"] in SMALL:
-            size = _size(params["size"], np.array([each[:2] for each in known]))
-            channels = 3 if colour else 1
-            mean, deviation = _levels(sample, size, channels)
-            encoder = ImageEncoder(column, size, channels, mean, deviation, augment, seed)
-        else:
-            from loopline.models.pretrained_images import find_pretrained_images
-
-            found = find_pretrained_images(params["model"])
-            encoder = ImageEncoder(
-                column,
-                _given_size(params, found),
-                3,
-                found.mean,
-                found.deviation,
-                augment,
-                seed,
-                found.config,
-            )
-        arrays = encoder.encode(train.frame([column]))
-        return encoder, arrays
+        encoder = learn_images(train, column, params, context)
+        return encoder, encoder.encode(train.frame([column]))
 
     def build(
         self, encoder: Encoder, start: Floats, params: Params, *, pretrained: bool
@@ -201,14 +162,10 @@ class Image(NeuralFamily):
         """The network of the encoder's images; `pretrained` fills in the weights it comes with."""
         import torch
 
-        from loopline.nets.image import ImageNetwork, PretrainedBody, SmallBody
+        from loopline.nets.image import ImageNetwork
 
         assert isinstance(encoder, ImageEncoder)
-        body: SmallBody | PretrainedBody
-        if encoder.config is None:
-            body = SmallBody(encoder.channels, encoder.size, params["width"], params["depth"])
-        else:
-            body = PretrainedBody(_classifier(encoder, params, pretrained=pretrained))
+        body = image_body(encoder, params, pretrained=pretrained)
         return ImageNetwork(
             body,
             body.width,
@@ -219,13 +176,16 @@ class Image(NeuralFamily):
             dropout=float(params["dropout"]),
         )
 
-    def examples(self, job: Job, encoder: Encoder) -> Examples:
+    def examples(self, job: Job, encoder: Encoder) -> EngineTask:
         """The rows of a fit, mixed with each other where `mix` says so."""
+        from loopline.nets.examples import Examples
         from loopline.nets.mixing import Mix, MixedExamples
 
-        plain = super().examples(job, encoder)
-        kind = job.params["mix"]
-        return plain if kind == "none" else MixedExamples(plain, Mix(kind, job.seed))
+        plain, kind = super().examples(job, encoder), job.params["mix"]
+        if kind == "none":
+            return plain
+        assert isinstance(plain, Examples)
+        return MixedExamples(plain, Mix(kind, job.seed))
 
     def load_encoder(self, folder: Path) -> ImageEncoder:
         """Read a saved encoder."""
@@ -311,7 +271,7 @@ class Image(NeuralFamily):
         )
 
 
-def image_column(train: TrainView, context: FitContext) -> str:
+def image_column(train: TrainView, context: FitContext, family: str = "image") -> str:
     """The one feature of the type image; tells which features take no part.
 
     Raises:
@@ -322,65 +282,16 @@ def image_column(train: TrainView, context: FitContext) -> str:
     if len(names) != 1:
         told = f"has {', '.join(map(repr, names))}" if names else "has none"
         raise DataError(
-            f"The image family reads one feature of the type image, and the table {told}. Give "
+            f"The {family} family reads one feature of the type image, and the table {told}. Give "
             "the columns that it shall not read the role ignore, or leave the family out."
         )
     others = [name for name in schema.features if name not in names]
     if others:
         context.reporter.note(
-            f"The image family reads {names[0]!r} only, and not {', '.join(others[:5])}"
+            f"The {family} family reads {names[0]!r} only, and not {', '.join(others[:5])}"
             f"{' …' if len(others) > 5 else ''}."
         )
     return names[0]
-
-
-def _size(told: int | str, sides: NDArray[np.int64]) -> tuple[int, int]:
-    """Height and width for the small network, from those of the images, shape (images, 2)."""
-    if isinstance(told, int):
-        return told, told
-    height, width = (float(side) for side in np.median(sides, axis=0))
-    if max(height, width) <= _SQUARE * min(height, width):
-        height = width = max(height, width)
-    factor = min(1.0, _LARGEST / max(height, width))
-    height, width = (max(_SMALLEST, round(side * factor)) for side in (height, width))
-    return int(height), int(width)
-
-
-def _levels(
-    cells: Sequence[bytes | None], size: tuple[int, int], channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel, from 0 to 1."""
-    shown = over(cells, lambda cell: pixels(cell, size, channels))
-    points = np.stack([image for image in shown if image is not None]).reshape(-1, channels)
-    mean, deviation = points.mean(axis=0) / 255.0, points.std(axis=0) / 255.0
-    return (
-        tuple(round(float(value), 4) for value in mean),
-        tuple(round(max(float(value), 0.01), 4) for value in deviation),
-    )
-
-
-def _given_size(params: Params, found: PretrainedImages) -> tuple[int, int]:
-    """The size that the settings give, where the pretrained network can read it."""
-    told = params["size"]
-    if told == "auto" or (told, told) == found.size:
-        return found.size
-    if "image_size" in found.config:
-        raise SettingsError(
-            [
-                f"`size` of the image family is {told}, but `model: {found.name}` reads images of "
-                f"{found.size[0]} × {found.size[1]} points only. Leave `size` out."
-            ]
-        )
-    return int(told), int(told)
-
-
-def _classifier(encoder: ImageEncoder, params: Params, *, pretrained: bool) -> nn.Module:
-    from loopline.models.pretrained_images import blank_network, find_pretrained_images
-
-    if pretrained:
-        return find_pretrained_images(params["model"]).load()
-    assert encoder.config is not None
-    return blank_network(encoder.config)
 
 
 def _features(

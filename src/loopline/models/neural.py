@@ -37,6 +37,7 @@ from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.job import TRAINED, Job, JobRows, followed, scaled_target, single, start_bias
 from loopline.models.portable import PortableModel
+from loopline.models.recipe import NEURAL_DEFAULTS
 from loopline.models.table import class_factors, folder_bytes, read_facts, row_weights
 from loopline.models.together import announce, num_started
 from loopline.seeds import child_seed
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from loopline.engine.layout import Layout
     from loopline.engine.run import Run
-    from loopline.nets.examples import Examples
+    from loopline.engine.task import Task as EngineTask
 
 _FORMAT = 1
 _BLOCK_ROWS = 16_384
@@ -81,7 +82,7 @@ class NeuralModel(FittedModel):
         self.history = dict(history)
         self._kind, self._target = kind, target
         self._weights, self._given = weights, network
-        self._size_bytes = 0 if weights is None else folder_bytes(weights.parent)
+        self._size_bytes = 0 if weights is None else self._bytes_of(weights.parent)
 
     @cached_property
     def network(self) -> nn.Module:
@@ -163,7 +164,13 @@ class NeuralModel(FittedModel):
             for name, value in self.network.state_dict().items()
         }
         save_tensors(weights, folder / "weights.safetensors")
-        facts = {
+        for name, data in (("model", self.facts()), ("history", self.history)):
+            (folder / f"{name}.json").write_text(canonical_json(data) + "\n", encoding="utf-8")
+        self._size_bytes = self._bytes_of(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """What stands in `model.json`."""
+        return {
             "format": _FORMAT,
             "family": self.family,
             "task": self.task,
@@ -171,9 +178,9 @@ class NeuralModel(FittedModel):
             "params": self.params,
             "target": self._target.to_dict(),
         }
-        for name, data in (("model", facts), ("history", self.history)):
-            (folder / f"{name}.json").write_text(canonical_json(data) + "\n", encoding="utf-8")
-        self._size_bytes = folder_bytes(folder)
+
+    def _bytes_of(self, folder: Path) -> int:
+        return folder_bytes(folder) + self.encoder.elsewhere_bytes
 
 
 class NeuralFamily(Family):
@@ -187,6 +194,8 @@ class NeuralFamily(Family):
     predict_batch: ClassVar[int] = 64
     """Rows computed at once when predicting."""
     packages: ClassVar[tuple[str, ...]] = ("torch",)
+    makes: ClassVar[type[NeuralModel]] = NeuralModel
+    """What a fit gives."""
 
     def portable(
         self, encoder: Encoder, network: nn.Module, num_classes: int, target: Target
@@ -267,7 +276,7 @@ class NeuralFamily(Family):
             trained = self._train(job, encoder, folder, context)
             network = self._trained_network(encoder, job, folder)
             log = (folder / LOG).read_text(encoding="utf-8") if (folder / LOG).exists() else ""
-        model = NeuralModel(
+        model = self.makes(
             kind=self,
             task=train.schema.task,
             num_classes=job.num_classes,
@@ -301,7 +310,7 @@ class NeuralFamily(Family):
         settings = self.resolve(params, task, train.num_rows)
         encoder, arrays = self.learn(train, settings, context)
         factors = class_factors(train.target, train.weight, num_classes, context.class_weight)
-        usable = told_usable(encoder.usable(arrays), train, context)
+        usable = told_usable(encoder.usable(arrays), train, context, encoder.lacks)
         weight = row_weights(train.target, usable, factors)
         target = Target() if num_classes else Target.fitted(train.target, weight)
         held = None
@@ -380,11 +389,10 @@ class NeuralFamily(Family):
         layout.seed(child_seed(job.seed, "network"))
         network = self.build(encoder, job.start, job.params, pretrained=True)
         network = self.adapt(network, job.params)
-        examples = self.examples(job, encoder)
         return prepare_fit(
             network,
-            examples,
-            job.params,
+            self.examples(job, encoder),
+            {**NEURAL_DEFAULTS, **job.params},
             seed=child_seed(job.seed, "engine"),
             layout=layout,
             folder=folder,
@@ -393,7 +401,7 @@ class NeuralFamily(Family):
             reporter=context.reporter,
         )
 
-    def examples(self, job: Job, encoder: Encoder) -> Examples:
+    def examples(self, job: Job, encoder: Encoder) -> EngineTask:
         """The rows of a fit as the engine wants them; families that train otherwise override."""
         from loopline.nets.examples import Examples
 
@@ -422,7 +430,7 @@ class NeuralFamily(Family):
         """
         require_packages(self.name, self.packages)
         facts = read_facts(folder, self.name)
-        return NeuralModel(
+        return self.makes(
             kind=self,
             task=facts["task"],
             num_classes=facts["num_classes"],
@@ -430,8 +438,12 @@ class NeuralFamily(Family):
             encoder=self.load_encoder(folder / "encoder"),
             target=Target.from_dict(facts["target"]),
             history=json.loads((folder / "history.json").read_text(encoding="utf-8")),
-            weights=folder / "weights.safetensors",
+            weights=self.saved_weights(folder),
         )
+
+    def saved_weights(self, folder: Path) -> Path:
+        """Where a saved model has its weights."""
+        return folder / "weights.safetensors"
 
     def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The median of the passes that the folds found best."""
@@ -447,7 +459,10 @@ class NeuralFamily(Family):
 
 
 def told_usable(
-    usable: NDArray[np.bool_] | None, train: TrainView, context: FitContext
+    usable: NDArray[np.bool_] | None,
+    train: TrainView,
+    context: FitContext,
+    lacks: str = Encoder.lacks,
 ) -> Floats | None:
     """The rows' weights, 0 for those that cannot be learned from, which are told.
 
@@ -457,11 +472,11 @@ def told_usable(
     if usable is None or usable.all():
         return train.weight
     if not usable.any():
-        raise DataError("No training row can be read, so there is nothing to learn from.")
+        raise DataError(f"There is nothing to learn from: all training rows {lacks}.")
     lost = train.positions[~usable]
     shown = ", ".join(f"{row + 1:,}" for row in lost[:5].tolist())
     context.reporter.note(
-        f"{counted(len(lost), 'training row')} cannot be read and take no part: row {shown}"
+        f"{counted(len(lost), 'training row')} {lacks} and take no part: row {shown}"
         f"{', …' if len(lost) > 5 else ''}."
     )
     weight = np.ones(train.num_rows) if train.weight is None else train.weight

@@ -143,7 +143,7 @@ def _found(name: str, place: str) -> Pretrained:
         name=name,
         place=place,
         config=facts,
-        tokenizer=_portable(tokenizer.backend_tokenizer.to_str()),
+        tokenizer=portable_tokenizer(tokenizer.backend_tokenizer.to_str()),
         padding=0 if padding is None else int(padding),
         separator=() if separator is None else (int(separator),),
         limit=_limit(facts, int(tokenizer.model_max_length)),
@@ -193,7 +193,7 @@ def _pooling(place: str) -> str:
     return "cls" if facts.get("pooling_mode_cls_token") else "mean"
 
 
-def _portable(tokenizer: str) -> str:
+def portable_tokenizer(tokenizer: str) -> str:
     """A tokenizer that neither cuts nor fills up: how long a text may be is the encoder's word."""
     facts = json.loads(tokenizer)
     return json.dumps({**facts, "truncation": None, "padding": None}, ensure_ascii=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,9 @@ from loopline.errors import IntegrityError
 from loopline.features.base import Output
 from loopline.features.rows import ArrayRows
 from loopline.models.base import FitContext, FittedModel, Floats, Params
-from loopline.models.encoder import Arrays
+from loopline.models.frozen_text import FrozenText
 from loopline.models.linear import Linear, LinearEstimator
 from loopline.models.neural import rearranged_rows
-from loopline.models.pretrained import blank_network, find_pretrained, weights_digest
 from loopline.models.table import Matrix, folder_bytes
 from loopline.models.text_encoder import TextEncoder
 
@@ -83,34 +81,6 @@ class Labels:
 
     target: NDArray[Any]
     weight: Floats | None
-
-
-def embedder(name: str) -> Embedder:
-    """The frozen encoder of a name; loaded once a process, so that folds share what they embed."""
-    return _embedder(name, weights_digest(name))
-
-
-@lru_cache(maxsize=2)
-def _embedder(name: str, digest: str) -> Embedder:
-    from loopline.nets.text import Embedder
-
-    del digest
-    return Embedder(find_pretrained(name).load())
-
-
-def embedded(
-    frozen: Embedder, encoder: TextEncoder, arrays: Arrays, *, steady: bool, context: FitContext
-) -> Floats:
-    """The vectors of encoded rows, with progress told."""
-    num_windows = arrays["windows"].size - 1
-    with context.reporter.step("embed the texts", total=num_windows) as step:
-        return frozen.rows(
-            arrays,
-            encoder.settings.padding,
-            pooling=encoder.settings.pooling,
-            steady=steady,
-            tell=step.advance,
-        )
 
 
 def fit_head(
@@ -182,37 +152,14 @@ class TextHeadModel(FittedModel):
         self.family, self.task, self.params = family, task, dict(params)
         self.num_classes = num_classes
         self.encoder, self.head = encoder, head
-        self._digest, self._whole, self._weights = digest, whole, weights
+        name = str(self.params["model"])
+        self._source = FrozenText(encoder, name, digest, whole, weights)
         self._size_bytes = size_bytes
 
-    @cached_property
+    @property
     def frozen(self) -> Embedder:
-        """The encoder, from the saved weights or from where the fit had it.
-
-        Raises:
-            IntegrityError: these are not the weights of the fit.
-        """
-        if self._weights is None:
-            name = str(self.params["model"])
-            if weights_digest(name) != self._digest:
-                raise IntegrityError(
-                    f"This model was fitted on other weights of `model: {name}` (digest "
-                    f"{self._digest[:12]}) than are there now. Fit it again, or restore them."
-                )
-            return embedder(name)
-        from safetensors.torch import load_file as load_tensors
-
-        from loopline.nets.text import Embedder
-
-        network = blank_network(self.encoder.config)
-        try:
-            network.load_state_dict(load_tensors(self._weights))
-        except (RuntimeError, SafetensorError, OSError) as error:
-            raise IntegrityError(
-                f"{self._weights} does not hold the weights of this text encoder: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        return Embedder(network)
+        """The encoder; see `FrozenText.embedder`."""
+        return self._source.embedder
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predict a table, in blocks of rows."""
@@ -221,12 +168,7 @@ class TextHeadModel(FittedModel):
         steady = frame.height >= _STEADY_ROWS
         for start in range(0, frame.height, _BLOCK_ROWS):
             block = frame.slice(start, _BLOCK_ROWS)
-            vectors = self.frozen.rows(
-                self.encoder.encode(block),
-                self.encoder.settings.padding,
-                pooling=self.encoder.settings.pooling,
-                steady=steady,
-            )
+            vectors = self._source.vectors(self.encoder.encode(block), steady=steady)
             out[start : start + block.height] = self.head.predict(vectors)
         return out
 
@@ -246,26 +188,21 @@ class TextHeadModel(FittedModel):
 
     def save(self, folder: Path) -> None:
         """Write `model.json`, `encoder/`, `estimator/`, and `weights.safetensors` where whole."""
-        from safetensors.torch import save_file as save_tensors
-
         (folder / "encoder").mkdir(parents=True, exist_ok=True)
         (folder / "estimator").mkdir()
         self.encoder.save(folder / "encoder")
         self.head.estimator.save(folder / "estimator")
         scales = {"center": self.head.center, "scale": self.head.scale}
         save_file(scales, folder / "scales.safetensors")
-        state = self.frozen.backbone.state_dict()
-        tensors = {name: value.cpu().contiguous() for name, value in state.items()}
-        if self._whole:
-            save_tensors(tensors, folder / "weights.safetensors")
-        elsewhere = 0 if self._whole else sum(map(_num_bytes, tensors.values()))
+        self._source.save_weights(folder / "weights.safetensors")
+        elsewhere = self._source.elsewhere_bytes
         facts = {
             "format": FORMAT,
             "family": self.family,
             "task": self.task,
             "num_classes": self.num_classes,
             "params": self.params,
-            "weights": self._digest,
+            "weights": self._source.digest,
             "elsewhere_bytes": elsewhere,
         }
         (folder / "model.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
@@ -292,7 +229,3 @@ def load_head(folder: Path, facts: Mapping[str, Any]) -> TextHeadModel:
         weights=weights if weights.exists() else None,
         size_bytes=folder_bytes(folder) + facts["elsewhere_bytes"],
     )
-
-
-def _num_bytes(tensor: Any) -> int:
-    return int(tensor.numel() * tensor.element_size())

@@ -119,42 +119,24 @@ class Span:
 
     Args:
         rows: how many rows.
-        blocks: for each length, how many rows lie in each block.
+        blocks: for each length, the blocks and how many rows lie in each.
         cells: for each part of the season, rows in each cell.
     """
 
     rows: int
-    blocks: tuple[dict[int, int], ...]
-    cells: tuple[tuple[int, ...], ...]
+    blocks: tuple[tuple[Ints, Ints], ...]
+    cells: tuple[Ints, ...]
 
     @staticmethod
     def of(clock: Clock, time: Floats | None, start: int, num_rows: int) -> Span:
         """Of rows, by their times or places."""
-        blocks = []
-        for codes in clock.blocks(time, start, num_rows):
-            ids, counts = np.unique(codes, return_counts=True)
-            blocks.append(dict(zip(ids.tolist(), counts.tolist(), strict=True)))
+        blocks = [
+            np.unique(codes, return_counts=True) for codes in clock.blocks(time, start, num_rows)
+        ]
         sizes = clock.cell_sizes
         places = clock.cells(time) or [np.zeros(0, dtype=np.int64)] * len(sizes)
-        cells = [
-            tuple(np.bincount(place, minlength=size).tolist())
-            for place, size in zip(places, sizes, strict=True)
-        ]
+        cells = [np.bincount(p, minlength=size) for p, size in zip(places, sizes, strict=True)]
         return Span(num_rows, tuple(blocks), tuple(cells))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        blocks = [[list(block), list(block.values())] for block in self.blocks]
-        return {"rows": self.rows, "blocks": blocks, "cells": [list(cell) for cell in self.cells]}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Span:
-        """Read what `to_dict` wrote."""
-        return Span(
-            int(data["rows"]),
-            tuple(dict(zip(ids, counts, strict=True)) for ids, counts in data["blocks"]),
-            tuple(tuple(cell) for cell in data["cells"]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,36 +151,85 @@ class Crowd:
     shared: Floats
     cells: tuple[Floats, ...]
 
-    @staticmethod
-    def of(spans: Sequence[Span], backs: Sequence[int]) -> Crowd:
-        """Of the last windows.
+
+class Trail:
+    """The spans of the last windows, kept side by side so that look-backs are summed quickly."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._ids: list[Ints] = []
+        self._counts: list[Ints] = []
+        self._lengths: list[list[int]] = []
+        self._cells: list[Ints] = []
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each window, oldest first."""
+        return self._rows
+
+    def add(self, span: Span) -> None:
+        """Remember a window."""
+        if not self._rows:
+            self._ids = [np.zeros(0, dtype=np.int64) for _ in span.blocks]
+            self._counts = [np.zeros(0, dtype=np.int64) for _ in span.blocks]
+            self._lengths = [[] for _ in span.blocks]
+            self._cells = [np.zeros((0, cell.size), dtype=np.int64) for cell in span.cells]
+        self._rows.append(span.rows)
+        for level, (ids, counts) in enumerate(span.blocks):
+            self._ids[level] = np.concatenate([self._ids[level], ids])
+            self._counts[level] = np.concatenate([self._counts[level], counts])
+            self._lengths[level].append(ids.size)
+        for part, cell in enumerate(span.cells):
+            self._cells[part] = np.vstack([self._cells[part], cell])
+
+    def drop(self) -> None:
+        """Forget the oldest window."""
+        del self._rows[0]
+        for level, lengths in enumerate(self._lengths):
+            cut = lengths.pop(0)
+            self._ids[level] = self._ids[level][cut:]
+            self._counts[level] = self._counts[level][cut:]
+        self._cells = [cell[1:] for cell in self._cells]
+
+    def crowd(self, backs: Sequence[int]) -> Crowd:
+        """Of look-backs.
 
         Args:
-            spans: windows, oldest first.
-            backs: for each look-back, how many of the last windows it takes, rising.
+            backs: how many of the last windows each takes, rising.
         """
-        newest = spans[::-1][: backs[-1]]
         chosen = np.array(backs) - 1
-        rows = np.maximum(np.cumsum([span.rows for span in newest]), 1)[chosen]
-        levels = len(newest[0].blocks)
-        shared = np.zeros((len(backs), levels))
-        for level in range(levels):
-            shared[:, level] = np.array(_squares(newest, level))[chosen] / rows**2
+        rows = np.maximum(np.cumsum(self._rows[::-1]), 1)[chosen].astype(np.float64)
+        shared = np.zeros((len(backs), len(self._ids)))
+        for level, lengths in enumerate(self._lengths):
+            ends = np.cumsum(lengths[::-1])[chosen]
+            ids, counts = self._ids[level], self._counts[level]
+            code = np.unique(ids, return_inverse=True)[1].reshape(-1)
+            for place, end in enumerate(ends.tolist()):
+                held = np.bincount(code[ids.size - end :], weights=counts[ids.size - end :])
+                shared[place, level] = held @ held
         cells = []
-        for part in range(len(newest[0].cells)):
-            sums = np.cumsum([span.cells[part] for span in newest], axis=0)[chosen]
+        for cell in self._cells:
+            sums = np.cumsum(cell[::-1], axis=0)[chosen].astype(np.float64)
             cells.append(sums / np.maximum(sums.sum(axis=1, keepdims=True), 1.0))
-        return Crowd(shared, tuple(cells))
+        return Crowd(shared / rows[:, None] ** 2, tuple(cells))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "rows": list(self._rows),
+            "ids": [part.tolist() for part in self._ids],
+            "counts": [part.tolist() for part in self._counts],
+            "lengths": [list(part) for part in self._lengths],
+            "cells": [part.tolist() for part in self._cells],
+        }
 
-def _squares(newest: Sequence[Span], level: int) -> list[float]:
-    """After each window, the sum of squares of the rows of all blocks so far."""
-    held: dict[int, int] = {}
-    total, totals = 0.0, []
-    for span in newest:
-        for block, count in span.blocks[level].items():
-            before = held.get(block, 0)
-            held[block] = before + count
-            total += count * (2 * before + count)
-        totals.append(total)
-    return totals
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Trail:
+        """Read what `to_dict` wrote."""
+        trail = Trail()
+        trail._rows = list(data["rows"])
+        trail._ids = [np.array(part, dtype=np.int64) for part in data["ids"]]
+        trail._counts = [np.array(part, dtype=np.int64) for part in data["counts"]]
+        trail._lengths = [list(part) for part in data["lengths"]]
+        trail._cells = [np.array(part, dtype=np.int64) for part in data["cells"]]
+        return trail

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.monitor.clock import DAY, HOUR, Clock, Crowd, Floats, Ints, Span
+from loopline.monitor.clock import DAY, HOUR, Clock, Crowd, Floats, Ints, Span, Trail
 
-FARTHEST = 36.0
-"""Standard errors beyond which chances are no longer told apart (about 1e-280)."""
-
+FARTHEST = 1e6
+"""Standard errors beyond which chances are no longer told apart."""
 FEW_BLOCKS = 6.0
 """With so many of the longest blocks, the error of what they share is counted twice."""
 
@@ -81,10 +80,12 @@ class Law:
             rest -= effect[codes] * known
         square = (rest**2).sum(axis=0)
         total = np.maximum(square / safe, _least(scores, safe))
-        skew = (rest**3).sum(axis=0) / safe / total**1.5
+        skew = (rest * rest * rest).sum(axis=0) / safe / total**1.5
         levels = clock.blocks(time, 0, len(scores))
         shared, freedom = _shared(rest, known, levels, clock, square, total)
-        spans = Span.of(clock, time, 0, len(scores))
+        trail = Trail()
+        trail.add(Span.of(clock, time, 0, len(scores)))
+        own = trail.crowd([1])
         return Law(
             clock,
             mean,
@@ -94,8 +95,8 @@ class Law:
             skew,
             count,
             freedom,
-            Crowd.of([spans], [1]).shared[0],
-            tuple(np.array(cell) / len(scores) for cell in spans.cells),
+            own.shared[0],
+            tuple(cell[0] for cell in own.cells),
         )
 
     @staticmethod
@@ -119,17 +120,18 @@ class Law:
         """The mean that the reference expects of rows at such times."""
         expected = self.mean.copy()
         for counts, effect in zip(span.cells, self.season, strict=False):
-            total = sum(counts)
-            if total:
-                expected += (np.array(counts) / total) @ effect
+            if counts.sum():
+                expected += (counts / counts.sum()) @ effect
         return expected
 
-    def variance(self, crowd: Crowd, count: Floats) -> tuple[Floats, Floats]:
+    def variance(self, crowd: Crowd, count: Floats, sparse: Floats) -> tuple[Floats, Floats]:
         """Variance of the difference between a window's mean and the expected one.
 
         Args:
             crowd: when the rows of each look-back were.
             count: rows that have each score, (look-backs, scores).
+            sparse: how many times more rows the look-back has than its windows that have the
+                score at all, >= 1, (look-backs, scores): so much fewer blocks it comes from.
 
         Returns:
             The variance, and its degrees of freedom, both (look-backs, scores).
@@ -141,11 +143,13 @@ class Law:
         ones = np.ones(len(count))
         rare = np.max([ones, *rarity], axis=0)
         by_day = np.maximum(rarity[-1], 1.0) if self.clock.weekdays and rarity else ones
-        weights = crowd.shared + self.own_shared * self._rarity(rare, by_day)
+        theirs, ours = crowd.shared, self.own_shared * self._rarity(rare, by_day)
         own = np.minimum(rare[:, None] / np.maximum(self.rows, 1.0), 1.0)
-        variance = self.within * (1 / np.maximum(count, 1.0) + own) + weights @ self.shared
+        variance = self.within * (1 / np.maximum(count, 1.0) + own)
+        variance = variance + sparse * (theirs @ self.shared) + ours @ self.shared
         with np.errstate(divide="ignore", invalid="ignore"):
-            carried = (weights**2 / self.freedom) @ self.shared**2
+            both = theirs[:, None, :] * sparse[:, :, None] + ours[:, None, :]
+            carried = ((both * self.shared.T) ** 2 / self.freedom).sum(axis=2)
             freedom = np.where(carried > 0, variance**2 / carried, np.inf)
         return variance, freedom
 
@@ -174,7 +178,8 @@ def tail(z: Floats, freedom: Floats, skew: Floats) -> Floats:
 
     finite = np.isfinite(freedom)
     student = stdtr(np.where(finite, np.maximum(freedom, 1.0), 1e9), -z)
-    normal = np.where(finite, -ndtri(np.clip(student, 1e-300, 0.5)), z)
+    told = finite & (student > 1e-300)
+    normal = np.where(told, -ndtri(np.clip(student, 1e-300, 0.5)), z)
     bent = np.where(np.abs(skew) < 1e-3, 1e-3, np.abs(skew))
     shape = 4 / bent**2
     above = gammaincc(shape, shape + normal * np.sqrt(shape))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loopline.errors import SettingsError
 from loopline.monitor.budget import Budget
-from loopline.monitor.clock import Clock
+from loopline.monitor.clock import DAY, FEWEST_BLOCKS, WEEK, Clock
 from loopline.monitor.joint import Joint, joint_rows
 from loopline.monitor.law import Law
 from loopline.monitor.losses import Losses
@@ -102,7 +102,7 @@ class Learned:
         return Learned(
             reference, settings, seed, tuple(columns), clock, budget, questions, law,
             _places_of(columns), importance, losses, outputs, output_columns, slicer, joint,
-            (*remarks, *_unknown(reference, budget)),
+            (*remarks, *_unknown(reference, clock, budget)),
         )  # fmt: skip
 
     def outcomes(self) -> Outcomes | None:
@@ -140,12 +140,22 @@ def _budget(reference: Reference, settings: MonitorSettings, slicer: Slicer) -> 
     )
 
 
-def _unknown(reference: Reference, budget: Budget) -> list[str]:
+def _unknown(reference: Reference, clock: Clock, budget: Budget) -> list[str]:
     told = [budget.assumed] if budget.assumed else []
     if reference.time is None:
         told.append(
             "The reference has no times: nothing is known of seasons, and rows count as "
             "independent beyond what their order shows."
+        )
+    elif DAY not in clock.lengths:
+        told.append(
+            f"The reference spans fewer than {FEWEST_BLOCKS} days, so how much days differ is not "
+            "known and moves of a whole day may be called news; give it more days."
+        )
+    elif WEEK not in clock.lengths:
+        told.append(
+            f"The reference spans fewer than {FEWEST_BLOCKS} weeks, so slow ups and downs over "
+            "weeks may be called news; give it more weeks."
         )
     return told
 

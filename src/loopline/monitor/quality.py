@@ -8,7 +8,7 @@ column of a short window) asks for the same certainty as the other checks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -25,8 +25,17 @@ LONGER = 2
 _POINTS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def schema_alarms(columns: Sequence[Column], frame: pl.DataFrame, since: str) -> list[Alarm]:
-    """Columns that are absent, new, or of a type that does not read as the reference's."""
+def schema_alarms(
+    columns: Sequence[Column], frame: pl.DataFrame, since: str, names: Collection[str]
+) -> list[Alarm]:
+    """Columns that are absent, new, or of a type that does not read as the reference's.
+
+    Args:
+        columns: those that are watched.
+        frame: the window's rows.
+        since: when the window began.
+        names: all columns of the reference, watched or not.
+    """
     found: list[Alarm] = []
     for column in columns:
         if column.name not in frame.columns:
@@ -45,8 +54,7 @@ def schema_alarms(columns: Sequence[Column], frame: pl.DataFrame, since: str) ->
                 f"{lost:.0%} of its cells cannot be read so."
             )
             found.append(_fact("schema", "type", column.name, text, since, lost))
-    known = {column.name for column in columns}
-    new = [name for name in frame.columns if name not in known]
+    new = [name for name in frame.columns if name not in set(names)]
     if new:
         listed = ", ".join(repr(name) for name in new[:5]) + (" …" if len(new) > 5 else "")
         text = f"{counted(len(new), 'column')} that the reference does not have: {listed}."
@@ -73,25 +81,25 @@ def look_alarm(column: Column, read: pl.Series, chance: float, since: str) -> Al
         since: when the window began.
     """
     rows = len(read)
-    present = read.drop_nulls()
-    if rows >= FEWEST_FROZEN and present.is_empty():
+    count = rows - read.null_count()
+    if rows >= FEWEST_FROZEN and not count:
         if column.missing > 0 and rows * math.log(column.missing) > math.log(chance):
             return None
         text = f"Column {column.name!r} is missing in all of {counted(rows, 'row')}."
         return _fact("quality", "all missing", column.name, text, since, 1.0 - column.missing)
     if column.type not in ("number", "category"):
         return None
-    if column.top_share < 1 and len(present) >= FEWEST_FROZEN and present.n_unique() == 1:
-        unlikely = (len(present) - 1) * math.log(column.top_share) < math.log(chance)
-        if unlikely and len(present) > LONGER * column.run:
+    if column.top_share < 1 and count >= FEWEST_FROZEN and read.min() == read.max():
+        unlikely = (count - 1) * math.log(column.top_share) < math.log(chance)
+        if unlikely and count > LONGER * column.run:
             text = (
                 f"Column {column.name!r} holds one and the same value in all of "
-                f"{counted(len(present), 'row')}; in the reference it never stood for more than "
+                f"{counted(count, 'row')}; in the reference it never stood for more than "
                 f"{column.run:,}."
             )
             return _fact("quality", "frozen", column.name, text, since, 1.0 - column.top_share)
-    if column.type == "number" and len(present) >= FEWEST_UNIT:
-        return _unit(column, present.to_numpy(), since)
+    if column.type == "number" and count >= FEWEST_UNIT:
+        return _unit(column, read.to_numpy(), since)
     return None
 
 

@@ -57,7 +57,7 @@ class RowWatch:
         time = window.time if learned.clock.timed else None
         span = Span.of(learned.clock, time, first, window.num_rows)
         chance = learned.budget.chance("column") / max(len(learned.columns), 1)
-        found = schema_alarms(learned.columns, window.frame, start)
+        found = schema_alarms(learned.columns, window.frame, start, learned.reference.frame.columns)
         reads, scores, looked = self._read(window, chance, start)
         found += looked
         self.features.add(scores, span, start)
@@ -212,7 +212,7 @@ class RowWatch:
         if told is None or told.p >= self.learned.budget.chance("joint"):
             return []
         impact = self._weighted(told)
-        page = self._suffers(impact)
+        page = impact.change is None or self._suffers(impact)
         sentence = (
             f"A small model tells these rows from the reference's with an AUC of {told.auc}, where "
             f"{told.usual:.3f} is usual, though no single column stands out."

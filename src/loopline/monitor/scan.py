@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.monitor.clock import Crowd, Span
+from loopline.monitor.clock import Span, Trail
 from loopline.monitor.law import Law
 from loopline.monitor.scores import Question
 
@@ -62,7 +62,7 @@ class History:
     lookbacks: tuple[int, ...] = LOOKBACKS
     sums: list[Floats] = field(default_factory=list)
     counts: list[Floats] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
+    trail: Trail = field(default_factory=Trail)
     starts: list[str] = field(default_factory=list)
     _scan: Scan | None = None
 
@@ -81,15 +81,18 @@ class History:
         """
         known = np.isfinite(scores)
         count = known.sum(axis=0).astype(np.float64)
-        total = np.where(known, scores, 0.0).sum(axis=0)
+        self.add_sums(np.where(known, scores, 0.0).sum(axis=0), count, span, start)
+
+    def add_sums(self, total: Floats, count: Floats, span: Span, start: str) -> None:
+        """Remember a window by the sums of its scores and how many rows have each."""
         self._scan = None
         self.sums.append(total - count * self.law.expected(span))
         self.counts.append(count)
-        self.spans.append(span)
+        self.trail.add(span)
         self.starts.append(start)
         if len(self.sums) > self.lookbacks[-1]:
-            for kept in (self.sums, self.counts, self.spans, self.starts):
-                del kept[0]
+            self.trail.drop()
+            del self.sums[0], self.counts[0], self.starts[0]
 
     def scan(self) -> Scan:
         """Judge the last windows over every look-back."""
@@ -102,8 +105,8 @@ class History:
         sums = np.cumsum(np.array(self.sums[::-1]), axis=0)[np.array(backs) - 1]
         counts = np.cumsum(np.array(self.counts[::-1]), axis=0)[np.array(backs) - 1]
         effect = sums / np.maximum(counts, 1.0)
-        crowd = Crowd.of(self.spans, backs)
-        variance, freedoms = self.law.variance(crowd, counts)
+        sparse = self._sparse()[np.array(backs) - 1]
+        variance, freedoms = self.law.variance(self.trail.crowd(backs), counts, sparse)
         errors = np.sqrt(variance)
         chances = self.law.tail(effect, variance, freedoms, counts)
         one = self.side == 1
@@ -121,13 +124,20 @@ class History:
             counts[at],
         )
 
+    def _sparse(self) -> Floats:
+        """For each number of last windows, their rows over those of windows that have the score."""
+        rows = np.array(self.trail.rows[::-1], dtype=np.float64)[:, None]
+        has = np.array(self.counts[::-1]) > 0
+        covered = np.cumsum(rows * has, axis=0)
+        return np.where(covered > 0, np.cumsum(rows, axis=0) / np.maximum(covered, 1.0), 1.0)
+
     def over(self, back: int) -> tuple[Floats, Floats, Floats]:
         """Move, standard error and degrees of freedom over the last `back` windows."""
         back = min(back, len(self.sums))
         counts = np.sum(self.counts[-back:], axis=0)
         effect = np.sum(self.sums[-back:], axis=0) / np.maximum(counts, 1.0)
-        crowd = Crowd.of(self.spans[-back:], [back])
-        variance, freedom = self.law.variance(crowd, counts[None, :])
+        sparse = self._sparse()[back - 1 : back]
+        variance, freedom = self.law.variance(self.trail.crowd([back]), counts[None, :], sparse)
         return effect, np.where(counts > 0, np.sqrt(variance[0]), np.inf), freedom[0]
 
     def chances(self, back: int) -> Floats:
@@ -165,7 +175,7 @@ class History:
         return {
             "sums": [part.tolist() for part in self.sums],
             "counts": [part.tolist() for part in self.counts],
-            "spans": [span.to_dict() for span in self.spans],
+            "trail": self.trail.to_dict(),
             "starts": list(self.starts),
         }
 
@@ -174,5 +184,5 @@ class History:
         self._scan = None
         self.sums = [np.array(part, dtype=np.float64) for part in data["sums"]]
         self.counts = [np.array(part, dtype=np.float64) for part in data["counts"]]
-        self.spans = [Span.from_dict(span) for span in data["spans"]]
+        self.trail = Trail.from_dict(data["trail"])
         self.starts = list(data["starts"])

@@ -10,7 +10,8 @@ cells. A score whose reference is a single value still has a variance: that of o
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -87,22 +88,32 @@ class Column:
             asked.append(Question(self.name, "unseen", "share", side=1))
         return asked
 
+    @cached_property
+    def steps(self) -> tuple[Floats, Floats, Floats]:
+        """A number's distinct reference values with the rank just below and just above each."""
+        distinct = np.unique(self.grid)
+        size = max(self.grid.size, 1)
+        low = np.searchsorted(self.grid, distinct, side="left") / size
+        high = np.searchsorted(self.grid, distinct, side="right") / size
+        return distinct, low, high
+
     def read(self, values: pl.Series) -> pl.Series:
         """The cells in the reference's type; what cannot be read is missing."""
         return read_as(values, self.type)
 
     def score(self, read: pl.Series) -> Floats:
         """Scores of cells that were read, shape (rows, questions); NaN where there is none."""
-        missing = read.is_null().to_numpy().astype(np.float64)
-        parts = [missing]
         if self.type == "number":
-            parts += self._ranks(read, missing > 0)
+            x = read.to_numpy()
+            lost = np.isnan(x)
+            return np.column_stack([lost.astype(np.float64), *self._ranks(x, lost)])
+        missing = read.is_null().to_numpy()
+        parts = [missing.astype(np.float64)]
         if self.type == "category":
-            parts += self._shares(read, missing > 0)
+            parts += self._shares(read, missing)
         return np.column_stack(parts)
 
-    def _ranks(self, read: pl.Series, missing: NDArray[np.bool_]) -> list[Floats]:
-        x = read.fill_null(0.0).to_numpy()
+    def _ranks(self, x: Floats, missing: NDArray[np.bool_]) -> list[Floats]:
         low = np.searchsorted(self.grid, x, side="left")
         high = np.searchsorted(self.grid, x, side="right")
         rank = (low + high) / (2 * max(self.grid.size, 1))
@@ -142,6 +153,39 @@ class Column:
         return replace(law, mean=mean, within=within, skew=skew)
 
 
+def number_sums(column: Column, values: NDArray[Any]) -> Floats:
+    """Sums of the scores of many numbers, and how many have each, without a score for each.
+
+    The values are sorted, and the reference's distinct values are looked up in them: for many rows
+    several times as fast as looking up every row, and the same up to rounding.
+
+    Args:
+        column: a number column.
+        values: floats or integers; NaN is missing.
+
+    Returns:
+        (2, 3): sums and counts for missing, shift, spread.
+    """
+    ordered = np.sort(values)
+    if ordered.dtype.kind == "f":
+        count = int(np.searchsorted(ordered, np.nan, side="left"))
+    else:
+        count = ordered.size
+    ordered = ordered[:count]
+    edges, low, high = column.steps
+    if ordered.dtype == np.float32:
+        edges = edges.astype(np.float32)
+    less = np.searchsorted(ordered, edges, side="left")
+    upto = np.searchsorted(ordered, edges, side="right")
+    between = np.diff(np.r_[0, upto]) - (upto - less)
+    rank = np.r_[low, (low + high) / 2, 1.0]
+    weight = np.r_[between, upto - less, count - (upto[-1] if upto.size else 0)].astype(np.float64)
+    shift = np.sqrt(12.0) * (rank - 0.5)
+    spread = np.sqrt(5.0) * (6 * rank**2 - 6 * rank + 1)
+    sums = [values.size - count, weight @ shift, weight @ spread]
+    return np.array([sums, [values.size, count, count]], dtype=np.float64)
+
+
 def type_of(values: pl.Series) -> Type:
     """How a column's cells are scored."""
     dtype = values.dtype
@@ -166,10 +210,11 @@ def read_as(values: pl.Series, kind: Type) -> pl.Series:
         elif values.dtype.is_temporal():
             read = values.to_physical().cast(pl.Float64)
         elif values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Null):
-            read = values.cast(pl.Float64)
+            read = values if values.dtype == pl.Float64 else values.cast(pl.Float64)
         else:
             return pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
-        return read.fill_nan(None)
+        holed = int(np.isnan(read.to_numpy()).sum()) > read.null_count()
+        return read.fill_nan(None) if holed else read
     if kind in ("category", "text"):
         if values.dtype.is_nested() or values.dtype == pl.Binary:
             return pl.Series(values.name, [None] * len(values), dtype=pl.String)
@@ -186,17 +231,18 @@ def learn_column(values: pl.Series) -> Column:
     dtype = str(values.dtype)
     if kind in ("text", "other") or not len(present):
         return Column(values.name, kind if len(present) else "other", dtype, missing=missing)
-    counts = present.value_counts(sort=True, name="rows")
-    top = float(counts["rows"][0]) / len(present)
-    run = int(present.rle().struct.field("len").max() or 0)  # type: ignore[arg-type]
     if kind == "number":
-        x = np.sort(present.to_numpy().astype(np.float64))
+        cells = present.to_numpy().astype(np.float64)
+        x = np.sort(cells)
         thin = max(x.size // GRID, 1)
         points = tuple(np.quantile(x, (0.05, 0.25, 0.5, 0.75, 0.95), method="nearest").tolist())
         return Column(
-            values.name, kind, dtype, x[thin // 2 :: thin], top_share=top, run=run,
-            missing=missing, quantiles=points,
+            values.name, kind, dtype, x[thin // 2 :: thin], top_share=_longest(x) / x.size,
+            run=_longest(cells), missing=missing, quantiles=points,
         )  # fmt: skip
+    counts = present.value_counts(sort=True, name="rows")
+    top = float(counts["rows"][0]) / len(present)
+    run = int(present.rle().struct.field("len").max() or 0)  # type: ignore[arg-type]
     texts = counts[counts.columns[0]].to_list()
     once = int((counts["rows"] == 1).sum())
     levels = texts[:MOST_LEVELS]
@@ -209,3 +255,9 @@ def learn_column(values: pl.Series) -> Column:
         unseen=min((once + 0.5) / (len(present) + 1.0), 0.5), top_share=top, run=run,
         missing=missing,
     )  # fmt: skip
+
+
+def _longest(values: Floats) -> int:
+    """The longest stretch of one value."""
+    ends = np.flatnonzero(values[1:] != values[:-1])
+    return int(np.diff(np.r_[-1, ends, values.size - 1]).max())

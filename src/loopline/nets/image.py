@@ -63,7 +63,36 @@ def augmented(pixels: torch.Tensor, draws: torch.Tensor, kind: str) -> torch.Ten
     return ((moved - middle) * contrast + middle * light).clamp(0.0, 1.0)
 
 
-class ImageNetwork(nn.Module):
+class ImageFeatures(nn.Module):
+    """Decoded images in, features out: scaled, moved and normalised on the device.
+
+    Args:
+        body: images (rows, channels, height, width), normalised, to features (rows, width).
+        mean: of each channel, from 0 to 1.
+        deviation: of each channel.
+        augment: "none", or a kind of `augmented`.
+    """
+
+    def __init__(
+        self, body: nn.Module, *, mean: Sequence[float], deviation: Sequence[float], augment: str
+    ) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.deviation: torch.Tensor
+        self.body, self.augment = body, augment
+        self.register_buffer("mean", torch.tensor(mean).float().reshape(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).float().reshape(1, -1, 1, 1))
+
+    def features(self, pixels: torch.Tensor, draws: torch.Tensor | None = None) -> torch.Tensor:
+        """Features (rows, width) of images (rows, height, width, channels) of 8 bits."""
+        shown = pixels.permute(0, 3, 1, 2).to(self.mean.dtype) / 255.0
+        if draws is not None and self.augment != "none":
+            shown = augmented(shown, draws, self.augment)
+        found: torch.Tensor = self.body((shown - self.mean) / self.deviation)
+        return found
+
+
+class ImageNetwork(ImageFeatures):
     """A body that turns images into features, and a linear head.
 
     Args:
@@ -87,26 +116,13 @@ class ImageNetwork(nn.Module):
         augment: str,
         dropout: float,
     ) -> None:
-        super().__init__()
-        self.mean: torch.Tensor
-        self.deviation: torch.Tensor
+        super().__init__(body, mean=mean, deviation=deviation, augment=augment)
         self.constant: torch.Tensor
-        self.body, self.augment = body, augment
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, start.numel())
         with torch.no_grad():
             self.head.bias.copy_(start.float())
         self.register_buffer("constant", start.float().clone())
-        self.register_buffer("mean", torch.tensor(mean).float().reshape(1, -1, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).float().reshape(1, -1, 1, 1))
-
-    def features(self, pixels: torch.Tensor, draws: torch.Tensor | None = None) -> torch.Tensor:
-        """Features (rows, width) of images (rows, height, width, channels) of 8 bits."""
-        shown = pixels.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 255.0
-        if draws is not None and self.augment != "none":
-            shown = augmented(shown, draws, self.augment)
-        found: torch.Tensor = self.body((shown - self.mean) / self.deviation)
-        return found
 
     def forward(
         self, pixels: torch.Tensor, readable: torch.Tensor, draws: torch.Tensor | None = None

@@ -82,7 +82,36 @@ class MemberHead(nn.Module):
         return torch.einsum("rmw,mwo->rmo", values, self.weight) + self.bias
 
 
-class TabularNet(nn.Module):
+class TableEmbedding(nn.Module):
+    """Numbers and category codes as one long vector a row.
+
+    Args:
+        num_numbers: columns of numbers.
+        levels: number of codes of each category; one more stands for what was never seen.
+    """
+
+    def __init__(self, num_numbers: int, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.numbers = NumberEmbedding(num_numbers) if num_numbers else None
+        widths = [min(CATEGORY_WIDTH, 1 + math.ceil(math.sqrt(count))) for count in levels]
+        self.categories = nn.ModuleList(
+            nn.Embedding(count + 1, size) for count, size in zip(levels, widths, strict=True)
+        )
+        self.size = num_numbers * (NUMBER_WIDTH + 1) + sum(widths)
+        if not self.size:  # a table whose only columns carry nothing
+            self.constant = nn.Parameter(torch.ones(1))
+            self.size = 1
+
+    def embedded(self, numbers: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """(rows, numbers) and int64 (rows, categories) to (rows, `size`)."""
+        parts = [] if self.numbers is None else [self.numbers(numbers)]
+        parts += [embed(codes[:, place]) for place, embed in enumerate(self.categories)]
+        if not parts:
+            parts = [self.constant.expand(numbers.shape[0], 1)]
+        return torch.cat(parts, dim=1)
+
+
+class TabularNet(TableEmbedding):
     """Numbers and category codes in, one score an output and member out.
 
     Args:
@@ -106,19 +135,10 @@ class TabularNet(nn.Module):
         dropout: float,
         start: torch.Tensor,
     ) -> None:
-        super().__init__()
+        super().__init__(num_numbers, levels)
         self.members = members
-        self.numbers = NumberEmbedding(num_numbers) if num_numbers else None
-        widths = [min(CATEGORY_WIDTH, 1 + math.ceil(math.sqrt(count))) for count in levels]
-        self.categories = nn.ModuleList(
-            nn.Embedding(count + 1, size) for count, size in zip(levels, widths, strict=True)
-        )
-        size = num_numbers * (NUMBER_WIDTH + 1) + sum(widths)
-        if not size:  # a table whose only columns carry nothing
-            self.constant = nn.Parameter(torch.ones(1))
-            size = 1
         self.layers = nn.ModuleList(
-            SharedLinear(size if not number else width, width, members, first=not number)
+            SharedLinear(self.size if not number else width, width, members, first=not number)
             for number in range(depth)
         )
         self.dropout = nn.Dropout(dropout)
@@ -131,11 +151,7 @@ class TabularNet(nn.Module):
             numbers: shape (rows, numbers).
             codes: int64, shape (rows, categories).
         """
-        parts = [] if self.numbers is None else [self.numbers(numbers)]
-        parts += [embed(codes[:, place]) for place, embed in enumerate(self.categories)]
-        if not parts:
-            parts = [self.constant.expand(numbers.shape[0], 1)]
-        hidden = torch.cat(parts, dim=1).unsqueeze(1).expand(-1, self.members, -1)
+        hidden = self.embedded(numbers, codes).unsqueeze(1).expand(-1, self.members, -1)
         for layer in self.layers:
             hidden = self.dropout(functional.relu(layer(hidden)))
         scores: torch.Tensor = self.head(hidden)

@@ -21,9 +21,9 @@ from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.schedule import Schedule
 from loopline.engine.settings import TrainSettings
+from loopline.engine.task import Task
 from loopline.engine.weights import save_weights
 from loopline.errors import EnvironmentProblem
-from loopline.nets.examples import Examples
 from loopline.progress import Reporter
 
 WEIGHTS = "weights.safetensors"
@@ -94,7 +94,7 @@ def train_settings(params: Mapping[str, Any], seed: int) -> TrainSettings:
 
 def prepare_fit(
     network: nn.Module,
-    examples: Examples,
+    examples: Task,
     params: Mapping[str, Any],
     *,
     seed: int,
@@ -143,7 +143,8 @@ def prepare_fit(
     )
     if folder is None:
         return run
-    meter = Meter(every=max(1, run.num_steps // _READINGS))
+    flops = getattr(network, "flops", None)  # where a network knows what a token costs
+    meter = Meter(every=max(1, run.num_steps // _READINGS), flops=flops)
     opened = _boards(boards or {}, folder) if layout.leads else ()
     run.events = (*run.events, meter, Log(folder / LOG, meter, opened))
     return run

@@ -24,7 +24,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
-from loopline.data.schema import Label, Schema
+from loopline.data.made_targets import MADE_TARGETS
+from loopline.data.schema import Label, Schema, Task, has_classes
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.data.units import read_unit_row, read_units
 from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
@@ -38,10 +39,12 @@ from loopline.models.families import family
 from loopline.store.artifacts import Artifact
 from loopline.store.folder import copy_artifact, open_folder
 from loopline.store.manifest import FILES_FOLDER
+from loopline.words import counted
 
 RELEASE_FORMAT = 1
 FACTS = "release.json"
 MEASURED = "measured.json"
+_SHOWN_ROWS = 5
 _WRAPPING = ("delimiter", "quote", "decimal", "thousands", "header", "columns", "comment",
              "skip_rows", "strip", "sheet")  # fmt: skip
 
@@ -84,9 +87,10 @@ class Release:
         return str(self.facts["name"])
 
     @property
-    def task(self) -> str:
-        """binary, multiclass or regression."""
-        return str(self.facts["task"])
+    def task(self) -> Task:
+        """binary, multiclass, regression, language or retrieval."""
+        task: Task = self.facts["task"]
+        return task
 
     @property
     def classes(self) -> tuple[Label, ...]:
@@ -209,7 +213,7 @@ class Release:
         checked, remarks = self.contract.check(
             repaired.select(name for name in repaired.columns if name not in self.expected)
         )
-        return checked, tuple(str(remark) for remark in remarks)
+        return checked, (*(str(remark) for remark in remarks), *_empty_rows(checked))
 
     def predict(self, data: Any) -> Any:
         """Predict new rows.
@@ -235,7 +239,7 @@ class Release:
 
     def as_table(self, raw: Floats) -> pl.DataFrame:
         """Probabilities or values as `predict` tells them: one column of predictions and more."""
-        if self.task == "regression":
+        if not has_classes(self.task):
             return pl.DataFrame({"prediction": raw})
         labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
         columns = {
@@ -258,7 +262,7 @@ class Release:
             class to probability.
         """
         raw = self.raw_row(self.contract.check_row(self.repaired_row(row)))
-        if self.task == "regression":
+        if not has_classes(self.task):
             return {"prediction": float(raw[0])}
         classes = self.classes
         threshold = self.threshold
@@ -327,6 +331,9 @@ class Release:
 
         frame = as_frame(data) if is_frame(data) else self.read(data).frame
         target = self.schema.target
+        made = MADE_TARGETS.get(self.task)
+        if made is not None:
+            frame = made.add(frame, made.named(self.schema))
         if target not in frame.columns:
             raise DataError(
                 f"To evaluate, the data needs the target column {target!r}; it has "
@@ -346,6 +353,20 @@ class Release:
             metrics=self.facts["objective"]["further"],
         )
         return Evaluation(metrics, len(y), remarks)
+
+
+def _empty_rows(checked: pl.DataFrame) -> tuple[str, ...]:
+    """A remark on rows of which nothing is known, where the model reads several columns."""
+    if checked.width < 2 or not checked.height:
+        return ()
+    rows = checked.select(pl.all_horizontal(pl.all().is_null())).to_series().arg_true().to_list()
+    if not rows:
+        return ()
+    shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    return (
+        f"{counted(len(rows), 'row')} hold nothing in any column that the model reads (rows "
+        f"{shown}): what is predicted of them is only what is usual.",
+    )
 
 
 def _plain(encoding: str) -> str:

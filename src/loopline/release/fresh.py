@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopline.data.schema import has_classes
 from loopline.errors import LooplineError
 from loopline.processes import said_by
 from loopline.release.bundle import Release, load_release
@@ -49,7 +50,7 @@ def of_rows(release: Release, answers: Sequence[Mapping[str, Any]]) -> Answers:
 
     Classes are found by their text too, since JSON knows no other keys.
     """
-    if release.task == "regression":
+    if not has_classes(release.task):
         values = np.array([float(answer["prediction"]) for answer in answers])
         return Answers(values, np.empty(0, dtype=np.int64))
     codes = {str(label): code for code, label in enumerate(release.classes)}
@@ -64,7 +65,7 @@ def of_rows(release: Release, answers: Sequence[Mapping[str, Any]]) -> Answers:
 
 def _of_table(release: Release, frame: pl.DataFrame) -> Answers:
     raw, _ = release.probabilities(frame)
-    codes = np.empty(0, dtype=np.int64) if release.task == "regression" else release.codes(raw)
+    codes = release.codes(raw) if has_classes(release.task) else np.empty(0, dtype=np.int64)
     return Answers(raw, codes)
 
 

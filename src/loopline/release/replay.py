@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from loopline.data.schema import has_classes
 from loopline.data.snapshot import Snapshot, open_snapshot
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.models.families import family
@@ -254,7 +255,7 @@ def _told(release: Release, answers: Answers, row: int) -> str:
     if row >= len(answers.raw):
         return "nothing"
     raw = np.atleast_1d(answers.raw[row])
-    if release.task == "regression":
+    if not has_classes(release.task):
         return f"{raw[0]:.10g}"
     label = release.classes[int(answers.codes[row])] if row < len(answers.codes) else "no class"
     numbers = ", ".join(f"{value:.8g}" for value in raw[:6])

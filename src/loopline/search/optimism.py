@@ -76,7 +76,7 @@ def corrected(
     >>> from loopline.evaluate.metrics import metric as read
     >>> rng = np.random.default_rng(0)
     >>> y = rng.integers(0, 2, 300)
-    >>> guesses = [Rows.build(y, rng.random(300), regression=False) for _ in range(40)]
+    >>> guesses = [Rows.build(y, rng.random(300)) for _ in range(40)]
     >>> found = corrected(read("auc"), guesses, Units.build(None, 300), seed=0)
     >>> found.best > 0.55, abs(found.corrected - 0.5) < 0.03
     (True, True)

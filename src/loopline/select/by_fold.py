@@ -38,7 +38,7 @@ def compare_fits(
         seed: of the bootstrap, for metrics that need it.
 
     >>> y, fold = np.tile([0.0, 1.0], 50), np.arange(100) // 20
-    >>> a, b = (Rows.build(y, y + e, regression=True) for e in (0.1 * (1 + fold), 0.3))
+    >>> a, b = (Rows.build(y, y + e, values="regression") for e in (0.1 * (1 + fold), 0.3))
     >>> from loopline.evaluate.metrics import metric
     >>> plain = compare_rows(metric("mae"), a, b, Units(None, 100))
     >>> wide = compare_fits(metric("mae"), a, b, Units(None, 100), fold)

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Schema
+from loopline.data.schema import Schema, has_classes
 from loopline.errors import SettingsError
 from loopline.splits.rows import digest_codes
 from loopline.splits.spec import GROUP_METHODS, METHODS, TIME_METHODS, SplitSettings
@@ -95,7 +95,7 @@ def propose_split(
     asked = method != "auto"
     if not asked:
         method = _best_method(schema, values)
-    elif method == "group" and schema.task != "regression":
+    elif method == "group" and has_classes(schema.task):
         method = "group_stratified"
     group = tuple(values.pop("group", ())) or schema.with_role("group")
     time = tuple(values.pop("time", ())) or schema.with_role("time")
@@ -135,7 +135,7 @@ def _best_method(schema: Schema, values: Mapping[str, Any]) -> str:
         return "predefined"
     group = bool(values.get("group") or schema.with_role("group"))
     time = bool(values.get("time") or schema.with_role("time"))
-    classes = schema.task != "regression"
+    classes = has_classes(schema.task)
     if group:
         return "group_time" if time else "group_stratified" if classes else "group"
     return "time" if time else "stratified" if classes else "random"
@@ -182,7 +182,7 @@ def _folds(schema: Schema, frame: pl.DataFrame, chosen: Mapping[str, Any]) -> tu
     train_rows = frame.height * (1.0 - share)
     folds = NUM_FOLDS_LARGE if train_rows > LARGE_ROWS else NUM_FOLDS
     method = chosen["method"]
-    if schema.task != "regression" and method not in TIME_METHODS:
+    if has_classes(schema.task) and method not in TIME_METHODS:
         counts = frame[schema.target].drop_nulls().value_counts(sort=True)
         rarest = int(counts["count"].min() or 0)  # type: ignore[arg-type]
         left = rarest - (max(1, round(share * rarest)) if share else 0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loopline.data.duplicates.clusters import connected as components
 from loopline.data.duplicates.clusters import mixed, sorted_order
 from loopline.data.fingerprint import digests_without, row_digests
-from loopline.data.schema import Schema
+from loopline.data.schema import Schema, has_classes
 from loopline.errors import DataError
 from loopline.splits.clock import rows_named, time_ranks
 from loopline.splits.deal import Ints, dense, row_keys
@@ -310,7 +310,7 @@ def _labels(
     table: pl.DataFrame, schema: Schema, settings: SplitSettings
 ) -> tuple[Ints | None, tuple[str, ...]]:
     target = encode_target(table[schema.target], schema, np.arange(table.height))
-    if schema.task != "regression":
+    if has_classes(schema.task):
         return target.astype(np.int64), tuple(str(label) for label in schema.classes)
     if settings.method not in ("stratified", "group_stratified"):
         return None, ()

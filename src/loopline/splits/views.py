@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Schema
+from loopline.data.schema import Schema, has_classes
 from loopline.errors import DataError, IntegrityError, LeakError, SettingsError
 from loopline.seeds import child_seed
 from loopline.splits.deal import deal, latest_share, row_keys, shares_unit
@@ -352,7 +352,7 @@ class TrainView(_View):
         return self.subset(kept), self.subset(held)
 
     def _dealt(self, share: float, seed: int) -> NDArray[np.bool_]:
-        labels = self.target if self.schema.task != "regression" else None
+        labels = self.target if has_classes(self.schema.task) else None
         held = deal(self.units, row_keys(self.digests), (share, 1.0 - share), seed, labels) == 0
         return np.asarray(held)
 
@@ -432,7 +432,7 @@ def encode_target(series: pl.Series, schema: Schema, rows: NDArray[np.int64]) ->
             f"The target {series.name!r} is empty in {wanted.null_count()} of {wanted.len()} rows, "
             f"the first is row {first}; drop these rows before splitting."
         )
-    if schema.task == "regression":
+    if not has_classes(schema.task):
         return _as_values(wanted, rows)
     found = wanted.unique()
     codes = {label: code for code, label in enumerate(schema.classes)}

@@ -24,7 +24,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import Column, ColumnType, Schema, Task
+from loopline.data.language import bytes_column, with_bytes
+from loopline.data.schema import Column, ColumnType, Schema, Task, has_classes
 from loopline.models.base import Family, FitContext, FittedModel, Floats
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
@@ -35,6 +36,7 @@ CLASSES: dict[Task, tuple[str, ...]] = {
     "binary": ("no", "yes"),
     "multiclass": ("amber", "blue", "crimson"),
     "regression": (),
+    "language": (),
 }
 
 _TYPES = {
@@ -44,7 +46,9 @@ _TYPES = {
 _ROW = {"size": 0.5, "noise": 1.0, "flag": True, "kind": "a"}
 _TEXT_ONLY: frozenset[ColumnType] = frozenset({"text"})
 _IMAGE_ONLY: frozenset[ColumnType] = frozenset({"image"})
+_EVERY_PART: frozenset[ColumnType] = frozenset({"number", "text", "image"})
 _TEXT_ROW = {"note": "a large amber thing"}
+_BYTES = bytes_column("note")
 _LOAD = """
 import json
 import sys
@@ -115,10 +119,52 @@ def make_text_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame({"note": pl.Series(notes, dtype=pl.String), "target": _labels(task, score)})
 
 
+def make_mixed_table(task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """The columns of the three tables side by side, each about the one target.
+
+    One row in twenty has none of the table's cells.
+    """
+    rng = np.random.default_rng(seed + 1)
+    table = make_table(task, rows, seed)
+    gone = pl.Series(rng.random(rows) < 0.05, dtype=pl.Boolean)
+    cells = [pl.when(~gone).then(pl.col(name)).alias(name) for name in _ROW]
+    score = rng.normal(size=rows)
+    if task == "regression":
+        score += table["target"].to_numpy()
+    else:
+        codes = np.array([CLASSES[task].index(label) for label in table["target"]])
+        score += codes * 2.0 - len(CLASSES[task]) + 1.0
+    sizes = np.array(["tiny", "small", "plain", "large", "huge"])
+    code = np.clip(np.round(score + 2.0 + 0.5 * rng.normal(size=rows)), 0, 4).astype(np.int64)
+    notes = [
+        None if hidden else f"a {size} thing"
+        for size, hidden in zip(sizes[code], rng.random(rows) < 0.05, strict=True)
+    ]
+    pictures = make_image_table(lambda drawn: drawn.tolist(), rows, seed)
+    # the pictures come with scores of their own; they are dealt so that both rise together
+    by_score = pictures.sort("target")["picture"]
+    place = np.argsort(np.argsort(score, kind="stable"), kind="stable")
+    return (
+        table.with_columns(cells)
+        .with_columns(pl.Series("note", notes, dtype=pl.String), by_score[place].alias("picture"))
+        .select(pl.exclude("target"), "target")
+    )
+
+
+def make_documents(rows: int = 120, seed: int = 0) -> pl.DataFrame:
+    """A small table of documents: a text column, `note`, with the number of its bytes."""
+    table = make_text_table("regression", rows, seed).select(pl.col("note").fill_null("a cup"))
+    return with_bytes(table, "note")
+
+
 def table_for(family: Family, task: Task, rows: int = 120, seed: int = 0) -> pl.DataFrame:
     """The kit's table of the columns that a family reads."""
+    if task == "language":
+        return make_documents(rows, seed)
     if family.reads == _IMAGE_ONLY:
         return make_image_table(lambda score: _labels(task, score), rows, seed)
+    if family.reads is not None and family.reads >= _EVERY_PART:
+        return make_mixed_table(task, rows, seed)
     made = make_text_table if family.reads == _TEXT_ONLY else make_table
     return made(task, rows, seed)
 
@@ -142,10 +188,10 @@ def make_view(
     columns = [
         Column(name, _TYPES[name])  # type: ignore[arg-type]  # values of _TYPES are column types
         for name in frame.columns
-        if name != "target"
+        if name not in ("target", _BYTES)
     ]
-    kind = "number" if task == "regression" else "category"
-    columns.append(Column("target", kind, "target"))  # type: ignore[arg-type]  # one of two
+    target = _BYTES if task == "language" else "target"
+    columns.append(Column(target, "category" if has_classes(task) else "number", "target"))
     if weight is not None:
         frame = frame.with_columns(pl.Series("weight", weight))
         columns.append(Column("weight", "number", "weight"))
@@ -157,6 +203,9 @@ def make_view(
 def quick(family: Family, task: Task) -> dict[str, Any]:
     """Parameters that keep a fit to milliseconds."""
     names = family.defaults(task, 120)
+    if task == "language" and "layers" in names:
+        shape = {"layers": 1, "width": 16, "head_width": 8, "length": 32, "vocabulary": 300}
+        return {**shape, "epochs": 1.0}
     if "epochs" in names and names.get("tune") != "head":
         return {"epochs": 12.0}
     return {"rounds": 20} if "rounds" in names else {}
@@ -407,7 +456,7 @@ def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
     """
     fit(family, task).save(folder / "model")
     kind = type(family)
-    row = json.dumps(_plain_row(family))
+    row = json.dumps(_plain_row(family, task))
     result = subprocess.run(
         [
             sys.executable,
@@ -451,6 +500,17 @@ CHECKS: tuple[Check, ...] = (
 )
 """Every check, in the order of what they rest on."""
 
+LANGUAGE_CHECKS: tuple[Check, ...] = (
+    check_shape,
+    check_parameters,
+    check_determinism,
+    check_save_and_load,
+    check_one_row,
+    check_blocks,
+    check_load_runs_no_code,
+)
+"""The checks of families that predict texts themselves, which have neither labels nor weights."""
+
 
 def _labels(task: Task, score: Floats) -> list[Any]:
     if task == "regression":
@@ -488,11 +548,14 @@ def _bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def _plain_row(family: Family) -> dict[str, Any]:
+def _plain_row(family: Family, task: Task) -> dict[str, Any]:
     """A row of the kit's table, as JSON can hold it."""
     if family.reads == _IMAGE_ONLY:
         return {"picture": list(png(np.full((12, 12), 100)))}
-    return _TEXT_ROW if family.reads == _TEXT_ONLY else _ROW
+    if family.reads is not None and family.reads >= _EVERY_PART:
+        return {**_ROW, **_TEXT_ROW, "picture": list(png(np.full((12, 12), 100)))}
+    texts = task == "language" or family.reads == _TEXT_ONLY
+    return _TEXT_ROW if texts else _ROW
 
 
 def _odd(table: pl.DataFrame) -> list[pl.Series]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from loopline.data.cleaning.column import repeated_hashes, sample_rows
 from loopline.data.cleaning.finding import NUM_EXAMPLES, Example, Finding, examples_at
 from loopline.data.cleaning.repair import Repair
-from loopline.data.schema import Schema
+from loopline.data.schema import Schema, has_classes
 from loopline.digest import bytes_digest
 
 LEVELS_OF_A_CATEGORY = 200
@@ -66,7 +66,7 @@ def _disagreements(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
         return []
     concerned = rows[np.isin(groups[rows], torn["group"].to_numpy())]
     count = len(concerned)
-    severity = "warning" if schema.task != "regression" and count >= 0.01 * len(frame) else "info"
+    severity = "warning" if has_classes(schema.task) and count >= 0.01 * len(frame) else "info"
     return [
         Finding(
             "label_disagreement",

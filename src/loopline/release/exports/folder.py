@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from loopline.data.schema import has_classes
 from loopline.errors import InputError
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Form, Subject
@@ -98,7 +99,7 @@ def requirements(packages: Sequence[str]) -> str:
 
 
 def _shaped(raw: Any, release: Release) -> Any:
-    return raw[:, 0] if release.task == "regression" else raw
+    return raw if has_classes(release.task) else raw[:, 0]
 
 
 def _readme(release: Release, packages: Sequence[str]) -> str:

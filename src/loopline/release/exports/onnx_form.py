@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.data.cleaning.repair import Repair, repair_row
+from loopline.data.schema import has_classes
 from loopline.evaluate.calibration import Calibration
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Form, Subject
@@ -103,7 +104,7 @@ def onnx_model(subject: Subject) -> OnnxModel:
 
 
 def _add_outputs(graph: Graph, release: Release, raw: str) -> tuple[tuple[str, str, int], ...]:
-    if release.task == "regression":
+    if not has_classes(release.task):
         graph.output("prediction", "double", raw, 1)
         return (("prediction", "double", 1),)
     data = release.facts["calibration"]
@@ -157,7 +158,7 @@ def onnx_inputs(release: Release, model: OnnxModel, rows: ProofRows) -> Mapping[
 
 
 def _answers(release: Release, found: Sequence[NDArray[Any]]) -> Answers:
-    if release.task == "regression":
+    if not has_classes(release.task):
         return Answers(found[0][:, 0], np.empty(0, dtype=np.int64))
     codes = {str(label): code for code, label in enumerate(release.classes)}
     labels = [codes.get(str(label), -1) for label in found[0].reshape(-1).tolist()]
