@@ -165,7 +165,7 @@ class Told:
 
 def rows_of(stream: Stream, y: np.ndarray, guess: np.ndarray) -> Rows:
     """Truth and answers."""
-    return Rows.build(y, guess, regression=stream.regression)
+    return Rows.build(y, guess, values="regression" if stream.regression else None)
 
 
 def never(stream: Stream) -> Told:

@@ -19,7 +19,7 @@ SETTINGS = LoopSpec()
 
 
 def rows(y: np.ndarray, score: np.ndarray) -> Rows:
-    return Rows.build(y, 1 / (1 + np.exp(-score)), regression=False)
+    return Rows.build(y, 1 / (1 + np.exp(-score)))
 
 
 def bout(
@@ -199,8 +199,8 @@ def test_labels_at_random_reward_doubt_and_wait() -> None:
 def test_values_have_reversed_labels_as_well() -> None:
     """Values that run against the champion's are told of; values along with them are not."""
     guess = np.linspace(0, 1, 300)
-    assert reversed_labels(Rows.build(-guess, guess, regression=True)) is not None
-    assert reversed_labels(Rows.build(guess, guess, regression=True)) is None
+    assert reversed_labels(Rows.build(-guess, guess, values="regression")) is not None
+    assert reversed_labels(Rows.build(guess, guess, values="regression")) is None
 
 
 def test_a_promotion_that_made_things_worse_is_seen() -> None:

@@ -26,7 +26,7 @@ from loopline.line.runner import run_line
 from loopline.line.spec import Spec
 from loopline.loop.arrivals import Arrivals
 from loopline.loop.attempt import answers, begin, read_attempt, run_of
-from loopline.loop.bout import Bout
+from loopline.loop.bout import LOSS, Bout
 from loopline.loop.checks import spent
 from loopline.loop.cut import TooFew, cut_rows
 from loopline.loop.decide import Decider
@@ -304,11 +304,18 @@ class Controller:
 
 
 def check_settings(spec: Spec, champion: Release) -> None:
-    """Refuse settings of the loop that have no effect on this line.
+    """Refuse a line that the loop cannot renew, and settings without effect on it.
 
     Raises:
         SettingsError: every one of them.
     """
+    if champion.task not in LOSS:
+        raise SettingsError(
+            [
+                f"`loopline watch` renews models that predict a class or a number; the task of "
+                f"this line is {champion.task}. Train it again with `loopline run`."
+            ]
+        )
     loop, columns = spec.loop, [column.name for column in champion.schema.columns]
     problems = [
         f"`loop.protect` names {name!r}, which is no column. {nearest(name, columns)}"

@@ -57,7 +57,7 @@ def reversed_labels(rows: Rows) -> str | None:
     """A sentence when the labels surely run against the answers, else None.
 
     >>> y = np.tile([0, 1], 100)
-    >>> rows = Rows.build(1 - y, np.where(y == 1, 0.8, 0.2), regression=False)
+    >>> rows = Rows.build(1 - y, np.where(y == 1, 0.8, 0.2))
     >>> reversed_labels(rows)
     'The fresh labels run against the champion (agreement -1.00): they look swapped.'
     """
