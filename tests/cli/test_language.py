@@ -65,11 +65,13 @@ def test_texts_of_training_are_known_again(call: Call, here: Path) -> None:
     call("evaluate", "latest", "again.txt").refuses(3, "stand among the rows")
 
 
-def test_sampling_refuses_in_a_sentence(call: Call, here: Path) -> None:
-    """A family that writes no text, and a share out of range, are refused."""
+def test_counted_bytes_write_too(call: Call, here: Path) -> None:
+    """The simple rival writes as well, and numbers out of range are refused."""
     language_line(here, "[ngram]")
     assert call("run", "--json").code == 0
-    call("sample", "latest").refuses(2, "The family ngram writes no text")
+    text = call("sample", "latest", "--prompt", "the c", "--seed", 2, "--json").json["text"]
+    assert text.startswith("at ")
+    call("sample", "latest", "--top-p", 1.5).refuses(2, "`top_p` lies in (0, 1], got 1.5")
 
 
 def test_init_writes_a_line_for_texts(call: Call, here: Path) -> None:

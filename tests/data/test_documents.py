@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopline.data.documents import read_documents
-from loopline.data.language import Layout, language_schema, predicted_text, prompts_of, with_bytes
+from loopline.data.language import (
+    DocumentColumns,
+    language_schema,
+    predicted_text,
+    prompts_of,
+    with_bytes,
+)
 from loopline.data.sources import TableFormat, read_table
 from loopline.errors import DataError, SettingsError
 
@@ -84,7 +90,7 @@ def test_texts_are_features_and_their_bytes_the_target():
     assert (predicted_text(schema), prompts_of(schema)) == ("answer", ("question",))
     assert "level" not in schema.features
     assert with_bytes(FRAME, "answer")["answer_bytes"][0] == len("It is 0 é.".encode())
-    before, texts = Layout.of(schema).documents(FRAME)
+    before, texts = DocumentColumns.of(schema).documents(FRAME)
     assert (before[3], texts[3]) == ("What is 3 and 3?\n\n", "It is 6 é.")
 
 

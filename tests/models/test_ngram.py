@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from loopline import fit
 from loopline.data.language import language_schema, with_bytes
-from loopline.errors import SettingsError
+from loopline.errors import InputError, SettingsError
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.metrics import default_metric, metric
-from loopline.models.base import FitContext
+from loopline.models.base import FitContext, FittedModel
 from loopline.models.families import family
 from loopline.models.ngram import END, Signs
 from loopline.splits.split import all_train
@@ -124,3 +124,20 @@ def test_a_language_line_by_counts(tmp_path):
     scored = found.release.evaluate(new)
     wanted = (likely + strange) / math.log(2) / 36
     assert scored.metrics["bits_per_byte"].value == pytest.approx(wanted)
+
+
+def test_writing_follows_the_counts():
+    """After a prompt the likeliest bytes follow, joined to letters; equal seeds draw alike."""
+    model = fitted(["é to be or not to be"] * 4, 5)
+    assert "".join(model.write("é to be o", temperature=0.0)).startswith("r not to be")
+    assert "".join(model.write("", seed=3)) == "".join(model.write("", seed=3))
+    assert "".join(model.write("", temperature=0.0, most=2)) == "é"
+    with pytest.raises(SettingsError, match="temperature"):
+        list(model.write("", temperature=-1.0))
+
+
+def test_other_families_write_nothing():
+    """A model of labels says which families write."""
+    model = fitted(["ab"], 1)
+    with pytest.raises(InputError, match="families of `task: language` do"):
+        FittedModel.write(model, "a")

@@ -261,6 +261,8 @@ def test_shape_problems_are_told_together():
 def test_multiplied_weights():
     """A shape's multiplied weights: head once, whether tied or not, no look-up table."""
     assert multiplied(small(tied=True)) == multiplied(small(tied=False))
+    flops = small().flops
+    assert flops.full == 6 * multiplied(small()) + 12 * 2 * 32 * 32
 
 
 def test_sixteen_bits_between_blocks():

@@ -127,7 +127,7 @@ def prompts_of(schema: Schema) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class DocumentColumns:
     """Which columns make a document.
 
     Args:
@@ -139,9 +139,9 @@ class Layout:
     prompts: tuple[str, ...] = ()
 
     @staticmethod
-    def of(schema: Schema) -> Layout:
+    def of(schema: Schema) -> DocumentColumns:
         """The layout of a schema's documents."""
-        return Layout(predicted_text(schema), prompts_of(schema))
+        return DocumentColumns(predicted_text(schema), prompts_of(schema))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -152,12 +152,24 @@ class Layout:
         r"""What is read before each text, and the texts.
 
         >>> frame = pl.DataFrame({"question": ["2 + 2?"], "answer": ["4"]})
-        >>> Layout("answer", ("question",)).documents(frame)
+        >>> DocumentColumns("answer", ("question",)).documents(frame)
         (['2 + 2?\n\n'], ['4'])
         """
         before = [self.before(row) for row in frame.select(self.prompts).iter_rows()]
         texts = frame[self.text].fill_null("").to_list()
         return before or [""] * len(texts), texts
+
+    def begun(self, prompt: Mapping[str, str] | str) -> str:
+        """A document as far as a prompt goes.
+
+        Args:
+            prompt: the beginning of the text, or, where a column is read before it, that column's
+                cell; or cells by column.
+        """
+        if isinstance(prompt, str):
+            prompt = {self.columns[0]: prompt}
+        cells = [prompt.get(name) for name in self.prompts]
+        return self.before(cells) + prompt.get(self.text, "")
 
     def before(self, cells: Sequence[str | None]) -> str:
         """What is read before a text, from the cells of the columns before it."""

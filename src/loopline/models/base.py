@@ -172,8 +172,7 @@ class FittedModel(ABC):
         """
         del prompt, most, temperature, top_p, seed
         raise InputError(
-            f"The family {self.family} writes no text; a release of the family lm does "
-            "(`task: language`)."
+            f"The family {self.family} writes no text; families of `task: language` do (ngram, lm)."
         )
 
     @property

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from loopline.data.language import Layout
+from loopline.data.language import DocumentColumns
 from loopline.data.schema import ColumnType, Task
 from loopline.digest import canonical_json
 from loopline.errors import IntegrityError, SettingsError
@@ -132,13 +132,7 @@ class LanguageNetwork(NeuralModel):
         from loopline.nets.lm_sample import sample
 
         settings = self.encoder.settings
-        if isinstance(prompt, str) and settings.prompts:
-            prompt = {settings.prompts[0]: prompt}
-        if isinstance(prompt, str):
-            begun = prompt
-        else:
-            cells = [prompt.get(name) for name in settings.prompts]
-            begun = self.encoder.layout.before(cells) + prompt.get(settings.text, "")
+        begun = self.encoder.layout.begun(prompt)
         (numbers,) = self.encoder.numbers([begun])
         told, known = "", []
         for token in sample(
@@ -237,7 +231,7 @@ class LanguageModel(NeuralFamily):
         """Train a tokenizer on the texts, or read the given one; read the texts with it."""
         expect_train_view(train)
         self._refuse_without_effect(params, train)
-        layout = Layout.of(train.schema)
+        layout = DocumentColumns.of(train.schema)
         frame = train.frame(layout.columns)
         before, texts = layout.documents(frame)
         written = [head + body for head, body in zip(before, texts, strict=True)]

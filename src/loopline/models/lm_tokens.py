@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopline.data.language import Layout
+from loopline.data.language import DocumentColumns
 from loopline.digest import canonical_json
 from loopline.errors import DataError, IntegrityError, SettingsError
 from loopline.models.encoder import Arrays, Encoder, Ints
@@ -188,7 +188,7 @@ class LanguageEncoder(Encoder):
 
     def __init__(self, settings: TokenSettings, tokenizer: str, config: Mapping[str, Any]) -> None:
         self.settings, self.tokenizer, self.config = settings, tokenizer, dict(config)
-        self.layout = Layout(settings.text, settings.prompts)
+        self.layout = DocumentColumns(settings.text, settings.prompts)
         self.columns = self.layout.columns
 
     @cached_property

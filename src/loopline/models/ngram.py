@@ -11,7 +11,8 @@ Counts are arrays of whole numbers, so the model is data and needs numpy alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from loopline.data.language import Layout
+from loopline.data.language import DocumentColumns
 from loopline.data.schema import ColumnType, Task
 from loopline.digest import canonical_json
 from loopline.features.fit import expect_train_view
@@ -29,6 +30,7 @@ from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
 from loopline.models.parameters import Rule
 from loopline.models.space import DataFacts, Integer, Space
 from loopline.models.table import folder_bytes, read_facts
+from loopline.nets.drawing import check_drawing, drawn
 from loopline.splits.views import TrainView
 
 Ints = NDArray[np.int64]
@@ -91,7 +93,11 @@ class NgramModel(FittedModel):
     concurrent = True
 
     def __init__(
-        self, family: str, layout: Layout, params: Mapping[str, Any], counts: Mapping[str, Ints]
+        self,
+        family: str,
+        layout: DocumentColumns,
+        params: Mapping[str, Any],
+        counts: Mapping[str, Ints],
     ) -> None:
         self.family, self.layout = family, layout
         self.params, self._counts = dict(params), dict(counts)
@@ -107,15 +113,42 @@ class NgramModel(FittedModel):
 
     def _shares(self, signs: Signs) -> Floats:
         """The probability of every sign after those before it."""
-        found = np.full(signs.signs.size, 1.0 / SIGNS)
-        for length in range(1, self._order + 1):
-            keys = signs.keys(length)
+        return self._blended([signs.keys(length) for length in range(1, self._order + 1)])
+
+    def _blended(self, by_length: Sequence[Ints]) -> Floats:
+        """Probabilities from keys of runs of 1, 2, … signs."""
+        found = np.full(by_length[0].size, 1.0 / SIGNS)
+        for length, keys in enumerate(by_length, start=1):
             seen = _looked_up(self._counts, f"{length}", keys)
             all_seen = _looked_up(self._counts, f"{length}.context", keys >> _BITS)
             kinds = _looked_up(self._counts, f"{length}.context", keys >> _BITS, "kinds")
             mass = all_seen + kinds
             found = np.where(mass > 0, (seen + kinds * found) / np.maximum(mass, 1), found)
         return found
+
+    def write(
+        self,
+        prompt: Mapping[str, str] | str,
+        *,
+        most: int = 200,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """See `FittedModel.write`; a token is a byte."""
+        check_drawing(temperature, top_p)
+        signs = [END] * MAX_ORDER + list(self.layout.begun(prompt).encode())
+        draw = np.random.default_rng(seed)
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for _ in range(most):
+            shares = self._blended([_next_keys(signs, n) for n in range(1, self._order + 1)])
+            sign = drawn(np.log(shares), temperature, top_p, draw)
+            if sign == END:
+                return
+            signs.append(sign)
+            piece = decoder.decode(bytes([sign]))
+            if piece:
+                yield piece
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `counts.safetensors`."""
@@ -140,7 +173,7 @@ class NgramModel(FittedModel):
     @staticmethod
     def counted(family: str, train: TrainView, order: int, params: Mapping[str, Any]) -> NgramModel:
         """Count the texts of a view; a text counts by its bytes, whatever its row weighs."""
-        layout = Layout.of(train.schema)
+        layout = DocumentColumns.of(train.schema)
         signs = Signs.of(*layout.documents(train.frame(layout.columns)))
         return NgramModel(family, layout, params, _counted(signs, order))
 
@@ -148,8 +181,16 @@ class NgramModel(FittedModel):
     def read(family: str, folder: Path) -> NgramModel:
         """Read what `save` wrote."""
         facts = read_facts(folder, family)
-        layout = Layout(facts["text"], tuple(facts["prompts"]))
+        layout = DocumentColumns(facts["text"], tuple(facts["prompts"]))
         return NgramModel(family, layout, facts["params"], load_file(folder / "counts.safetensors"))
+
+
+def _next_keys(signs: Sequence[int], length: int) -> Ints:
+    """The keys of each sign that may follow, with the `length` - 1 before it."""
+    before = 0
+    for sign in signs[len(signs) - length + 1 :]:
+        before = before << _BITS | sign
+    return (before << _BITS) | np.arange(SIGNS)
 
 
 def _looked_up(counts: Mapping[str, Ints], name: str, keys: Ints, what: str = "counts") -> Ints:

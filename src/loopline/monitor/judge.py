@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.evaluate.intervals import student_quantile
 from loopline.monitor.alarm import Alarm, Impact, Kind
 from loopline.monitor.budget import Budget
@@ -236,7 +237,7 @@ def outcome_alarms(
     for k, what in ((1, "bias"), (2, "slope")):
         if scan.p[k] < chance and abs(scan.effect[k]) >= max(settings.margin, settings.share_floor):
             value, low, high = _interval(history, scan, k)
-            unit = "share" if losses.task != "regression" else losses.name
+            unit = "share" if has_classes(losses.task) else losses.name
             facts = {"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k}
             found.append(
                 Alarm(
@@ -283,7 +284,7 @@ def _worse(
 
 def _off(task: str, what: str, value: float, low: float, high: float) -> str:
     ends = f"[{low:+.3f}, {high:+.3f}]"
-    if task == "regression":
+    if not has_classes(task):
         return f"Outcomes lie {value:+.3f} {ends} usual errors from the predictions on average."
     if what == "bias":
         side = "more" if value > 0 else "less"

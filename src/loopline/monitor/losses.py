@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopline.data.schema import has_classes
 from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.monitor.reference import Reference
@@ -56,7 +57,7 @@ class Losses:
     def learn(reference: Reference) -> Losses:
         """From the reference's predictions, and outcomes where it has them."""
         assert reference.prediction is not None
-        if reference.task == "regression":
+        if not has_classes(reference.task):
             return _learn_numbers(reference)
         name = "error"
         if reference.metric and read_metric(reference.metric).needs == "probability":
@@ -75,7 +76,7 @@ class Losses:
         """Losses of rows whose outcomes are known; NaN where the outcome is."""
         known = np.isfinite(outcome)
         y = np.where(known, outcome, 0)
-        if self.task == "regression":
+        if not has_classes(self.task):
             loss = np.minimum(np.abs(y - prediction.reshape(-1)) / self.unit, self.top)
         else:
             given = columns_of(prediction)
@@ -89,7 +90,7 @@ class Losses:
 
     def expected(self, prediction: Floats) -> Floats:
         """Losses that the predictions themselves let expect."""
-        if self.task == "regression":
+        if not has_classes(self.task):
             if self.by_bin is None or self.edges is None:
                 return np.full(len(prediction), np.nan)
             return self.by_bin[np.searchsorted(self.edges, prediction.reshape(-1))]
@@ -109,7 +110,7 @@ class Losses:
         Binary: outcome minus probability. Several classes: whether the likeliest was right, minus
         its probability. Numbers: outcome minus prediction, in usual errors.
         """
-        if self.task == "regression":
+        if not has_classes(self.task):
             off = np.clip((outcome - prediction.reshape(-1)) / self.unit, -self.top, self.top)
             return off, np.full_like(off, np.nan)
         given = columns_of(prediction)

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from loopline.engine.meter import Flops
 from loopline.errors import SettingsError
 from loopline.nets.lm_attention import attend, document_mask, needs_mask
 from loopline.nets.lm_loss import ChunkGradient, compute_dtype, token_losses, total_loss
@@ -291,6 +292,13 @@ class Decoder(nn.Module):
         """Let the head have the token table's weights, where the shape says so."""
         if self.shape.tied:
             self.head.weight = self.tokens.weight
+
+    @property
+    def flops(self) -> Flops:
+        """What a token costs in training, for the meter's MFU."""
+        shape = self.shape
+        wide = shape.heads * shape.head_width
+        return Flops(multiplied(self), shape.layers, wide, shape.context)
 
     def compiled_parts(self) -> Iterator[nn.Module]:
         """What is worth compiling: the blocks, and the gradient of a chunk of scores."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from loopline.errors import SettingsError
+from loopline.nets.drawing import check_drawing, drawn
 from loopline.nets.lm import Decoder
 
 
@@ -38,14 +40,15 @@ def sample(
     Raises:
         SettingsError: a number out of range, or a prompt that fills the context.
     """
-    _check(model, prompt, temperature, top_p)
+    check_drawing(temperature, top_p)
+    _check(model, prompt)
     device = model.tokens.weight.device
-    draw = torch.Generator().manual_seed(seed)
+    draw = np.random.default_rng(seed)
     read = model.begin()
     part = torch.tensor([prompt], device=device)
     for _ in range(min(most, model.shape.context - len(prompt) + 1)):
-        scores = model.scores(part, read)[0, -1].double().cpu()
-        token = _drawn(scores, temperature, top_p, draw)
+        scores = model.scores(part, read)[0, -1].double().cpu().numpy()
+        token = drawn(scores, temperature, top_p, draw)
         if token == end:
             return
         yield token
@@ -54,16 +57,7 @@ def sample(
         part = torch.tensor([[token]], device=device)
 
 
-def _drawn(scores: torch.Tensor, temperature: float, top_p: float, draw: torch.Generator) -> int:
-    if temperature == 0.0:
-        return int(scores.argmax())
-    shares, order = torch.softmax(scores / temperature, dim=-1).sort(descending=True, stable=True)
-    before = shares.cumsum(0) - shares
-    shares = torch.where(before < top_p, shares, 0.0)
-    return int(order[torch.multinomial(shares, 1, generator=draw)])
-
-
-def _check(model: Decoder, prompt: list[int], temperature: float, top_p: float) -> None:
+def _check(model: Decoder, prompt: list[int]) -> None:
     problems = []
     if not prompt:
         problems.append("A prompt needs at least one token.")
@@ -72,9 +66,5 @@ def _check(model: Decoder, prompt: list[int], temperature: float, top_p: float) 
             f"The prompt has {len(prompt):,} tokens and the model reads {model.shape.context:,} "
             "at once; shorten it."
         )
-    if temperature < 0.0:
-        problems.append(f"`temperature` must be at least 0, got {temperature}.")
-    if not 0.0 < top_p <= 1.0:
-        problems.append(f"`top_p` lies in (0, 1], got {top_p}.")
     if problems:
         raise SettingsError(problems)

@@ -143,7 +143,8 @@ def prepare_fit(
     )
     if folder is None:
         return run
-    meter = Meter(every=max(1, run.num_steps // _READINGS))
+    flops = getattr(network, "flops", None)  # where a network knows what a token costs
+    meter = Meter(every=max(1, run.num_steps // _READINGS), flops=flops)
     opened = _boards(boards or {}, folder) if layout.leads else ()
     run.events = (*run.events, meter, Log(folder / LOG, meter, opened))
     return run
