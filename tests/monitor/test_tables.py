@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from loopline.errors import DataError, SettingsError
 from loopline.monitor.scores import learn_column, number_sums
+from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.tables import compare, compare_files
 
 
@@ -78,3 +79,12 @@ def test_empty_tables_and_odd_rates_are_refused(tmp_path: Path) -> None:
         compare_files(old, [])
     with pytest.raises(SettingsError, match="error_rate"):
         compare(old, old, error_rate=0.0)
+
+
+def test_a_sure_but_tiny_move_is_not_told() -> None:
+    """0.03 standard deviations over 60,000 rows are sure and below the floor."""
+    rng = np.random.default_rng(0)
+    old, new = (pl.DataFrame({"x": rng.normal(shift, 1, 60_000)}) for shift in (0.0, 0.03))
+    assert not compare(old, new).alarms
+    told = compare(old, new, settings=MonitorSettings(floor=0.0)).alarms
+    assert [alarm.what for alarm in told] == ["shift"]
