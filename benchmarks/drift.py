@@ -67,7 +67,7 @@ def window_of(part: Stream, name: str, labels: bool = True) -> Window:
 
 
 def stable(
-    years: int, reference_days: int, rows_a_day: int, kept: dict[str, Any]
+    years: int, reference_days: int, rows_a_day: int, kept: dict[str, Any], first: int = 0
 ) -> dict[str, Any]:
     """Goes on from the years that `kept` holds."""
     pages, notes = Counter(kept.get("pages", {})), Counter(kept.get("notes", {}))

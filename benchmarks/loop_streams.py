@@ -19,9 +19,11 @@ import polars as pl
 
 from loopline.evaluate.rows import Rows
 from loopline.line.loop_spec import LoopSpec
+from loopline.loop.bout import Bout
+from loopline.loop.checks import spent
 from loopline.loop.cut import TooFew, cut_rows, set_aside
 from loopline.loop.doubt import losses
-from loopline.loop.gate import Bout, judge, spent, surely_worse
+from loopline.loop.gate import judge, surely_worse
 from loopline.loop.triggers import become_worse, due
 
 DATA = Path(os.environ.get("LOOPLINE_DATA", "../shared/data"))

@@ -25,8 +25,7 @@ itself on two cards and runs bare and engine under DDP; speeds are those of one 
 
 Norms over the batch keep their statistics in the engine (a row's gradient must not depend on its
 neighbours), and update them in the bare loop. Needs torch 2.11 or later, transformers, Pillow,
-numpy, safetensors and blake3, and polars for the table module (`--only vit,resnet,feed`). After
-`--limit` seconds no further case begins.
+numpy, safetensors, blake3 and polars. After `--limit` seconds no further case begins.
 """
 
 from __future__ import annotations
@@ -336,6 +335,8 @@ def main() -> None:
     card = torch.cuda.get_device_name(layout.device) if cuda else platform.machine()
     facts = {"device": card, "torch": torch.__version__, "python": platform.python_version(),
              "world": layout.world, "settings": vars(chosen)}  # fmt: skip
+    if not layout.leads:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
     report = Report(chosen.limit, chosen.out if layout.leads else "", layout.device, facts)
     wanted, picked = chosen.only.split(","), [c for c in chosen.cases.split(",") if c]
     for group, case, call in itertools.chain(cases(chosen, layout)):

@@ -10,11 +10,11 @@ Every case begins with the same texts in memory and ends when all of them were l
 tokenising, loading and compiling are inside `seconds`; `examples_per_second` is of the whole,
 `steady` without the first `warm` steps (and what they compile) but with tokenising.
 
-Cases: packed (the engine, no padding, compiled), packed_eager, family (the text family's own way:
-length-bucketed batches of the library's model), trainer_default (Hugging Face's Trainer with its
-defaults: batch 8, FP32), trainer_best (BF16, fused AdamW, batches of like length, workers),
-trainer_best_compiled. Needs torch 2.11 or later, transformers, tokenizers, numpy, safetensors,
-blake3; the case `family` polars too. After `--limit` seconds no further case begins.
+Cases: packed (the engine, no padding, compiled), packed_eager, family and family_compiled (the text
+family as a line calls it, with a head's fit on frozen vectors before), trainer_default (Hugging
+Face's Trainer with its defaults: batch 8, FP32), trainer_best (BF16, fused AdamW, batches of like
+length, workers), trainer_best_compiled. Needs torch 2.11 or later, transformers, tokenizers, numpy,
+safetensors, blake3; the case `family` polars too. After `--limit` seconds no further case begins.
 """
 
 from __future__ import annotations
@@ -184,8 +184,8 @@ def engine(chosen, layout, *, compiled):
             "peak_bytes": peak_bytes(layout.device)}  # fmt: skip
 
 
-def family(chosen, layout):
-    """The text family as a line uses it, on the library's model in batches of like length."""
+def family(chosen, layout, *, compiled):
+    """The text family as a line uses it: packed on a GPU, batches of like length elsewhere."""
     import polars as pl
     from families import view
 
@@ -197,18 +197,20 @@ def family(chosen, layout):
     with tempfile.TemporaryDirectory() as place:
         save_pretrained(chosen, Path(place) / "bert")
         find_pretrained(str(Path(place) / "bert"))
-        lines, labels = texts(chosen.rows, chosen.vocabulary)
+        num = min(chosen.rows, chosen.default_rows)
+        lines, labels = texts(num, chosen.vocabulary)
         answer = np.where(labels % 2, "yes", "no")
         rows = view(pl.DataFrame({"text": lines, "y": answer}), {"text": "text"})
         params = {"model": str(Path(place) / "bert"), "tune": "full", "epochs": 1.0,
                   "batch_size": chosen.batch, "learning_rate": 5e-5, "penalty": 1.0,
+                  "compile": compiled,
                   "precision": "fp32" if chosen.tiny else "bf16"}  # fmt: skip
         began = time.perf_counter()
         model = found("text").fit(rows, None, params, FitContext(seed=0, threads=8))
         ended = time.perf_counter()
     readings = [json.loads(line) for line in model.log.splitlines()]
     note = "with the head's fit on frozen vectors, which precedes full tuning"
-    told = rates(chosen, began, began, None, 0, ended)
+    told = rates(argparse.Namespace(rows=num), began, began, None, 0, ended)
     return {**told, "reading": readings[-1:], "note": note}
 
 
@@ -296,11 +298,13 @@ def trainer(chosen, layout, *, best):
 
 
 def main() -> None:
-    every = "packed,packed_eager,trainer_default,trainer_best,trainer_best_compiled,family"
+    every = "packed,packed_eager,trainer_default,trainer_best,family,family_compiled"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=every)
+    parser.add_argument("--only", default=f"{every},trainer_best_compiled")
     parser.add_argument("--rows", type=int, default=65_536)
-    parser.add_argument("--default-rows", type=int, default=8_192, help="for trainer_default")
+    parser.add_argument(
+        "--default-rows", type=int, default=8_192, help="for trainer_default, family"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--vocabulary", type=int, default=30_000)
     parser.add_argument("--warm", type=int, default=20, help="steps left out of `steady`")
@@ -322,7 +326,8 @@ def main() -> None:
         "trainer_default": partial(trainer, chosen, layout, best=""),
         "trainer_best": partial(trainer, chosen, layout, best="eager"),
         "trainer_best_compiled": partial(trainer, chosen, layout, best="compiled"),
-        "family": partial(family, chosen, layout),
+        "family": partial(family, chosen, layout, compiled=False),
+        "family_compiled": partial(family, chosen, layout, compiled=not chosen.tiny),
     }
     for name in chosen.only.split(","):
         report.attempt(name, lambda name=name: {"case": name, **calls[name]()})

@@ -163,4 +163,4 @@ def test_init_finds_a_column_of_paths(folder: Path, tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     text = place.read_text()
     assert "images: [photo]" in text
-    assert "models: [baseline, linear, lightgbm, image]" in text
+    assert "models: [baseline, linear, lightgbm, image, multimodal]" in text

@@ -101,3 +101,24 @@ def test_a_family_of_another_task_is_refused(tmp_path: Path) -> None:
             store=tmp_path,
             progress=False,
         )
+
+
+def test_init_writes_what_runs(tmp_path: Path) -> None:
+    """`loopline init --task retrieval` on a table of paths writes settings that run."""
+    pairs = make_pairs(24)
+    for row, file in enumerate(pairs["picture"].to_list()):
+        (tmp_path / f"{row}.png").write_bytes(file)
+    names = [f"{row}.png" for row in range(24)]
+    pairs.select("caption").with_columns(photo=pl.Series(names)).write_csv(tmp_path / "pairs.csv")
+    place = tmp_path / "loopline.yaml"
+    asked = ["init", str(tmp_path / "pairs.csv"), "--target", "caption", "--task", "retrieval"]
+    made = CliRunner().invoke(app, [*asked, "-o", str(place)])
+    assert made.exit_code == 0, made.output
+    assert "24 pairs of 'photo' and 'caption', with 4 different captions." in made.output
+    text = place.read_text(encoding="utf-8")
+    assert "images: [photo]" in text
+    assert "models: [baseline, clip]" in text
+    only = text.replace("[baseline, clip]", "[baseline]").replace("# clip", "# without clip")
+    place.write_text(only, encoding="utf-8")
+    result = loopline.run(place, progress=False)
+    assert result.release.task == "retrieval"

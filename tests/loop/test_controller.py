@@ -480,3 +480,14 @@ def test_a_line_that_refuses_the_window_is_decided_at_once(
     monkeypatch.setattr(decide, "train", refuse)
     assert "No candidate is within the limits" in told(changed.look(), "decided")[0]
     assert changed.look() == []
+
+
+def test_garbage_collection_leaves_the_loop_its_rows(shop: Shop) -> None:
+    """After `loopline gc` the loop goes on with what it knew: files, attempts, used rows."""
+    shop.put("b.csv", customers(1000, 1, turned=True))
+    shop.look()
+    with shop.project() as project:
+        project.collect(keep=0, grace_seconds=0.0)
+    assert shop.look() == []
+    shop.put("c.csv", customers(1000, 2, turned=True))
+    assert "Promoted" in told(shop.look(), "decided")[0]

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from loopline.evaluate.rows import Rows
 from loopline.evaluate.slices import Slice
 from loopline.line.loop_spec import LoopSpec
+from loopline.loop.bout import Bout
+from loopline.loop.checks import spent
 from loopline.loop.doubt import moved_labels, one_origin, reversed_labels
-from loopline.loop.gate import Bout, Verdict, judge, spent, surely_worse
+from loopline.loop.gate import Verdict, judge, surely_worse
 
 SETTINGS = LoopSpec()
 

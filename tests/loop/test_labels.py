@@ -90,3 +90,12 @@ def test_late_labels_count_when_they_come(shop: Shop) -> None:
         labels = [{"id": answer["id"], "row": k, "label": label} for k, label in truth]
         post(f"{service.url}/feedback", labels)
     assert told(shop.look(), "looked")[0].startswith("120 new rows, 120 of them labelled.")
+
+
+def test_two_remarks_are_told_once_each(shop: Shop) -> None:
+    """Corrected labels and labels without a row at once: neither is told at every look."""
+    serve(shop, 50, labelled=50, again=20)
+    serve(shop, 60, labelled=20, log={"enabled": False})
+    waiting = told(shop.look(), "waiting")
+    assert sum("replaced" in text or "does not hold" in text for text in waiting) == 2
+    assert shop.look() == []

@@ -51,3 +51,29 @@ def test_weights_go_back_under_the_library_s_names(bert) -> None:
     assert written.keys() == known
     for name, value in written.items():
         torch.testing.assert_close(value, bert.state_dict()[name], rtol=0, atol=0)
+
+
+def test_the_text_family_learns_the_same_from_packed_texts(monkeypatch, tmp_path) -> None:
+    """Trained packed, as on a GPU, a fit gives the predictions of one that fills up batches."""
+    from tests.models.tiny_text import make_encoder
+
+    from loopline.models.base import FitContext
+    from loopline.models.text import Text
+    from loopline.nets import packed_text
+    from loopline.testing.families import make_text_table, make_view
+
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = str(make_encoder(tmp_path / "encoder", **still))
+    table = make_text_table("multiclass", 60)
+    params = {"model": model, "tune": "full", "epochs": 2.0, "dropout": 0.0, "penalty": 1.0}
+    params |= {"learning_rate": 3e-3, "batch_size": 16, "pooling": "mean"}
+    answers = []
+    for worth in (False, True):
+        monkeypatch.setattr(packed_text, "worth_packing", lambda worth=worth: worth)
+        view = make_view("multiclass", table)
+        fitted = Text().fit(view, None, params, FitContext(seed=3))
+        answers.append(fitted.predict(table))
+        fitted.save(tmp_path / str(worth))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=0, atol=2e-4)
+    loaded = Text().load(tmp_path / "True")
+    np.testing.assert_array_equal(loaded.predict(table), answers[1])

@@ -85,6 +85,13 @@ def test_few_blocks_make_far_tails_heavier() -> None:
     assert told[1] == pytest.approx(stats.t.sf(5.0, 10), rel=1e-2)
 
 
+@pytest.mark.parametrize("freedom", [np.inf, 1e5])
+def test_rare_events_that_became_frequent_are_sure(freedom: float) -> None:
+    """Twenty of 200 rows where one in 10,000 is usual: 140 standard errors, however skewed."""
+    z, skew = 0.1 / np.sqrt(1e-4 / 200), 100 / np.sqrt(200)
+    assert tail(np.array([z]), np.array([freedom]), np.array([skew]))[0] < 1e-15
+
+
 def test_a_score_that_never_moved_has_the_variance_of_one_row() -> None:
     """A constant reference does not make one odd row infinitely unlikely."""
     law = Law.learn(np.zeros((1_000, 1)), Clock(False, ()), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,36 @@ def test_failures_and_slow_answers_are_told() -> None:
             Window(pl.DataFrame(), service=Service(1_000, 100, {"p99": 0.030}))
         ).alarms
     } == {"errors", "latency p99"}
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_strange_tables_are_judged_without_a_crash(*, timed: bool) -> None:
+    """Columns of every type, all missing, infinite, constant; then windows of other types."""
+    rng = np.random.default_rng(0)
+    n = 600
+    frame = pl.DataFrame(
+        {
+            "integer": rng.integers(0, 5, n),
+            "truth": rng.random(n) < 0.5,
+            "text": [f"text number {k}" for k in range(n)],
+            "date": [date(2020, 1, 1) + timedelta(days=int(k)) for k in rng.integers(0, 900, n)],
+            "list": [[1, 2]] * n,
+            "nothing": pl.Series([None] * n, dtype=pl.Float64),
+            "infinite": np.where(rng.random(n) < 0.1, np.inf, rng.normal(size=n)),
+            "constant": [1.0] * n,
+        }
+    )
+    p = rng.random(n)
+    y = (rng.random(n) < p).astype(np.int64)
+    known = Reference(frame, p, y, np.arange(n) * 3600.0 if timed else None, classes=(0, 1))
+    watcher = Watcher.learn(known, MonitorSettings(window=50, ignore="list"))
+    odd = frame[:50].with_columns(
+        integer=pl.lit("x"), truth=pl.lit(3), date=pl.lit("2020"), infinite=pl.lit(-np.inf)
+    )
+    for part in (frame[:50], frame[:1], frame[:0], odd, odd.select("integer")):
+        for time in (None, np.full(part.height, np.nan), np.arange(part.height) * -3600.0):
+            answers = np.full(part.height, np.nan) if part is odd else p[: part.height]
+            watcher.check(Window(part, answers, time=time, labels=np.full(part.height, np.nan)))
+    told = {(alarm.kind, alarm.subject, alarm.what) for alarm in watcher.alarms}
+    assert ("schema", "truth", "absent") in told
+    assert not [alarm for alarm in watcher.alarms if alarm.subject == "list"]

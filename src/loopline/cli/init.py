@@ -15,8 +15,12 @@ def init(
     data: Annotated[str, typer.Argument(help="A file, glob or URL of rows.")],
     target: Annotated[str, typer.Option("--target", help="The column to predict.")],
     task: Annotated[
-        Literal["language"] | None,
-        typer.Option("--task", help="`language`: the target's texts themselves are predicted."),
+        Literal["language", "retrieval"] | None,
+        typer.Option(
+            "--task",
+            help="`language`: the target's texts themselves are predicted; `retrieval`: images "
+            "are found by the target's words.",
+        ),
     ] = None,
     test: Annotated[
         str | None, typer.Option("--test", help="An official test file, if there is one.")
@@ -41,6 +45,7 @@ def init(
     from loopline.line.pair import column_names
     from loopline.line.proposal import propose
     from loopline.line.proposal_language import propose_language
+    from loopline.line.proposal_pairs import propose_pairs
 
     output = output.expanduser()
     for given in (data, *([] if test is None else [test])):
@@ -52,12 +57,9 @@ def init(
     check_file_name(output)
     names = column_names(columns) if columns is not None else None
     heard = reporter(quiet=as_json)
-    if task == "language":
-        proposal = propose_language(
-            data, target, test=test, file=output, reporter=heard, columns=names
-        )
-    else:
-        proposal = propose(data, target, test=test, file=output, reporter=heard, columns=names)
+    makers = {"language": propose_language, "retrieval": propose_pairs}
+    make = makers.get(task or "", propose)
+    proposal = make(data, target, test=test, file=output, reporter=heard, columns=names)
     write_text(proposal.text, output)
     if as_json:
         show.print_json({"file": str(output), **proposal.to_dict()})

@@ -294,14 +294,18 @@ def _model_lines(schema: Schema) -> list[str]:
         lines.append("  - lightgbm  # for the columns that are no texts, and the texts' terms")
     if any(each.name == "image" for each in candidates):
         lines.append("  - image")
-    if any(each.name == "multimodal" for each in candidates):
-        lines.append("  - multimodal  # one network for all columns")
+    mixed = [
+        "  - multimodal  # one network for all columns"
+        for each in candidates
+        if each.name == "multimodal"
+    ]
     missing = missing_for_text()
     if missing:
-        lines.append("  # text, a pretrained encoder, would read the texts too: " + missing)
-        return lines
+        told = "  # text, a pretrained encoder, would read the texts too: " + missing
+        return [*lines, told, *mixed]
     reads = "a pretrained encoder reads the texts, only a linear head learns"
-    return [*lines, "  - text:", f"      tune: head  # {reads}; `full` learns more, and slowly"]
+    tune = f"      tune: head  # {reads}; `full` learns more, and slowly"
+    return [*lines, "  - text:", tune, *mixed]
 
 
 def column_line(column: Column) -> str:

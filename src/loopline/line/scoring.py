@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Role
+from loopline.data.schema import Role, holds_answer
 from loopline.data.snapshot import open_snapshot
 from loopline.errors import LeakError, NotFoundError
 from loopline.frames import as_frame, is_frame
@@ -101,7 +101,7 @@ def known_rows(
         Both numbers; None when the training rows are no longer in the store.
     """
     schema = release.schema
-    texts = schema.task == "language"  # a text is the same wherever it stood
+    texts = holds_answer(schema.task)  # a text is the same wherever it stood
     needed = [*schema.features, *(() if texts else (schema.target,))]
     if any(name not in frame.columns for name in needed):
         return 0, 0.0

@@ -27,9 +27,9 @@ from loopline.line.project import Project
 from loopline.line.runner import Outcome, run_line
 from loopline.line.spec import Spec
 from loopline.loop.arrivals import source_snapshot
+from loopline.loop.bout import Bout
 from loopline.loop.cut import Cut, not_among
 from loopline.loop.diary import Diary, Entry
-from loopline.loop.gate import Bout
 from loopline.loop.pool import Pool
 from loopline.loop.triggers import Trigger
 from loopline.progress import Reporter

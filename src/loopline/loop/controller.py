@@ -26,11 +26,13 @@ from loopline.line.runner import run_line
 from loopline.line.spec import Spec
 from loopline.loop.arrivals import Arrivals
 from loopline.loop.attempt import answers, begin, read_attempt, run_of
+from loopline.loop.bout import Bout
+from loopline.loop.checks import spent
 from loopline.loop.cut import TooFew, cut_rows
 from loopline.loop.decide import Decider
 from loopline.loop.diary import Diary, Entry
 from loopline.loop.doubt import losses
-from loopline.loop.gate import Bout, spent, surely_worse
+from loopline.loop.gate import surely_worse
 from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
 from loopline.loop.steady import Clock

@@ -27,8 +27,9 @@ from loopline.errors import (
 from loopline.line.files import LineFile
 from loopline.line.project import Project
 from loopline.loop.attempt import Attempt, fresh_bout, history_bout, protected, run_of, train
+from loopline.loop.bout import Check
 from loopline.loop.diary import Diary
-from loopline.loop.gate import Check, Verdict, judge
+from loopline.loop.gate import Verdict, judge
 from loopline.loop.labels import answered_rows
 from loopline.loop.steady import Clock
 from loopline.progress import Reporter

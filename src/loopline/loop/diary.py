@@ -72,9 +72,12 @@ class Diary:
         return _entry(event)
 
     def tell_news(self, what: str, sentence: str, **data: Any) -> Entry | None:
-        """Write an entry unless the last one of its kind says the same."""
-        last = self.last(what)
-        return None if last and last.sentence == sentence else self.tell(what, sentence, **data)
+        """Write an entry unless one of its kind has said the same since the last decision."""
+        decided = self.last("decided")
+        said = self.entries(what, after=0 if decided is None else decided.id)
+        if any(entry.sentence == sentence for entry in said):
+            return None
+        return self.tell(what, sentence, **data)
 
     def entries(self, what: str | None = None, *, after: int = 0) -> list[Entry]:
         """The loop's own entries, oldest first; of one kind, and after an event's number."""

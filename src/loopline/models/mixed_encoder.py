@@ -94,8 +94,7 @@ class MixedEncoder(Encoder):
             ]
         else:
             cells = [frame[name].is_not_null() for name in self.tables]
-        there: NDArray[np.bool_] = np.stack([cell.to_numpy() for cell in cells]).any(axis=0)
-        return there
+        return _any(np.stack([cell.to_numpy() for cell in cells], axis=1))
 
     def collate(self, arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
         """The inputs of the network; in training some parts of some rows are left out."""
@@ -103,8 +102,7 @@ class MixedEncoder(Encoder):
         if epochs is not None and self.left_out:
             drawn = draws(self.seed, rows, epochs, len(self.parts))
             kept = seen & (drawn >= self.left_out)
-            lost: NDArray[np.bool_] = ~kept.any(axis=1, keepdims=True)
-            seen = kept | (seen & lost)
+            seen = kept | (seen & ~_any(kept)[:, None])
         batch: dict[str, NDArray[Any]] = {"seen": seen}
         if self.table is not None:
             batch |= self.table.collate(_of(arrays, "table"), rows, epochs)
@@ -120,8 +118,7 @@ class MixedEncoder(Encoder):
 
     def usable(self, arrays: Arrays) -> NDArray[np.bool_]:
         """Which rows have at least one part."""
-        found: NDArray[np.bool_] = arrays["seen"].any(axis=1)
-        return found
+        return _any(arrays["seen"])
 
     def lengths(self, arrays: Arrays) -> Ints | None:
         """Tokens of each row, where an encoder of texts learns."""
@@ -192,6 +189,12 @@ def part_seed(seed: int) -> int:
 def vectors_of(vectors: NDArray[np.float64]) -> Arrays:
     """A part's arrays that are vectors: 32 bits."""
     return {"vectors": vectors.astype(np.float32)}
+
+
+def _any(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any flag of a row is true, shape (rows,)."""
+    found: NDArray[np.bool_] = np.logical_or.reduce(flags, axis=1)
+    return found
 
 
 def _of(arrays: Arrays, part: str) -> Arrays:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from loopline.errors import DataError, SettingsError
 from loopline.features.fit import expect_train_view
 from loopline.models.base import FitContext, FittedModel, Floats, Params
 from loopline.models.boosting import Target
-from loopline.models.encoder import Arrays, Encoder
+from loopline.models.encoder import Arrays, Encoder, Ints
 from loopline.models.frozen_text import embedded, embedder
-from loopline.models.job import JobRows
+from loopline.models.job import Job, JobRows
 from loopline.models.neural import NeuralFamily, require_packages
 from loopline.models.parameters import Rule
 from loopline.models.pretrained import blank_network, find_pretrained, weights_digest
@@ -44,6 +44,7 @@ from loopline.splits.views import TrainView
 if TYPE_CHECKING:
     from torch import nn
 
+    from loopline.nets.examples import Examples
     from loopline.nets.text import TextNet
 
 DEFAULT_LENGTH = 256
@@ -257,7 +258,11 @@ class Text(NeuralFamily):
         )
 
     def adapt(self, network: nn.Module, params: Params) -> nn.Module:
-        """Adapters, with `tune: lora`."""
+        """Adapters, with `tune: lora`; a network of packed texts where that is quicker."""
+        if _packs(_config(network), params):
+            from loopline.nets.packed_text import PackedInPlace
+
+            return PackedInPlace(cast("TextNet", network), _config(network))
         if params["tune"] != "lora":
             return network
         from loopline.nets.text import TextNet, with_adapters
@@ -268,13 +273,35 @@ class Text(NeuralFamily):
         )
 
     def plain(self, network: nn.Module, params: Params) -> nn.Module:
-        """The network with its adapters merged into its matrices."""
+        """The network with its adapters merged into its matrices, its texts side by side."""
+        if params["tune"] == "full":
+            from loopline.nets.packed_text import PackedInPlace
+
+            return network.unpacked() if isinstance(network, PackedInPlace) else network
         if params["tune"] != "lora":
             return network
         from loopline.nets.text import TextNet, merged
 
         assert isinstance(network, TextNet)
         return merged(network)
+
+    def examples(self, job: Job, encoder: Encoder) -> Examples:
+        """The rows of a fit; packed where the network reads them so."""
+        from loopline.nets.examples import Examples
+        from loopline.nets.packed_text import packed
+
+        found = super().examples(job, encoder)
+        assert isinstance(found, Examples)
+        assert isinstance(encoder, TextEncoder)
+        if _packs(encoder.config, job.params):
+            padding = encoder.settings.padding
+
+            def collate(arrays: Arrays, rows: Ints, epochs: Ints | None) -> Arrays:
+                del epochs
+                return packed(arrays["tokens"], arrays["windows"], rows, padding)
+
+            found.collate = collate
+        return found
 
     def load_encoder(self, folder: Path) -> TextEncoder:
         """Read a saved tokenizer with its settings."""
@@ -300,6 +327,21 @@ class Text(NeuralFamily):
         if fitted[0]["tune"] == "head":
             return {**fitted[0], **settled}
         return {**super().consolidate(fitted), **settled}
+
+
+def _packs(config: Mapping[str, Any], params: Params) -> bool:
+    """Whether texts are trained on one behind another, on a GPU in 16 bits."""
+    from loopline.nets.packed_text import packable, worth_packing
+
+    short = params["precision"] in ("auto", "bf16", "fp16")
+    whole = params["tune"] == "full" and not params["windows"]
+    return whole and short and worth_packing() and packable(config)
+
+
+def _config(network: nn.Module) -> Mapping[str, Any]:
+    """The configuration of a text network's encoder, plain data."""
+    found: Mapping[str, Any] = cast("Any", network).backbone.config.to_dict()
+    return found
 
 
 def token_encoder(columns: tuple[str, ...], params: Params) -> TextEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -159,7 +160,7 @@ def column_alarm(
     k = _clearest(questions, clear, p, effect)
     question, score = questions[k], place.start + k
     since, back = history.began(score)
-    value, low, high = _interval(scan, score)
+    value, low, high = _interval(history, scan, score)
     words = _words(column, k, value, low, high, float(history.law.mean[score]))
     when = f" since {iso_or(since)}" if back > 1 else ""
     return Alarm(
@@ -196,8 +197,14 @@ class Rise:
 def _clearest(
     questions: Sequence[Question], clear: NDArray[np.bool_], p: Floats, effect: Floats
 ) -> int:
-    """The question that tells a move best; a column that lies elsewhere also looks wider."""
+    """The question that tells a move best.
+
+    A column that lies elsewhere also looks wider, and one with new levels has fewer of the others.
+    """
     k = int(np.where(clear, p, np.inf).argmin())
+    unseen = [place for place, question in enumerate(questions) if question.what == "unseen"]
+    if questions[k].what == "level" and unseen and clear[unseen[0]]:
+        return unseen[0]
     moved = [place for place, question in enumerate(questions) if question.what == "shift"]
     if questions[k].what == "spread" and moved and clear[moved[0]]:
         return moved[0] if 2 * abs(effect[moved[0]]) >= abs(effect[k]) else k
@@ -208,7 +215,7 @@ def lead(history: History, scan: Scan, score: int, chance: float, margin: float)
     """The rise of a one-sided score, if it is clear and large enough."""
     if scan.p[score] >= chance or scan.effect[score] < margin:
         return None
-    value, low, high = _interval(scan, score)
+    value, low, high = _interval(history, scan, score)
     since, _ = history.began(score)
     return Rise(value, low, high, iso_or(since), int(scan.back[score]), float(scan.p[score]))
 
@@ -229,7 +236,7 @@ def outcome_alarms(
     chance = budget.chance("calibration", chunks) / 2
     for k, what in ((1, "bias"), (2, "slope")):
         if scan.p[k] < chance and abs(scan.effect[k]) >= max(settings.margin, settings.share_floor):
-            value, low, high = _interval(scan, k)
+            value, low, high = _interval(history, scan, k)
             unit = "share" if has_classes(losses.task) else losses.name
             facts = {"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k}
             found.append(
@@ -286,9 +293,14 @@ def _off(task: str, what: str, value: float, low: float, high: float) -> str:
     return f"The stated probabilities are {side}: outcomes lean {value:+.3f} {ends} from them."
 
 
-def _interval(scan: Scan, score: int) -> tuple[float, float, float]:
-    value = float(scan.effect[score])
-    reach = student_quantile(0.975, float(scan.freedom[score])) * float(scan.error[score])
+def _interval(history: History, scan: Scan, score: int) -> tuple[float, float, float]:
+    """The move with its 95 % interval; a share or error that rose varies more than it used to."""
+    value, count = float(scan.effect[score]), max(float(scan.count[score]), 1.0)
+    variance = float(scan.error[score]) ** 2
+    if history.questions[score].unit in ("share", "error"):
+        now = min(max(float(history.law.mean[score]) + value, 0.0), 1.0)
+        variance += max(now * (1 - now) - float(history.law.within[score]), 0.0) / count
+    reach = student_quantile(0.975, float(scan.freedom[score])) * math.sqrt(variance)
     return value, value - reach, value + reach
 
 

@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 
 from loopline.monitor.clock import DAY, HOUR, Clock, Crowd, Floats, Ints, Span, Trail
 
-FARTHEST = 36.0
-"""Standard errors beyond which chances are no longer told apart (about 1e-280)."""
-
+FARTHEST = 1e6
+"""Standard errors beyond which chances are no longer told apart."""
 FEW_BLOCKS = 6.0
 """With so many of the longest blocks, the error of what they share is counted twice."""
 
@@ -179,7 +178,8 @@ def tail(z: Floats, freedom: Floats, skew: Floats) -> Floats:
 
     finite = np.isfinite(freedom)
     student = stdtr(np.where(finite, np.maximum(freedom, 1.0), 1e9), -z)
-    normal = np.where(finite, -ndtri(np.clip(student, 1e-300, 0.5)), z)
+    told = finite & (student > 1e-300)
+    normal = np.where(told, -ndtri(np.clip(student, 1e-300, 0.5)), z)
     bent = np.where(np.abs(skew) < 1e-3, 1e-3, np.abs(skew))
     shape = 4 / bent**2
     above = gammaincc(shape, shape + normal * np.sqrt(shape))

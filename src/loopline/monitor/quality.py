@@ -8,7 +8,7 @@ column of a short window) asks for the same certainty as the other checks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -25,8 +25,17 @@ LONGER = 2
 _POINTS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def schema_alarms(columns: Sequence[Column], frame: pl.DataFrame, since: str) -> list[Alarm]:
-    """Columns that are absent, new, or of a type that does not read as the reference's."""
+def schema_alarms(
+    columns: Sequence[Column], frame: pl.DataFrame, since: str, names: Collection[str]
+) -> list[Alarm]:
+    """Columns that are absent, new, or of a type that does not read as the reference's.
+
+    Args:
+        columns: those that are watched.
+        frame: the window's rows.
+        since: when the window began.
+        names: all columns of the reference, watched or not.
+    """
     found: list[Alarm] = []
     for column in columns:
         if column.name not in frame.columns:
@@ -45,8 +54,7 @@ def schema_alarms(columns: Sequence[Column], frame: pl.DataFrame, since: str) ->
                 f"{lost:.0%} of its cells cannot be read so."
             )
             found.append(_fact("schema", "type", column.name, text, since, lost))
-    known = {column.name for column in columns}
-    new = [name for name in frame.columns if name not in known]
+    new = [name for name in frame.columns if name not in set(names)]
     if new:
         listed = ", ".join(repr(name) for name in new[:5]) + (" …" if len(new) > 5 else "")
         text = f"{counted(len(new), 'column')} that the reference does not have: {listed}."

@@ -57,7 +57,7 @@ class RowWatch:
         time = window.time if learned.clock.timed else None
         span = Span.of(learned.clock, time, first, window.num_rows)
         chance = learned.budget.chance("column") / max(len(learned.columns), 1)
-        found = schema_alarms(learned.columns, window.frame, start)
+        found = schema_alarms(learned.columns, window.frame, start, learned.reference.frame.columns)
         reads, scores, looked = self._read(window, chance, start)
         found += looked
         self.features.add(scores, span, start)

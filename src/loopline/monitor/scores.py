@@ -259,5 +259,5 @@ def learn_column(values: pl.Series) -> Column:
 
 def _longest(values: Floats) -> int:
     """The longest stretch of one value."""
-    ends = np.flatnonzero(np.diff(values) != 0)
+    ends = np.flatnonzero(values[1:] != values[:-1])
     return int(np.diff(np.r_[-1, ends, values.size - 1]).max())

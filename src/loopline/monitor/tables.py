@@ -157,7 +157,7 @@ def _judged(
     history.add_sums(together[0], together[1], Span(rows, (), ()), "the table")
     chance = error_rate / len(columns)
     scan = history.scan()
-    alarms = schema_alarms(columns, first, "the table")
+    alarms = schema_alarms(columns, first, "the table", first.columns)
     places, at = {}, 0
     for column in columns:
         places[column.name] = slice(at, at + len(column.questions))

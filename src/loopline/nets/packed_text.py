@@ -24,6 +24,7 @@ from torch.nn.attention.varlen import varlen_attn
 from loopline.nets.lm import LayerNorm
 from loopline.nets.lm_attention import needs_mask
 from loopline.nets.lm_loss import compute_dtype
+from loopline.nets.text import TextNet
 
 ROUND = 512
 """A line's length is a multiple of this; no text may be longer."""
@@ -210,6 +211,45 @@ class PackedTextNet(nn.Module):
         """Scores of shape (texts, outputs); see `PackedEncoder.forward`."""
         scores: torch.Tensor = self.head(self.dropout(self.encoder(tokens, places, owner, ends)))
         return scores
+
+
+def packable(config: Mapping[str, Any]) -> bool:
+    """Whether a model of the transformers library can be read as a `PackedEncoder`."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") in ("absolute", None)
+        and not config.get("is_decoder")
+        and int(config["max_position_embeddings"]) <= ROUND
+    )
+
+
+def worth_packing() -> bool:
+    """Whether packing pays here: on a GPU, whose kernel computes nothing between texts."""
+    return torch.cuda.is_available()
+
+
+class PackedInPlace(PackedTextNet):
+    """A packed network that takes the weights of a `TextNet`, and gives them back.
+
+    Args:
+        net: of an encoder for which `packable` holds.
+        config: of its encoder.
+    """
+
+    def __init__(self, net: TextNet, config: Mapping[str, Any]) -> None:
+        encoder = PackedEncoder(config, net.pooling).read(net.backbone.state_dict())
+        super().__init__(encoder, net.head.out_features, net.dropout.p)
+        self.head.load_state_dict(net.head.state_dict())
+        self._net = [net]  # in a list, so that it is no part of this network
+
+    def unpacked(self) -> TextNet:
+        """The `TextNet` with what was learned."""
+        (net,) = self._net
+        known = net.backbone.state_dict()
+        net.backbone.load_state_dict({**known, **self.encoder.written()})
+        net.head.load_state_dict(self.head.state_dict())
+        return net.eval()
 
 
 def packed(

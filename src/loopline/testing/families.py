@@ -552,6 +552,8 @@ def _plain_row(family: Family, task: Task) -> dict[str, Any]:
     """A row of the kit's table, as JSON can hold it."""
     if family.reads == _IMAGE_ONLY:
         return {"picture": list(png(np.full((12, 12), 100)))}
+    if family.reads is not None and family.reads >= _EVERY_PART:
+        return {**_ROW, **_TEXT_ROW, "picture": list(png(np.full((12, 12), 100)))}
     texts = task == "language" or family.reads == _TEXT_ONLY
     return _TEXT_ROW if texts else _ROW
 
