@@ -35,21 +35,13 @@ def test_counted_bytes_of_a_play(data_dir: Callable[[str], Path], tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "folder", "most"),
-    [("tiny_shakespeare", "tiny_shakespeare", 2.6), ("wikitext2", "wikitext2_part", 2.6)],
-)
-def test_examples_reach_their_bits(
-    name: str,
-    folder: str,
-    most: float,
-    data_dir: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def test_the_example_reaches_its_bits(
+    data_dir: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Each example line on language needs no more bits a byte than its page states, and some."""
+    """The line on Shakespeare needs no more bits a byte than its page states, and a tenth."""
     pytest.importorskip("torch", reason="the lm family needs the extra `neural`")
-    monkeypatch.setenv("LOOPLINE_DATA", str(data_dir(folder).parent))
-    result = loopline.run(EXAMPLES / name, overrides=[f"store={tmp_path}"], progress=False)
+    monkeypatch.setenv("LOOPLINE_DATA", str(data_dir("tiny_shakespeare").parent))
+    place = [f"store={tmp_path}"]
+    result = loopline.run(EXAMPLES / "tiny_shakespeare", overrides=place, progress=False)
     assert result.release.facts["family"] == "lm"
-    assert result.evaluate()["bits_per_byte"]["value"] < most
+    assert result.evaluate()["bits_per_byte"]["value"] < 2.165 + 0.1

@@ -109,6 +109,7 @@ def test_gradient_is_of_answers_only():
     encoder, _, job = kind._job(train, None, TINY, FitContext(seed=0))
     task = kind.examples(job, encoder)
     rows = np.arange(task.num_rows)
+    assert kind.num_steps(job, encoder) == -(-task.num_rows * 2 // 4)
     batch = task.batch(rows, rows, train=True)
     network = Decoder(shape_of(encoder.config, "tiny"))
     loss, mass = task.loss(network, batch)

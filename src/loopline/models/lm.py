@@ -336,6 +336,11 @@ class LanguageModel(NeuralFamily):
             valid_bytes=0 if held is None else int(held.arrays["bytes"].sum()),
         )
 
+    def num_steps(self, job: Job, encoder: Encoder) -> int:
+        """Steps over packed rows, not over documents."""
+        rows = self.examples(job, encoder).num_rows
+        return max(1, -int(-rows * job.params["epochs"] // job.params["batch_size"]))
+
     def resolve(self, params: Params, task: Task, num_rows: int) -> dict[str, Any]:
         """As `Family.resolve`; the learning rate follows from what is trained."""
         found = super().resolve(params, task, num_rows)

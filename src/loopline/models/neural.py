@@ -356,7 +356,7 @@ class NeuralFamily(Family):
 
             job.save(folder, encoder)
             command = ["-m", "loopline.models.worker", str(folder), context.layout]
-            with followed(folder / LOG, job.num_steps, context.reporter):
+            with followed(folder / LOG, self.num_steps(job, encoder), context.reporter):
                 try:
                     launch(command, context.processes)
                 except EnvironmentProblem as problem:
@@ -369,6 +369,11 @@ class NeuralFamily(Family):
             found: dict[str, Any] = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
             return found
         return self.train_here(job, encoder, folder, Layout.open("single"), context)
+
+    def num_steps(self, job: Job, encoder: Encoder) -> int:
+        """Steps of a whole fit, for those who watch it."""
+        del encoder
+        return job.num_steps
 
     def train_here(
         self, job: Job, encoder: Encoder, folder: Path, layout: Layout, context: FitContext
