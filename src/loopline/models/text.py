@@ -289,7 +289,7 @@ class Text(NeuralFamily):
         """The rows of a fit; packed where the network reads them so."""
         from loopline.nets.packed_text import packed
 
-        found = super().examples(job, encoder)
+        found = cast("Examples", super().examples(job, encoder))
         assert isinstance(encoder, TextEncoder)
         if _packs(encoder.config, job.params):
             padding = encoder.settings.padding
