@@ -33,6 +33,7 @@ from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
 
 HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("LOOPLINE_DATA", HERE.parents[1] / "shared" / "data"))
 SUBSETS = {"all": ("table", "text", "image"), "table": ("table",), "text": ("text",),
            "image": ("image",)}  # fmt: skip
 HELD_OUT, VALID = 0.25, 0.15
@@ -75,7 +76,7 @@ def shown(found: Estimate) -> dict[str, float]:
 def measure(rows: int, threads: int, params: dict[str, Any]) -> dict[str, Any]:
     """Scores with all parts and with each alone, and the paired differences of the AUC."""
     module = maker()
-    frame = module.mixed_rows(module.DATA, rows)
+    frame = module.mixed_rows(DATA, rows)
     cut = round(rows * (1 - HELD_OUT))
     train, test = view(frame[:cut]), frame[cut:]
     y = (test["answer"] == "yes").to_numpy().astype(np.int64)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-DATA = Path(os.environ.get("LOOPLINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("LOOPLINE_DATA", "../shared/data"))
 CENSUS = {
     0: "age", 3: "education", 4: "education_num", 5: "marital_status", 6: "occupation",
     7: "relationship", 9: "sex", 10: "capital_gain", 12: "hours_per_week",

@@ -84,7 +84,9 @@ def test_what_cannot_be_asked_is_refused(result: loopline.Result, tmp_path: Path
     damaged = pl.DataFrame({"picture": [b"no", b"image"]})
     with pytest.raises(DataError, match=r"No image of .* can be read"):
         find_images(result.release, damaged, ["a bright left"])
-    frame = pl.DataFrame({"x": range(60), "y": [("a", "b")[n % 2] for n in range(60)]})
+    frame = pl.DataFrame(
+        {"x": [n * 7 % 13 for n in range(60)], "y": [("a", "b")[n % 2] for n in range(60)]}
+    )
     other = loopline.fit(frame, "y", models="baseline", store=tmp_path, progress=False)
     with pytest.raises(InputError, match="cannot be asked by words"):
         find_images(other.release, make_pairs(2), ["a bright left"])

@@ -287,11 +287,9 @@ class Text(NeuralFamily):
 
     def examples(self, job: Job, encoder: Encoder) -> Examples:
         """The rows of a fit; packed where the network reads them so."""
-        from loopline.nets.examples import Examples
         from loopline.nets.packed_text import packed
 
-        found = super().examples(job, encoder)
-        assert isinstance(found, Examples)
+        found = cast("Examples", super().examples(job, encoder))
         assert isinstance(encoder, TextEncoder)
         if _packs(encoder.config, job.params):
             padding = encoder.settings.padding
