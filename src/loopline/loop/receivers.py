@@ -1,0 +1,62 @@
+"""What the loop tells people: alarms, promotions, what it kept and what failed, by `alarms`.
+
+An entry is in the ledger before anybody is told, and it is put down who took which, so a receiver
+that is down, or a controller that is killed, costs nobody a word: it is told at the next look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loopline.loop.diary import Diary, Entry
+from loopline.monitor.receivers import SinkSettings
+from loopline.monitor.sinks import Message, deliver
+from loopline.store.ledger import Ledger
+
+NOTIFIED = "loop-notified"
+PAGES = ("alarm", "failed", "rolled_back")
+"""Entries for which a person is woken."""
+NOTES = ("held", "decided")
+
+
+def notify(ledger: Ledger, diary: Diary, settings: SinkSettings) -> list[str]:
+    """Tell the receivers what has come into the diary since they were last told.
+
+    Args:
+        ledger: where it is put down who took what.
+        diary: the loop's entries.
+        settings: the receivers; without one nothing is done.
+
+    Returns:
+        What was not delivered, a sentence each; it is tried again next time.
+    """
+    if settings.webhook is None and settings.email is None:
+        return []
+    told = ledger.events(kind=NOTIFIED, subject=diary.name, limit=1, newest_first=True)
+    after = int(told[0].data["upto"]) if told else 0
+    missed = {int(entry): sink for sink, entry in told[0].data["lost"]} if told else {}
+    entries = [entry for entry in diary.entries() if entry.what in (*PAGES, *NOTES)]
+    new = [entry for entry in entries if entry.id > after]
+    old = [entry for entry in entries if entry.id in missed]
+    if not new and not old:
+        return []
+    lost = deliver(_messages(diary.name, new), settings)
+    for sink in ("webhook", "email"):
+        again = [entry for entry in old if missed[entry.id] == sink]
+        lost += deliver(_messages(diary.name, again), settings, only=sink)
+    left = [[each.sink, each.message.data["entry"]] for each in lost]
+    upto = max(entry.id for entry in entries)
+    ledger.append(NOTIFIED, subject=diary.name, data={"upto": upto, "lost": left})
+    return [f"{each.sink} did not take {each.message.subject!r}: {each.reason}" for each in lost]
+
+
+def _messages(name: str, entries: Sequence[Entry]) -> list[Message]:
+    return [
+        Message(
+            f"{name}: {entry.what.replace('_', ' ')}",
+            entry.sentence,
+            entry.what in PAGES,
+            {"entry": entry.id, "time": entry.time, "what": entry.what},
+        )
+        for entry in entries
+    ]

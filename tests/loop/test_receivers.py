@@ -1,0 +1,101 @@
+"""What the loop tells people, and that nobody misses a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopline.loop.diary import Diary
+from loopline.loop.receivers import NOTIFIED, notify
+from loopline.monitor.receivers import SinkSettings
+from loopline.monitor.sinks import Undelivered
+from loopline.store.ledger import Ledger
+
+BOTH = SinkSettings(
+    webhook={"url": "http://127.0.0.1:9/", "send": "all"},
+    email={"host": "127.0.0.1", "sender": "loop@example.org", "to": "team@example.org"},
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Any:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What was delivered to whom; `down` names receivers that take nothing."""
+
+    class Sent:
+        def __init__(self) -> None:
+            self.told: list[tuple[str | None, str]] = []
+            self.down: set[str] = set()
+
+        def deliver(self, messages: Any, settings: Any, only: Any = None) -> Any:
+            del settings
+            self.told += [(only, message.subject) for message in messages]
+            sinks = self.down if only is None else self.down & {only}
+            return [Undelivered(sink, each, "down") for each in messages for sink in sinks]
+
+    found = Sent()
+    monkeypatch.setattr("loopline.loop.receivers.deliver", found.deliver)
+    return found
+
+
+def test_alarms_and_decisions_are_told_once(ledger: Ledger, sent: Any) -> None:
+    """What arrived and what was looked at is no news to a person."""
+    diary = Diary(ledger, "machines")
+    diary.tell("arrived", "a.csv came.")
+    diary.tell("alarm", "heat moved.")
+    diary.tell("decided", "Promoted.")
+    assert notify(ledger, diary, BOTH) == []
+    assert notify(ledger, diary, BOTH) == []
+    assert sent.told == [(None, "machines: alarm"), (None, "machines: decided")]
+    diary.tell("rolled_back", "It was worse.")
+    notify(ledger, diary, BOTH)
+    assert sent.told[2:] == [(None, "machines: rolled back")]
+
+
+def test_a_receiver_that_is_down_is_told_at_the_next_look(ledger: Ledger, sent: Any) -> None:
+    """And only that one."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "heat moved.")
+    sent.down = {"webhook"}
+    assert "webhook did not take 'machines: alarm': down" in notify(ledger, diary, BOTH)
+    notify(ledger, diary, BOTH)
+    sent.down = set()
+    assert notify(ledger, diary, BOTH) == []
+    assert sent.told[1:] == [("webhook", "machines: alarm")] * 2
+    assert notify(ledger, diary, BOTH) == []
+    assert len(sent.told) == 3
+
+
+def test_a_controller_killed_before_it_put_down_who_heard_tells_again(
+    ledger: Ledger, sent: Any
+) -> None:
+    """Twice is better than never."""
+    diary = Diary(ledger, "machines")
+    diary.tell("failed", "The retraining failed.")
+
+    class Dies:
+        def events(self, **given: Any) -> Any:
+            return ledger.events(**given)
+
+        def append(self, *given: Any, **more: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        notify(Dies(), diary, BOTH)  # type: ignore[arg-type]
+    notify(ledger, diary, BOTH)
+    assert sent.told == [(None, "machines: failed")] * 2
+
+
+def test_without_receivers_nothing_is_written(ledger: Ledger) -> None:
+    """The ledger and the terminal have it."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "heat moved.")
+    assert notify(ledger, diary, SinkSettings()) == []
+    assert ledger.events(kind=NOTIFIED) == []
