@@ -64,8 +64,9 @@ def test_no_family_fits_on_test_rows(name: str) -> None:
     frame = coin_flips(200)
     view = divided(frame).test_view(frame, SCHEMA)
     kind = family(name)
+    task = "binary" if "binary" in kind.tasks else "language"
     with pytest.raises(LeakError, match=r"test rows|no test row"):
-        kind.fit(view, None, kind.resolve({}, "binary", 200), FitContext(0))  # type: ignore[arg-type]
+        kind.fit(view, None, kind.resolve({}, task, 200), FitContext(0))  # type: ignore[arg-type]
 
 
 def test_a_training_view_cannot_be_made_by_hand() -> None:

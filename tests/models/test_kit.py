@@ -14,8 +14,8 @@ OWN_PROCESS = kit.check_load_runs_no_code
 QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
 
 
-OWN_COLUMNS = {"image", "text", "ngram", "lm"}
-"""Families that read one type of column, which have tests of their own."""
+OWN_COLUMNS = {"image", "text", "ngram", "lm", "clip", "multimodal"}
+"""Families that read certain types of columns, which have tests of their own."""
 LANGUAGE = [name for name in FAMILY_NAMES if "language" in family(name).tasks]
 
 

@@ -34,7 +34,7 @@ class Losses:
     """Losses of rows, in [0, 1] for classes and in units of the usual error for numbers.
 
     Args:
-        name: ``error`` (share of wrong labels), ``brier`` or ``absolute error``.
+        name: ``error`` (share of wrong labels), ``Brier score`` or ``absolute error``.
         task: what is predicted.
         threshold: where a probability becomes class 1.
         calibration: of the reference's probabilities; None without outcomes, or for numbers.
@@ -61,7 +61,7 @@ class Losses:
             return _learn_numbers(reference)
         name = "error"
         if reference.metric and read_metric(reference.metric).needs == "probability":
-            name = "brier"
+            name = "Brier score"
         calibration = None
         target = reference.target
         if target is not None and reference.num_rows >= TEMPERATURE_ROWS:
