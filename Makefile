@@ -28,7 +28,7 @@ $(VENV)/.test: $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.torch
-	$(PIP) install -c constraints.txt mypy pillow pytest ruff types-PyYAML
+	$(PIP) install -c constraints.txt mypy pillow pytest ruff tokenizers types-PyYAML
 	@touch $@
 
 demo: $(VENV)/.core  ## install the core and run the whole line on a table that ships with scikit-learn
