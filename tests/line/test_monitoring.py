@@ -27,6 +27,7 @@ from loopline.line.reference import reference_of
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.sinks import Undelivered
+from loopline.monitor.tables import compare_files
 from loopline.serve.feedback import Feedback, Label
 from loopline.serve.health import Served, keep
 from loopline.serve.log import KIND
@@ -357,6 +358,30 @@ def test_two_tables_of_one_world_are_told_apart_once_in_twenty() -> None:
         after = pl.DataFrame({name: rng.normal(size=150) for name in names})
         words += bool(check_tables(before, after).alarms)
     assert words <= 18
+
+
+def test_large_parquet_files_are_read_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same columns are told as of a frame, and what is small or no Parquet is read whole."""
+    rows(900, 0).write_parquet(tmp_path / "old.parquet")
+    for part in (1, 2):
+        rows(300, part, shift=0.5).write_parquet(tmp_path / f"new{part}.parquet")
+    read: list[int] = []
+
+    def in_blocks(normal: Any, files: Any, **given: Any) -> Any:
+        read.append(len(files))
+        return compare_files(normal, files, **given)
+
+    monkeypatch.setattr("loopline.line.monitoring.compare_files", in_blocks)
+    given = (str(tmp_path / "old.parquet"), str(tmp_path / "new*.parquet"))
+    whole = check_tables(*given)
+    monkeypatch.setattr("loopline.line.monitoring.LARGE_BYTES", 1)
+    blocks = check_tables(*given)
+    assert read == [2]
+    assert (whole.rows, blocks.rows) == (600, 600)
+    assert [alarm.subject for alarm in blocks.alarms] == [alarm.subject for alarm in whole.alarms]
+    assert "heat" in [alarm.subject for alarm in blocks.alarms]
 
 
 def test_a_table_that_moved_is_told(project: Project) -> None:

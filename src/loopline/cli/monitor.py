@@ -128,12 +128,19 @@ def _settings(override: Sequence[str] | None) -> tuple[MonitorSettings, SinkSett
 def _tables(
     reference: str, current: str, settings: MonitorSettings, *, fail: bool, as_json: bool
 ) -> None:
-    from loopline.data.sources import read_table
+    from loopline.cli import show
     from loopline.line.monitoring import check_tables
+    from loopline.words import counted
 
-    old = read_table(reference)
-    new = read_table(current, format=old.format)
-    _told([check_tables(old.frame, new.frame, settings=settings)], fail, as_json)
+    found = check_tables(reference, current, settings=settings)
+    if as_json:
+        alarms = [alarm.to_dict() for alarm in found.alarms]
+        show.print_json({"rows": found.rows, "alarms": alarms, "table": found.table.to_dicts()})
+    else:
+        show.say(f"{counted(found.rows, 'row')} of {current} beside {reference}.")
+        _alarms(found.alarms)
+    if fail and any(alarm.page for alarm in found.alarms):
+        raise typer.Exit(PAGED)
 
 
 def _told(checked: Sequence[Checked], fail: bool, as_json: bool) -> None:

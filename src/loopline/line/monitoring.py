@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from loopline.data.sources import read_table
 from loopline.errors import SettingsError
 from loopline.frames import as_frame, is_frame
 from loopline.line.monitor_stream import Stream
@@ -25,14 +27,14 @@ from loopline.line.reference import reference_of, times_of
 from loopline.monitor.alarm import Alarm, in_order
 from loopline.monitor.losses import codes_of
 from loopline.monitor.receivers import SinkSettings
-from loopline.monitor.reference import Reference
 from loopline.monitor.settings import MonitorSettings
+from loopline.monitor.tables import Comparison, compare, compare_files
 from loopline.monitor.watcher import Checked, Watcher
 from loopline.monitor.window import Window, cut
 
 S = TypeVar("S", bound=BaseModel)
-ERROR_OF_TABLES = 0.05
-"""The chance of a word about two tables that come from the same world."""
+LARGE_BYTES = 500_000_000
+"""Parquet files of this size together are read in blocks."""
 
 
 @dataclass(frozen=True)
@@ -182,21 +184,26 @@ def check_rows(
 
 
 def check_tables(
-    reference: Any, current: Any, *, settings: Mapping[str, Any] | MonitorSettings | None = None
-) -> Checked:
+    reference: Any,
+    current: Any,
+    *,
+    settings: Mapping[str, Any] | MonitorSettings | None = None,
+    error_rate: float = 0.05,
+) -> Comparison:
     """Judge one table by another: which columns moved, how far, and how sure that is.
 
-    Rows count as independent of each other. The chance of any word about tables that come from the
-    same world is 5 %.
+    Rows count as independent of each other. Large Parquet files are read in blocks, so that memory
+    stays bounded; the look at all columns together is left out for them.
 
     Args:
-        reference: what is normal: a frame of at least 50 rows.
-        current: the rows to be judged.
+        reference: what is normal: a frame, path, glob or URL of at least 50 rows.
+        current: the rows to be judged, likewise.
         settings: floors, and columns to leave out; windows and budgets have no effect here.
+        error_rate: the chance of any word about tables that come from the same world.
 
     Raises:
         SettingsError: wrong settings, all told at once.
-        DataError: too few rows in the reference.
+        DataError: too few rows in the reference, or none to be judged.
 
     >>> import numpy as np, polars as pl
     >>> rng = np.random.default_rng(0)
@@ -206,9 +213,27 @@ def check_tables(
     ['age']
     """
     chosen = checked_settings(MonitorSettings, settings, "monitor")
-    one = {"false_pages": f"{ERROR_OF_TABLES}/day", "window": "1d", "season": "none"}
-    watcher = Watcher.learn(Reference(as_frame(reference)), chosen.model_copy(update=one))
-    return watcher.check(Window(as_frame(current)))
+    if is_frame(reference):
+        written, normal = None, as_frame(reference)
+    else:
+        read = read_table(reference)
+        written, normal = read.format, read.frame
+    if is_frame(current):
+        return compare(normal, as_frame(current), error_rate=error_rate, settings=chosen)
+    files = _large(str(current))
+    if files:
+        return compare_files(normal, files, error_rate=error_rate, settings=chosen)
+    rows = read_table(current, format=written).frame
+    return compare(normal, rows, error_rate=error_rate, settings=chosen)
+
+
+def _large(current: str) -> list[Path]:
+    """The Parquet files of a path or glob that are better read in blocks; else none."""
+    place = Path(current).expanduser()
+    files = [place] if place.is_file() else [Path(name) for name in sorted(glob(str(place)))]
+    parquet = all(file.suffix.lower() in (".parquet", ".pq") for file in files)
+    large = sum(file.stat().st_size for file in files) >= LARGE_BYTES
+    return files if parquet and large else []
 
 
 def checked_facts(checked: Checked) -> dict[str, Any]:
