@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loopline.loop.diary import Diary
-from loopline.loop.receivers import NOTIFIED, notify
+from loopline.loop.receivers import NOTIFIED, notify, write_gauges
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.sinks import Undelivered
 from loopline.store.ledger import Ledger
@@ -99,3 +99,21 @@ def test_without_receivers_nothing_is_written(ledger: Ledger) -> None:
     diary.tell("alarm", "heat moved.")
     assert notify(ledger, diary, SinkSettings()) == []
     assert ledger.events(kind=NOTIFIED) == []
+
+
+def test_prometheus_hears_what_the_loop_did(ledger: Ledger, tmp_path: Path) -> None:
+    """Alarms since the last decision, and counts of decisions, promotions, rollbacks."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "heat moved.")
+    diary.tell("decided", "Promoted.", promoted=True)
+    diary.tell("decided", "Kept.", promoted=False)
+    diary.tell("alarm", "load moved.")
+    write_gauges(str(tmp_path / "alarms.prom"), diary, 1.5)
+    lines = (tmp_path / "alarms-loop.prom").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        'loopline_loop_time_seconds{model="machines"} 1.5',
+        'loopline_loop_alarms{model="machines"} 1',
+        'loopline_loop_decisions{model="machines"} 2',
+        'loopline_loop_promotions{model="machines"} 1',
+        'loopline_loop_rollbacks{model="machines"} 0',
+    ]

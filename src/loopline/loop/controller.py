@@ -35,7 +35,7 @@ from loopline.loop.doubt import losses
 from loopline.loop.gate import surely_worse
 from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
-from loopline.loop.receivers import notify
+from loopline.loop.receivers import notify, write_gauges
 from loopline.loop.steady import Clock
 from loopline.loop.triggers import become_worse, due
 from loopline.loop.watching import Notice, NoWatch, Watch
@@ -116,8 +116,11 @@ class Controller:
         except (LooplineError, OSError, MemoryError) as error:
             self.diary.tell_news("failed", f"This look failed, the champion goes on: {error}")
         self._say_news()
-        for sentence in notify(self.project.ledger, self.diary, self.spec.alarms):
+        alarms = self.spec.alarms
+        for sentence in notify(self.project.ledger, self.diary, alarms):
             self.reporter.note(sentence)
+        if alarms.prometheus is not None:
+            write_gauges(alarms.prometheus, self.diary, self._clock.now())
         return [entry for entry in self.diary.timeline() if entry.id > before]
 
     def _look(self) -> None:

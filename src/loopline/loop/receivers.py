@@ -7,10 +7,11 @@ that is down, or a controller that is killed, costs nobody a word: it is told at
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from loopline.loop.diary import Diary, Entry
 from loopline.monitor.receivers import SinkSettings
-from loopline.monitor.sinks import Message, deliver
+from loopline.monitor.sinks import Gauge, Message, deliver, write_prometheus
 from loopline.store.ledger import Ledger
 
 NOTIFIED = "loop-notified"
@@ -48,6 +49,34 @@ def notify(ledger: Ledger, diary: Diary, settings: SinkSettings) -> list[str]:
     upto = max(entry.id for entry in entries)
     ledger.append(NOTIFIED, subject=diary.name, data={"upto": upto, "lost": left})
     return [f"{each.sink} did not take {each.message.subject!r}: {each.reason}" for each in lost]
+
+
+def write_gauges(path: str, diary: Diary, time: float) -> None:
+    """Write what the loop did for Prometheus, whole or not at all, beside the monitor's file.
+
+    Args:
+        path: the monitor's text file, such as alarms.prom; this one is alarms-loop.prom.
+        diary: the loop's entries.
+        time: of the look, seconds since 1970.
+    """
+    entries = diary.entries()
+    decided = [entry for entry in entries if entry.what == "decided"]
+    since = decided[-1].id if decided else 0
+    open_alarms = [entry for entry in entries if entry.what == "alarm" and entry.id > since]
+    promoted = [entry for entry in decided if entry.data.get("promoted")]
+    rolled_back = [entry for entry in entries if entry.what == "rolled_back"]
+    label = {"model": diary.name}
+    place = Path(path).expanduser()
+    write_prometheus(
+        place.with_name(f"{place.stem}-loop{place.suffix}"),
+        [
+            Gauge("loopline_loop_time_seconds", "When the loop looked last.", time, label),
+            Gauge("loopline_loop_alarms", "Alarms since it decided.", len(open_alarms), label),
+            Gauge("loopline_loop_decisions", "Attempts decided.", len(decided), label),
+            Gauge("loopline_loop_promotions", "Challengers promoted.", len(promoted), label),
+            Gauge("loopline_loop_rollbacks", "Promotions taken back.", len(rolled_back), label),
+        ],
+    )
 
 
 def _messages(name: str, entries: Sequence[Entry]) -> list[Message]:

@@ -73,5 +73,8 @@ class SinkSettings(_Part):
     webhook: WebhookSettings | None = Field(None, description="An address for POSTs.")
     email: EmailSettings | None = Field(None, description="A mail server.")
     prometheus: str | None = Field(
-        None, min_length=1, description="A text file for Prometheus, rewritten at each check."
+        None,
+        min_length=1,
+        description="A text file for Prometheus, rewritten at each check; `loopline watch` "
+        "writes another one beside it, with `-loop` in its name.",
     )
