@@ -237,6 +237,8 @@ def outcome_alarms(
     for k, what in ((1, "bias"), (2, "slope")):
         if scan.p[k] < chance and abs(scan.effect[k]) >= max(settings.margin, settings.share_floor):
             value, low, high = _interval(history, scan, k)
+            if low <= 0.0 <= high:
+                continue
             unit = "share" if has_classes(losses.task) else losses.name
             facts = {"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k}
             found.append(
