@@ -334,3 +334,26 @@ def test_strange_tables_are_judged_without_a_crash(*, timed: bool) -> None:
     told = {(alarm.kind, alarm.subject, alarm.what) for alarm in watcher.alarms}
     assert ("schema", "truth", "absent") in told
     assert not [alarm for alarm in watcher.alarms if alarm.subject == "list"]
+
+
+def test_numbers_that_only_lie_near_another_unit_are_not_said_to_be_in_it() -> None:
+    """Order numbers near 2.54 times the old ones, but in a narrow run: they moved, no more."""
+    rng = np.random.default_rng(0)
+    old = np.concatenate(
+        [rng.integers(100_000, 105_000, 3_000), rng.integers(200_000, 201_000, 900)]
+    )
+    watcher = Watcher.learn(Reference(pl.DataFrame({"order": old})), MonitorSettings(window=500))
+    new = pl.DataFrame({"order": rng.integers(250_000, 251_500, 500)})
+    alarms = watcher.check(Window(new)).alarms
+    assert {(alarm.subject, alarm.what) for alarm in alarms} <= {
+        ("order", "shift"),
+        ("order", "spread"),
+    }
+    assert alarms
+    inches = pl.DataFrame({"order": rng.permutation(old)[:500] * 2.54})
+    (alarm,) = (
+        Watcher.learn(Reference(pl.DataFrame({"order": old})), MonitorSettings(window=500))
+        .check(Window(inches))
+        .alarms
+    )
+    assert alarm.what == "unit"

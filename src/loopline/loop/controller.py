@@ -174,7 +174,7 @@ class Controller:
                 self.diary.tell_news("waiting", f"The first run waits: {waits[0]}", file="")
                 return None
             outcome = run_line(self.project, self.spec, self.line.folder, self.reporter)
-            self.project.promote(outcome.release, why="the first")
+            self.project.promote(outcome.release)
             champion = self.project.release(outcome.release)
         check_settings(self.spec, champion)
         return champion

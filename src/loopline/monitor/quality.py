@@ -19,6 +19,8 @@ from loopline.monitor.scores import Column
 from loopline.words import counted, figure
 
 FAR, NEAR, CLEARER = 1.0, 0.15, 5.0
+LIKE_WIDTH = 2.5
+"""Values in another unit, turned back, spread as the reference's do, within this factor."""
 FEWEST_UNIT, FEWEST_FROZEN = 10, 10
 LONGER = 2
 """A frozen column stands at least so many times as long as its longest stand in the reference."""
@@ -120,6 +122,9 @@ def _unit(column: Column, values: np.ndarray, since: str) -> Alarm | None:
     }
     words = min(turned, key=lambda name: turned[name])
     if not (turned[words] < near and turned[words] * CLEARER < distance):
+        return None
+    width = float(np.ptp(TURNS[words](found[[0, -1]]))) / spread
+    if not 1 / LIKE_WIDTH < width < LIKE_WIDTH:
         return None
     text = (
         f"Column {column.name!r} looks {words}: its median is {figure(float(found[2]))}, the "
