@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from loopline.monitor.clock import DAY, Clock, Span, Trail
+from loopline.monitor.clock import DAY, HOUR, WEEK, Clock, Span, Trail
 from loopline.monitor.law import Law, tail
 from loopline.monitor.scan import History
 from loopline.monitor.scores import Question
@@ -124,3 +124,11 @@ def test_a_score_that_few_windows_have_comes_from_few_days() -> None:
         history.add(scores, Span.of(clock, time, 0, 20), str(number))
     _, error, _ = history.over(4)
     assert error[1] / error[0] == pytest.approx(2.0, rel=0.1)
+
+
+def test_times_that_are_dates_are_cut_into_days() -> None:
+    """All rows of a day share its midnight; they share the day, not an hour."""
+    dates = np.repeat(np.arange(120.0) * DAY, 10)
+    assert Clock.learn(dates, dates.size).lengths == (DAY, WEEK)
+    spread = np.sort(np.random.default_rng(0).random(12_000)) * 120 * DAY
+    assert Clock.learn(spread, spread.size).lengths == (HOUR, DAY, WEEK)

@@ -59,9 +59,15 @@ class Clock:
         lengths, finer = [], num_rows
         for length in (HOUR, DAY, WEEK):
             blocks = np.unique(_block(time, length)).size
-            if blocks >= FEWEST_BLOCKS and blocks < 0.7 * finer:
+            if blocks < FEWEST_BLOCKS:
+                break
+            if blocks < 0.7 * finer:
                 lengths.append(length)
-                finer = blocks
+            elif lengths:  # as many as of the shorter ones: times that are dates have no hours
+                lengths[-1] = length
+            else:
+                continue
+            finer = blocks
         hour = np.unique(_hour(time)).size > 1
         return Clock(
             True,
