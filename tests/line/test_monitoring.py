@@ -278,6 +278,7 @@ def test_what_was_not_delivered_is_tried_again(
         return [Undelivered("webhook", each, "down") for each in messages] if down[0] else []
 
     monkeypatch.setattr("loopline.line.monitor_telling.deliver", deliver)
+    monkeypatch.setattr("loopline.monitor.sinks.deliver", deliver)
     sinks = SinkSettings(webhook={"url": "http://127.0.0.1:9/"})
     assert "webhook did not take" in look(project, alarms=sinks).undelivered[0]
     down[0] = False

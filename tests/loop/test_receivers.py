@@ -42,6 +42,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     found = Sent()
     monkeypatch.setattr("loopline.loop.receivers.deliver", found.deliver)
+    monkeypatch.setattr("loopline.monitor.sinks.deliver", found.deliver)
     return found
 
 
@@ -71,6 +72,17 @@ def test_a_receiver_that_is_down_is_told_at_the_next_look(ledger: Ledger, sent: 
     assert sent.told[1:] == [("webhook", "machines: alarm")] * 2
     assert notify(ledger, diary, BOTH) == []
     assert len(sent.told) == 3
+
+
+def test_each_receiver_that_is_down_is_told_again(ledger: Ledger, sent: Any) -> None:
+    """Both missed the same word, and both hear it later."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "heat moved.")
+    sent.down = {"webhook", "email"}
+    assert len(notify(ledger, diary, BOTH)) == 2
+    sent.down = set()
+    assert notify(ledger, diary, BOTH) == []
+    assert {only for only, _ in sent.told[1:]} == {"webhook", "email"}
 
 
 def test_a_controller_killed_before_it_put_down_who_heard_tells_again(

@@ -32,12 +32,10 @@ from loopline.monitor.window import Service, Window, cut
 from loopline.release.bundle import Release
 from loopline.serve.feedback import read_feedback
 from loopline.serve.health import Served, read_served, summed
-from loopline.serve.log import log_files, read_files
+from loopline.serve.log import ANSWERED, log_files, read_files
 from loopline.serve.model import version_of
 from loopline.store.ledger import Event
 
-ANSWERED = ("champion", "challenger", "version")
-"""Roles whose answer the caller had."""
 _ROWS, _FACTS = "rows.parquet", "stream.json"
 _ID, _TIME, _INPUT = "::id", "::time", "input."
 
@@ -125,9 +123,10 @@ class Stream:
         table = read_files(store, files)
         if table.is_empty():
             return []
-        table = table.filter(pl.col("role").is_in(ANSWERED)).with_columns(
+        table = table.filter(pl.col("role").is_in(ANSWERED))
+        table = table.with_columns(
             (pl.col("request_id") + "/" + pl.col("row").cast(pl.String)).alias(_ID),
-            pl.Series(_TIME, as_seconds(table.filter(pl.col("role").is_in(ANSWERED))["time"])),
+            pl.Series(_TIME, as_seconds(table["time"])),
         )
         memory.rows = pl.concat([memory.rows, table], how="diagonal_relaxed")
         watched = memory.watcher.learned.columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.sinks import (
     Gauge,
     Message,
-    Undelivered,
     deliver,
+    deliver_again,
     write_prometheus,
 )
 from loopline.monitor.watcher import Watcher
@@ -46,21 +45,10 @@ def tell(ledger: Ledger, look: Event, sinks: SinkSettings) -> list[str]:
     if not before:
         lost = deliver(messages, sinks)
     else:
-        lost = _again(messages, before[-1].data["lost"], sinks)
+        lost = deliver_again({each.id: each for each in messages}, before[-1].data["lost"], sinks)
     left = [[each.sink, each.message.id] for each in lost]
     ledger.append(TOLD, subject=look.subject, data={"look": look.id, "lost": left})
     return [f"{each.sink} did not take {each.message.subject!r}: {each.reason}" for each in lost]
-
-
-def _again(
-    messages: Sequence[Message], lost: Sequence[Sequence[str]], sinks: SinkSettings
-) -> list[Undelivered]:
-    found: list[Undelivered] = []
-    for sink in dict.fromkeys(name for name, _ in lost):
-        waiting = {each for name, each in lost if name == sink}
-        part = [each for each in messages if each.id in waiting]
-        found += deliver(part, sinks, only=sink)
-    return found
 
 
 def message(name: str, alarm: Alarm) -> Message:

@@ -19,11 +19,8 @@ from loopline.line.serving import state_folder
 from loopline.loop.arrivals import as_source, source_types
 from loopline.release.bundle import Release
 from loopline.serve.feedback import read_feedback
-from loopline.serve.log import read_log
+from loopline.serve.log import ANSWERED, read_log
 from loopline.words import counted
-
-ANSWERED = ("champion", "challenger", "version")
-"""Roles whose answer the caller had; a shadow's row stands twice in the log."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from loopline.loop.diary import Diary, Entry
 from loopline.monitor.receivers import SinkSettings
-from loopline.monitor.sinks import Gauge, Message, deliver, write_prometheus
+from loopline.monitor.sinks import Gauge, Message, deliver, deliver_again, write_prometheus
 from loopline.store.ledger import Ledger
 
 NOTIFIED = "loop-notified"
@@ -35,17 +35,15 @@ def notify(ledger: Ledger, diary: Diary, settings: SinkSettings) -> list[str]:
         return []
     told = ledger.events(kind=NOTIFIED, subject=diary.name, limit=1, newest_first=True)
     after = int(told[0].data["upto"]) if told else 0
-    missed = {int(entry): sink for sink, entry in told[0].data["lost"]} if told else {}
+    missed = told[0].data["lost"] if told else []
     entries = [entry for entry in diary.entries() if entry.what in (*PAGES, *NOTES)]
     new = [entry for entry in entries if entry.id > after]
-    old = [entry for entry in entries if entry.id in missed]
-    if not new and not old:
+    if not new and not missed:
         return []
+    known = {str(each.data["entry"]): each for each in _messages(diary.name, entries)}
     lost = deliver(_messages(diary.name, new), settings)
-    for sink in ("webhook", "email"):
-        again = [entry for entry in old if missed[entry.id] == sink]
-        lost += deliver(_messages(diary.name, again), settings, only=sink)
-    left = [[each.sink, each.message.data["entry"]] for each in lost]
+    lost += deliver_again(known, missed, settings)
+    left = [[each.sink, str(each.message.data["entry"])] for each in lost]
     upto = max(entry.id for entry in entries)
     ledger.append(NOTIFIED, subject=diary.name, data={"upto": upto, "lost": left})
     return [f"{each.sink} did not take {each.message.subject!r}: {each.reason}" for each in lost]

@@ -115,6 +115,27 @@ def deliver(
     return lost
 
 
+def deliver_again(
+    messages: Mapping[str, Message], lost: Sequence[Sequence[str]], settings: SinkSettings
+) -> list[Undelivered]:
+    """Tell each receiver what it did not take, and nobody else.
+
+    Args:
+        messages: by the names under which `lost` knows them; others are passed over.
+        lost: pairs of a receiver and a message's name, as they were put down.
+        settings: the receivers.
+
+    Returns:
+        What was not delivered this time either.
+    """
+    found: list[Undelivered] = []
+    for sink in dict.fromkeys(name for name, _ in lost):
+        waiting = {each for name, each in lost if name == sink}
+        part = [message for name, message in messages.items() if name in waiting]
+        found += deliver(part, settings, only=sink)
+    return found
+
+
 def write_prometheus(path: Path, gauges: Iterable[Gauge]) -> None:
     """Write gauges as Prometheus reads them, whole or not at all.
 

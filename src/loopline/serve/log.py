@@ -36,6 +36,8 @@ from loopline.store.artifacts import Artifact, Store
 
 KIND = "predictions"
 FILE = "predictions.parquet"
+ANSWERED = ("champion", "challenger", "version")
+"""Roles whose answer the caller had; a shadow's rows stand in the log twice."""
 _RETRY_SECONDS = 5.0
 
 
