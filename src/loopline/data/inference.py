@@ -30,12 +30,12 @@ from loopline.data.roles import (
 )
 from loopline.data.schema import Column, ColumnType, Label, Schema, Task, has_classes
 from loopline.data.targets import check_target, class_order, infer_task
-from loopline.errors import DataError
+from loopline.errors import DataError, SettingsError
 from loopline.frames import canonical
 
 MAX_COLUMNS = 20_000
 
-__all__ = ["infer_columns", "infer_schema", "infer_task"]
+__all__ = ["columns_around", "infer_columns", "infer_schema", "infer_task", "refuse_other_role"]
 
 
 def infer_schema(
@@ -240,3 +240,35 @@ def _type_of_words(cells: pl.Series, facts: Facts) -> tuple[ColumnType, str]:
     if num_words >= 3 and facts.distinct_share >= 0.3 and facts.num_distinct > 20:
         return "text", f"{num_words:.0f} words a cell, {facts.distinct_share:.0%} distinct"
     return "category", f"{_count(facts)} distinct words"
+
+
+def columns_around(
+    frame: pl.DataFrame, target: str, overrides: Mapping[str, Mapping[str, Any]]
+) -> list[Column]:
+    """Columns of a table whose target is made, with no guess at groups, times and weights.
+
+    A guess at structure rests on what predicts a label, and here there is none.
+
+    Args:
+        frame: with the made column.
+        target: the made column.
+        overrides: what the settings say of columns.
+    """
+    taken = {str(entry["role"]) for entry in overrides.values() if "role" in entry}
+    return infer_columns(frame, target=target, taken=taken | {"time", "weight", "group"})
+
+
+def refuse_other_role(name: str, task: str, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to take the column that a task predicts from its models.
+
+    Raises:
+        SettingsError: the settings give it another role than that of the target or a feature.
+    """
+    given = overrides.get(name, {}).get("role", "target")
+    if given not in ("target", "feature"):
+        raise SettingsError(
+            [
+                f"`columns.{name}.role: {given}` contradicts `target: {name}` with `task: {task}`. "
+                "Remove it."
+            ]
+        )

@@ -17,10 +17,10 @@ from typing import Any
 
 import polars as pl
 
-from loopline.data.inference import infer_columns
+from loopline.data.inference import columns_around, refuse_other_role
 from loopline.data.overrides import apply_overrides, near_names
 from loopline.data.schema import Column, Schema
-from loopline.errors import DataError, SettingsError
+from loopline.errors import DataError
 
 SUFFIX = "_bytes"
 BETWEEN = "\n\n"
@@ -80,22 +80,13 @@ def language_schema(
     Raises:
         SettingsError: an override takes the text away from the models.
     """
-    given = overrides.get(text, {}).get("role", "target")
-    if given not in ("target", "feature"):
-        raise SettingsError(
-            [
-                f"`columns.{text}.role: {given}` contradicts `target: {text}` with `task: "
-                "language`. Remove it."
-            ]
-        )
+    refuse_other_role(text, "language", overrides)
     target = bytes_column(text)
     if target not in frame.columns:
         frame = with_bytes(frame, text)
-    taken = {str(entry["role"]) for entry in overrides.values() if "role" in entry}
-    taken |= {"time", "weight", "group"}  # a guess at structure rests on what predicts a label
     columns = tuple(
         _as_document(column, frame[column.name].dtype, text, target)
-        for column in infer_columns(frame, target=target, taken=taken)
+        for column in columns_around(frame, target, overrides)
     )
     rest = {name: entry for name, entry in overrides.items() if name not in (text, target)}
     return apply_overrides(Schema(columns, "language"), frame, rest)

@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.inference import infer_columns
+from loopline.data.inference import columns_around, refuse_other_role
 from loopline.data.overrides import apply_overrides, near_names
 from loopline.data.schema import Column, Schema
-from loopline.errors import DataError, SettingsError
+from loopline.errors import DataError
 
 SUFFIX = "_number"
 GALLERY = 1_000
@@ -98,22 +98,12 @@ def retrieval_schema(
         DataError: the table has no column of images, or several.
         SettingsError: an override takes the caption away from the models.
     """
-    given = overrides.get(caption, {}).get("role", "target")
-    if given not in ("target", "feature"):
-        raise SettingsError(
-            [
-                f"`columns.{caption}.role: {given}` contradicts `target: {caption}` with `task: "
-                "retrieval`. Remove it."
-            ]
-        )
+    refuse_other_role(caption, "retrieval", overrides)
     target = number_column(caption)
     if target not in frame.columns:
         frame = with_numbers(frame, caption)
-    taken = {str(entry["role"]) for entry in overrides.values() if "role" in entry}
-    taken |= {"time", "weight", "group"}  # a guess at structure rests on what predicts a label
     columns = tuple(
-        _as_pair(column, caption, target)
-        for column in infer_columns(frame, target=target, taken=taken)
+        _as_pair(column, caption, target) for column in columns_around(frame, target, overrides)
     )
     rest = {name: entry for name, entry in overrides.items() if name not in (caption, target)}
     schema = apply_overrides(Schema(columns, "retrieval"), frame, rest)

@@ -185,3 +185,37 @@ def unfit(name: str, detail: str) -> SettingsError:
             f"({' '.join(detail.split())[:300]}). Take both from one model."
         ]
     )
+
+
+def read_pretrained(
+    kind: Any, name: str, otherwise: str, *, place: str | None = None, resized: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """A model of the library with its weights, in 32 bits, and what did not fit.
+
+    Safetensors only, and no code that comes with a model.
+
+    Args:
+        kind: a class of the library with `from_pretrained`.
+        name: as the settings name it.
+        otherwise: what to name instead where there is no network.
+        place: the folder, where it is another one than that of the name.
+        resized: whether tensors of other shapes are told in the facts and not refused.
+
+    Raises:
+        SettingsError: it cannot be found or read, or the weights do not fit its configuration.
+    """
+    import torch
+
+    with quiet(), told(name, otherwise):
+        try:
+            found, facts = kind.from_pretrained(
+                place_of(name) if place is None else place,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=resized,
+                output_loading_info=True,
+            )
+        except RuntimeError as error:  # shapes; the library words it over many lines
+            raise unfit(name, str(error)) from error
+    return found, facts

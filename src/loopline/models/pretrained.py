@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopline.errors import EnvironmentProblem, SettingsError
-from loopline.models.hub import blank, digest_of_weights, facts_beside, place_of, quiet, told, unfit
+from loopline.models.hub import (
+    blank,
+    digest_of_weights,
+    facts_beside,
+    place_of,
+    quiet,
+    read_pretrained,
+    told,
+    unfit,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,20 +70,9 @@ class Pretrained:
             SettingsError: the weights are missing, are no safetensors or do not fit the
                 configuration.
         """
-        import torch
         from transformers import AutoModel
 
-        with quiet(), told(self.name, OTHERWISE):
-            try:
-                found, facts = AutoModel.from_pretrained(
-                    self.place,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-            except RuntimeError as error:  # shapes; the library words it over many lines
-                raise unfit(self.name, str(error)) from error
+        found, facts = read_pretrained(AutoModel, self.name, OTHERWISE, place=str(self.place))
         missing = sorted(name for name in facts["missing_keys"] if "pooler" not in name)
         if missing or facts["mismatched_keys"]:
             raise unfit(self.name, f"{len(missing)} tensors are missing")

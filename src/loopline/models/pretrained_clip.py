@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopline.errors import SettingsError
-from loopline.models.hub import blank, digest_of_weights, facts_beside, place_of, quiet, told, unfit
+from loopline.models.hub import (
+    blank,
+    digest_of_weights,
+    facts_beside,
+    place_of,
+    quiet,
+    read_pretrained,
+    told,
+    unfit,
+)
 from loopline.models.pretrained import portable_tokenizer
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -51,20 +60,9 @@ class PretrainedClip:
         Raises:
             SettingsError: weights are missing, are no safetensors, or do not fit the configuration.
         """
-        import torch
         from transformers import CLIPModel
 
-        with quiet(), told(self.name, OTHERWISE):
-            try:
-                found, facts = CLIPModel.from_pretrained(
-                    place_of(self.name),
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-            except RuntimeError as error:  # shapes; the library words it over many lines
-                raise unfit(self.name, str(error)) from error
+        found, facts = read_pretrained(CLIPModel, self.name, OTHERWISE)
         if facts["missing_keys"] or facts["mismatched_keys"]:
             raise unfit(self.name, f"{len(facts['missing_keys'])} tensors are missing")
         return found

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopline.errors import SettingsError
-from loopline.models.hub import blank, digest_of_weights, facts_beside, place_of, quiet, told, unfit
+from loopline.models.hub import (
+    blank,
+    digest_of_weights,
+    facts_beside,
+    place_of,
+    quiet,
+    read_pretrained,
+    told,
+    unfit,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,21 +57,11 @@ class PretrainedImages:
         Raises:
             SettingsError: weights are missing, are no safetensors, or do not fit the configuration.
         """
-        import torch
         from transformers import AutoModelForImageClassification
 
-        with quiet(), told(self.name, OTHERWISE):
-            try:
-                found, facts = AutoModelForImageClassification.from_pretrained(
-                    place_of(self.name),
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                )
-            except RuntimeError as error:  # the library words it over many lines
-                raise unfit(self.name, str(error)) from error
+        found, facts = read_pretrained(
+            AutoModelForImageClassification, self.name, OTHERWISE, resized=True
+        )
         wrong = [
             f"{name} has the shape {tuple(there)} in the file and {tuple(here)} in the network"
             for name, there, here in facts["mismatched_keys"]
