@@ -108,7 +108,7 @@ def huggingface(work, device, name):
         raise SystemExit(f"This transformers does not know {sorted(unknown)}.")
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(output_dir=folder, **given)
-        clock = _trainer_clock(Clock(work, device))
+        clock = trainer_clock(work, device)
         rows = Rows(work, way.pass_steps)
         engine = Trainer(model=model, args=settings, train_dataset=rows, callbacks=[clock])
         out = engine.train()
@@ -133,7 +133,7 @@ def lightning(work, device, name):
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
     module = _module(lib, work, name)
-    clock = _lightning_clock(lib, Clock(work, device))
+    clock = _lightning_clock(lib, work, device)
     given = {
         "max_steps": work.warm + work.steps,
         "precision": "bf16-mixed" if work.precision == "bf16" else "32-true",
@@ -245,27 +245,28 @@ class Clock:
             torch.cuda.synchronize(self.device)
 
 
-def _trainer_clock(read):
+def trainer_clock(work, device):
+    """A callback of the Trainer whose `clock` has the times."""
     from transformers import TrainerCallback
 
     class Call(TrainerCallback):
         """Tells the clock of each step."""
 
-        clock = read
+        clock = Clock(work, device)
 
         def on_step_end(self, args, state, control, **others):
-            read.step(state.global_step)
+            self.clock.step(state.global_step)
 
     return Call()
 
 
-def _lightning_clock(lib, read):
+def _lightning_clock(lib, work, device):
     class Call(lib.Callback):
         """Tells the clock of each step."""
 
-        clock = read
+        clock = Clock(work, device)
 
         def on_train_batch_end(self, trainer, *others):
-            read.step(trainer.global_step)
+            self.clock.step(trainer.global_step)
 
     return Call()
