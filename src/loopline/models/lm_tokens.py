@@ -79,8 +79,8 @@ def read_tokenizer(place: Path) -> str:
     if not file.is_file():
         raise SettingsError(
             [
-                f"There is no tokenizer at {str(place)!r}: give a tokenizer.json, or a folder "
-                "with one."
+                f"There is no tokenizer at {str(place.absolute())!r}: give a tokenizer.json, or a "
+                "folder with one."
             ]
         )
     try:
