@@ -155,8 +155,17 @@ def test_packed_targets_stay_in_their_document():
     known = arrays["targets"] != -100
     assert int(known.sum()) == wanted == int(place.sizes.sum())
     assert torch.equal((arrays["tokens"][known] + 1) % 50, arrays["targets"][known])
+    assert place.sizes.min() >= 1  # a document of one token has nothing to be guessed
     assert int(arrays["ends"][-1]) == arrays["tokens"].numel()
     assert (arrays["ends"].diff() >= 0).all()
+
+
+def test_pieces_of_a_long_document_keep_its_weight():
+    """A document that was cut counts as much in all of its pieces, and its neighbour as its own."""
+    place, arrays = packed([0, 20, 26], 8, weight=np.array([0.5, 2.0], dtype=np.float32))
+    assert place.sizes.tolist() == [8, 8, 3, 5]
+    known = arrays["targets"] != -100
+    assert float((arrays["weight"] * known).sum()) == 0.5 * 19 + 2.0 * 5
 
 
 def test_only_answers_are_learned():
