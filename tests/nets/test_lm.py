@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from loopline.errors import SettingsError
 from loopline.nets.lm import Decoder, Shape, multiplied
@@ -158,6 +160,21 @@ def test_packed_targets_stay_in_their_document():
     assert place.sizes.min() >= 1  # a document of one token has nothing to be guessed
     assert int(arrays["ends"][-1]) == arrays["tokens"].numel()
     assert (arrays["ends"].diff() >= 0).all()
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 16))
+def test_packing_loses_nothing_and_fills_no_row_over(sizes, length):
+    """Every token but a document's first is a target once, its input before it in the same row; no
+    row holds more than it has places."""
+    assume(max(sizes) > 1)
+    found = pack(np.concatenate([[0], np.cumsum(sizes)]), length)
+    assert np.bincount(found.rows, weights=found.sizes).max() <= length
+    assert np.bincount(found.rows).min() >= 1
+    aims = [start + 1 + n for start, size in zip(found.starts, found.sizes, strict=True)
+            for n in range(size)]  # fmt: skip
+    firsts = np.cumsum([0, *sizes[:-1]])[np.array(sizes) > 0]
+    assert sorted(aims) == sorted(set(range(sum(sizes))) - set(firsts.tolist()))
+    assert found.most == np.bincount(found.rows).max()
 
 
 def test_pieces_of_a_long_document_keep_its_weight():
