@@ -219,6 +219,8 @@ def test_chunked_loss_and_gradient(chunk_bytes):
     wanted = (each * weight.flatten()).sum()
     wanted.backward()
     torch.testing.assert_close(loss, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens, targets, weight=weight), wanted)
     for name, value in model.named_parameters():
         torch.testing.assert_close(found[name], value.grad, rtol=1e-9, atol=1e-12)
 
