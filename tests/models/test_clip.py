@@ -56,6 +56,14 @@ def test_pairs_of_weight_zero_count_for_nothing() -> None:
         torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other))
 
 
+def test_pairs_count_by_their_weights() -> None:
+    """By hand: each of two pairs loses ln(1 + 1/e), once for a weight of 2 and once for 0.5."""
+    unit = torch.eye(2)
+    pairs = Pairs(unit, unit, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))
+    wanted = 2.5 * np.log(1.0 + np.exp(-1.0))
+    assert float(contrastive_loss(pairs, pairs, torch.tensor(1.0))) == pytest.approx(wanted)
+
+
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     """The loss is that of the global batch: halves on two processes change no gradient."""
     from loopline.engine.launch import launch
