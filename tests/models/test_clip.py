@@ -44,7 +44,7 @@ def test_pairs_of_weight_zero_count_for_nothing() -> None:
     """The loss and its gradient are those of the batch without them."""
     draw = torch.Generator().manual_seed(0)
     values = torch.randn(2, 5, 4, generator=draw, dtype=torch.float64)
-    codes, weight = torch.tensor([0, 1, 2, 3, 1]), torch.tensor([1.0, 1, 1, 0, 1]).double()
+    codes, weight = torch.tensor([0, 1, 2, 1, 1]), torch.tensor([1.0, 1, 1, 0, 1]).double()
     found = []
     for kept in (slice(None), [0, 1, 2, 4]):
         images, captions = (v[kept].clone().requires_grad_() for v in values)
@@ -62,6 +62,26 @@ def test_pairs_count_by_their_weights() -> None:
     pairs = Pairs(unit, unit, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))
     wanted = 2.5 * np.log(1.0 + np.exp(-1.0))
     assert float(contrastive_loss(pairs, pairs, torch.tensor(1.0))) == pytest.approx(wanted)
+
+
+def test_both_directions_count() -> None:
+    """By hand: two captions that look alike cost each image ln 2; among the images one of them
+    finds its own, at ln(1 + 1/e), and the other the wrong one, at ln(1 + e)."""
+    images, captions = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    pairs = Pairs(images, captions, torch.tensor([0, 1]), torch.ones(2))
+    wanted = 0.5 * (2 * np.log(2) + np.log(1 + np.exp(-1)) + np.log(1 + np.e))
+    assert float(contrastive_loss(pairs, pairs, torch.tensor(1.0))) == pytest.approx(wanted)
+
+
+def test_the_factor_ends_at_a_hundred(fitted) -> None:
+    """However large the learned scale, cosines are multiplied by 100 at most (Radford 2021)."""
+    scale = fitted.network.scale
+    kept = scale.detach().clone()
+    with torch.no_grad():
+        scale.fill_(9.0)
+        most = fitted.factor
+        scale.copy_(kept)
+    assert most == pytest.approx(100.0)
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
