@@ -114,6 +114,29 @@ def test_a_batch_that_was_cut_is_refused() -> None:
         task.loss(None, batch)
 
 
+def test_held_out_pairs_are_scored_by_weight_and_not_augmented() -> None:
+    """By hand: of two pairs the first is right at ln(1 + 1/e), the second wrong at ln(1 + e); their
+    weights are 3 and 1. Augmentation is asked for in training alone."""
+    asked: list[bool] = []
+
+    def collate(arrays, rows, epochs):
+        asked.append(epochs is not None)
+        return {"pixels": rows}
+
+    weight = np.array([3.0, 1.0], dtype=np.float32)
+    held = ({}, np.array([7, 9]), weight)
+    task = PairTask({}, np.array([7, 9]), None, held, collate, 2)
+    vectors = np.array([[1.0, 0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0, 1.0]])
+    value, others = task.score(vectors)
+    losses = np.log(1 + np.exp(-1)), np.log(1 + np.e)
+    assert value == pytest.approx((3 * losses[0] + losses[1]) / 4)
+    assert others["recall_at_1"] == pytest.approx(0.75)
+    rows = np.arange(2)
+    for train in (True, False):
+        task.batch(rows, rows, train=train)
+    assert asked == [True, False]
+
+
 def test_ranks_by_hand() -> None:
     """Better captions stand before, equal ones share, the row's own does not count twice."""
     images = np.array([[1.0, 0.0]])
