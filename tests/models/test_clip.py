@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytest.importorskip("torch", reason="the clip family needs the extra `neural`")
 pytest.importorskip("PIL", reason="the clip family needs the extra `images`")
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.models.tiny_clip import SHOWN, make_pairs, pairs_view, tiny_clip
 from tests.models.tiny_text import tiny_encoder
 
@@ -233,6 +234,18 @@ def test_a_hugging_face_folder_is_tuned_and_saved_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Clip().load(tmp_path).predict(table), tuned.predict(table))
 
 
+def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """A CLIP without one of its tensors is not filled with random numbers."""
+    pytest.importorskip("transformers")
+    folder = Path(shutil.copytree(tiny_clip(), tmp_path / "clip"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    params = {"model": str(folder), "tune": "none"}
+    with pytest.raises(SettingsError, match=r"1 tensors are missing"):
+        Clip().fit(pairs_view(make_pairs(8)), None, params, FitContext(seed=0))
+
+
 @pytest.mark.parametrize(
     ("params", "told"),
     [
@@ -242,6 +255,7 @@ def test_a_hugging_face_folder_is_tuned_and_saved_whole(tmp_path: Path) -> None:
         ({"model": lambda: str(tiny_clip()), "width": 9}, "`width` of the clip family has no eff"),
         ({"micro_batch": 4}, "has no parameter `micro_batch`"),
         ({"template": "a {}"}, "`template` has no effect with captions"),
+        ({"template": "a"}, "must have {} where the name of a class goes"),
         ({"model": lambda: str(tiny_clip()), "tune": "head"}, "`tune: head` needs classes"),
     ],
 )
@@ -274,6 +288,10 @@ def test_captions_that_are_missing_and_tables_without_images_are_refused() -> No
     pairs = make_pairs(8)
     with pytest.raises(DataError, match=r"2 of 8 rows have no caption in 'caption' \(row 1, 3\)"):
         with_numbers(pairs.with_columns(caption=pl.Series([None, "a", " ", *"bcdef"])), "caption")
+    with pytest.raises(DataError, match=r"There is no column 'captoin'; did you mean 'caption'\?$"):
+        with_numbers(pairs, "captoin")
+    with pytest.raises(DataError, match=r"finds images by words, and 'caption' is of type Int64"):
+        with_numbers(pairs.with_columns(caption=pl.int_range(8)), "caption")
     with pytest.raises(DataError, match=r"pairs each caption with one image, and the table has no"):
         pairs_view(pairs.with_columns(picture=pl.lit("a.png")), {})
 
