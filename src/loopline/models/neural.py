@@ -351,7 +351,7 @@ class NeuralFamily(Family):
             place.barrier()
             return found_here
         if context.processes > 1:
-            from loopline.engine.launch import launch
+            from loopline.engine.tools.launch import launch
             from loopline.nets.training import LOG
 
             job.save(folder, encoder)
