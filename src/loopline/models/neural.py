@@ -480,8 +480,9 @@ def told_usable(
         raise DataError(f"There is nothing to learn from: all training rows {lacks}.")
     lost = train.positions[~usable]
     shown = ", ".join(f"{row + 1:,}" for row in lost[:5].tolist())
+    takes = "takes" if len(lost) == 1 else "take"
     context.reporter.note(
-        f"{counted(len(lost), 'training row')} {lacks} and take no part: row {shown}"
+        f"{counted(len(lost), 'training row')} {lacks} and {takes} no part: row {shown}"
         f"{', …' if len(lost) > 5 else ''}."
     )
     weight = np.ones(train.num_rows) if train.weight is None else train.weight
