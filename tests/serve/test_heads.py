@@ -1,4 +1,4 @@
-"""Heads that were read before: the same answers, the same refusals, and no request taken wrongly."""
+"""Heads that were read before: the same answers and refusals, and no request taken wrongly."""
 
 from __future__ import annotations
 

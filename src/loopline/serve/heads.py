@@ -1,4 +1,4 @@
-"""Heads that were read before: a client that keeps its connection sends the same one again and again.
+"""Heads that were read before: a client on a kept connection sends the same one each time.
 
 A head is read by the parser and checked by the guard once. Both are functions of its bytes and of
 settings that do not change while the service runs, so the very same bytes need neither again: a

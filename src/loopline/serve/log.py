@@ -1,10 +1,10 @@
 """The prediction log: what came, what was answered, kept for monitoring without costing a request.
 
 The request path appends to a list in memory and returns. A thread packs what has gathered into
-tables, some hundred rows at a time, which weigh a quarter of what Python's own values do and keep it
-from holding the interpreter for long. Once a minute or every 4,096 rows it writes them as Parquet
-into the store, as an artifact of the kind ``predictions``: whole or absent. What waits is bounded; beyond it, or while the disk is full, rows
-are dropped and counted, and the service goes on.
+tables, some hundred rows at a time: these weigh a quarter of what Python's own values do, and it
+never holds the interpreter for long. Once a minute or every 4,096 rows it writes them as Parquet
+into the store, as an artifact of the kind ``predictions``: whole or absent. What waits is bounded;
+beyond it, or while the disk is full, rows are dropped and counted, and the service goes on.
 
 A row is kept as the model saw it (columns ``input.<name>``), with its prediction, the
 probabilities, who answered, and which cells were odd. Columns that name persons can be left out,
