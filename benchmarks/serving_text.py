@@ -64,6 +64,7 @@ class States(torch.nn.Module):
         self.encoder = encoder
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """What is exported."""
         answer = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         return answer.last_hidden_state
 
@@ -166,10 +167,10 @@ def measured(
     best = {name: np.min(each, axis=0) for name, each in found.items()}
     ratio = best["loopline"] / best["onnxruntime with tokens"]
     return {
-        "milliseconds": {n: {"clock": round(w, 3), "processor": round(c, 3)}
+        "milliseconds": {n: {"clock": round(float(w), 3), "processor": round(float(c), 3)}
                          for n, (w, c) in best.items()},
         "loopline by onnxruntime with tokens": {
-            "clock": round(ratio[0], 3), "processor": round(ratio[1], 3)
+            "clock": round(float(ratio[0]), 3), "processor": round(float(ratio[1]), 3)
         },
         "turns": {n: np.round(each, 3).tolist() for n, each in found.items()},
     }  # fmt: skip

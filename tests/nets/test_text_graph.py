@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
+import torch
 from tests.models.tiny_text import TinyFull, TinyText, tiny_encoder
 
 from loopline.models.base import FittedModel
 from loopline.models.pretrained import find_pretrained
-from loopline.testing import families as kit
-
-for package in ("torch", "transformers", "tokenizers", "onnx", "onnxruntime"):
-    pytest.importorskip(package, reason="graphs of encoders need `neural` and `onnx`")
-
-import torch
-
 from loopline.nets import text_graph
 from loopline.nets.text_graph import TOLERANCE, GraphEncoder, graph_encoder
+from loopline.testing import families as kit
+
+for package in ("tokenizers", "onnx", "onnxruntime"):
+    pytest.importorskip(package, reason="graphs of encoders need `neural` and `onnx`")
 
 
 def network_of(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
