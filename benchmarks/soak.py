@@ -23,6 +23,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -286,6 +287,7 @@ def main() -> None:
     reader.add_argument("--folder", type=Path, help="where the store and the log lie meanwhile")
     reader.add_argument("--out", type=Path, default=RESULTS)
     given = reader.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the service ends with this script
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="soak-") as place:
         found = run(given, Path(place))
     print(json.dumps({k: v for k, v in found.items() if k not in ("slices", "setting")}, indent=1))
