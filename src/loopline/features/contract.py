@@ -19,6 +19,7 @@ Text that is no number in a number column is a problem (``on_bad_value="error"``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -627,7 +628,9 @@ def _usual_reader(column: InputColumn) -> CellReader:
     Any other cell raises `UnreadError`, and its row is read and looked at cell by cell.
     """
     read, look = _row_reader(column), _looker(column)
-    low, high, levels = column.low, column.high, frozenset(column.levels)
+    levels = frozenset(column.levels)
+    low = math.inf if column.low is None else column.low
+    high = -math.inf if column.high is None else column.high
 
     def number(value: Any) -> Any:
         if type(value) is float and low <= value <= high:  # NaN is not within
@@ -645,7 +648,7 @@ def _usual_reader(column: InputColumn) -> CellReader:
             raise UnreadError
         return found
 
-    if column.kind == "float" and not levels and low is not None:
+    if column.kind == "float" and not levels:
         return number
     return level if column.kind == "text" and levels else other
 

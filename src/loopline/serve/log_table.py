@@ -76,7 +76,7 @@ def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame
         "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
         "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
     }
-    cells = zip(*(entry.rows for entry in entries), strict=True)  # type: ignore[arg-type]  # tuples
+    cells = zip(*(entry.rows for entry in entries), strict=True)
     columns = [_column(*pair) for pair in zip(model.columns, cells, strict=True)]
     raw = np.stack([entry.raw for entry in entries])
     return _joined(model, head, columns, raw if model.classes else raw[:, 0])
