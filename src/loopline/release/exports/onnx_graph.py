@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from loopline.errors import EnvironmentProblem
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 """ONNX 1.16 of March 2024; its `TreeEnsemble` compares doubles with doubles. onnxruntime reads it
 from 1.20 on."""
+
+
+Made = TypeVar("Made")
 
 
 def require_onnx() -> None:
@@ -39,6 +42,16 @@ class Graph:
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+        self._told: list[Any] = []
+        self._domains = {"": OPSET, "ai.onnx.ml": ML_OPSET}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` adds, added when it is first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def input(self, name: str, kind: str) -> str:
         """An input of shape (rows, 1): "double", "int64" or "string"."""
@@ -68,11 +81,19 @@ class Graph:
             domain: the operator's domain, ONNX's own by default.
         """
         name = f"/{kind}{len(self._nodes)}"
+        self._domains.setdefault(domain, 1)
         self._nodes.append(_node(kind, list(inputs), [name], domain, attributes))
         return name
 
+    def tell(self, value: str, kind: str, shape: Sequence[str | int]) -> str:
+        """Tell the type of a value that an operator outside ONNX makes, which no one can infer."""
+        from onnx import helper
+
+        self._told.append(helper.make_tensor_value_info(value, _kinds()[kind], shape))
+        return value
+
     def cast(self, value: str, kind: str) -> str:
-        """A value as double, int64, float or bool."""
+        """A value as double, int64, uint64, float or bool."""
         return self.add("Cast", value, to=_kinds()[kind])
 
     def select(self, table: NDArray[np.float64], index: str) -> str:
@@ -86,15 +107,19 @@ class Graph:
         from onnx import helper
 
         graph = helper.make_graph(
-            self._nodes, name, self._inputs, self._outputs, initializer=self._constants
+            self._nodes,
+            name,
+            self._inputs,
+            self._outputs,
+            initializer=self._constants,
+            value_info=self._told,
         )
         made = helper.make_model(
             graph,
             producer_name="loopline",
             ir_version=IR_VERSION,
             opset_imports=[
-                helper.make_opsetid("", OPSET),
-                helper.make_opsetid("ai.onnx.ml", ML_OPSET),
+                helper.make_opsetid(domain, version) for domain, version in self._domains.items()
             ],
         )
         helper.set_model_props(made, facts)
@@ -138,6 +163,7 @@ def _kinds() -> dict[str, int]:
         "double": TensorProto.DOUBLE,
         "float": TensorProto.FLOAT,
         "int64": TensorProto.INT64,
+        "uint64": TensorProto.UINT64,
         "string": TensorProto.STRING,
         "bool": TensorProto.BOOL,
     }
