@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from loopline.errors import InputError
 from loopline.models.catboost_library import catboost_order, describe_catboost
 from loopline.models.portable import SINGLE_LIMIT, Portable
-from loopline.release.exports.onnx_graph import Graph, tensor
+from loopline.release.exports.onnx_graph import Graph
 
 Single = NDArray[np.float32]
 _FACTOR = 0x4906BA494954CB65
@@ -148,18 +148,9 @@ class _Categories:
 
     def _place(self, hashes: str, keys: Sequence[int]) -> str:
         """Places of hashes among those that are kept, behind the last for others."""
-
-        def added() -> str:
-            return self._graph.add(
-                "LabelEncoder",
-                hashes,
-                domain="ai.onnx.ml",
-                keys_tensor=tensor(keys, np.int64),
-                values_tensor=tensor(np.arange(len(keys)), np.int64),
-                default_tensor=tensor([len(keys)], np.int64),
-            )
-
-        return self._graph.once((hashes, *keys), added)
+        return self._graph.once(
+            (hashes, *keys), lambda: self._graph.encode(hashes, keys, range(len(keys)), len(keys))
+        )
 
     def _index(self, feature: int) -> str:
         """Codes as places in `codes`, int64 (rows, 1)."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from loopline.data.cleaning.repair import VALUE_KINDS, Repair, repair_row
 from loopline.errors import InputError
 from loopline.features.readers import Reading
-from loopline.release.exports.onnx_graph import Graph, tensor
+from loopline.release.exports.onnx_graph import Graph
 from loopline.release.exports.onnx_texts import add_text
 from loopline.release.exports.onnx_times import MISSING_TIME, add_time, micros_of
 
@@ -177,7 +177,7 @@ def _level(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence
     if reading.data["by_number"]:
         x = _replaced(graph, given.name, repairs)
         missing = _not_finite(graph, x)
-        known = _encoded(graph, x, [*levels, math.nan], [*range(count), count + 1], count)
+        known = graph.encode(x, [*map(float, levels), math.nan], [*range(count), count + 1], count)
         index = graph.add("Where", missing, graph.constant([[count + 1]], np.int64), known)
         return graph.select(table, index)
     codes = {level: code for code, level in enumerate(levels)}
@@ -185,20 +185,8 @@ def _level(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence
     keys = sorted(key for key in asked if isinstance(key, str))
     ends = [repair_row({given.name: key}, repairs)[given.name] for key in keys]
     places = [count + 1 if end is None else codes.get(end, count) for end in ends]
-    index = _encoded(graph, given.name, [*keys, given.missing], [*places, count + 1], count)
+    index = graph.encode(given.name, [*keys, given.missing], [*places, count + 1], count)
     return graph.select(table, index)
-
-
-def _encoded(graph: Graph, x: str, keys: Sequence[Any], places: Sequence[int], other: int) -> str:
-    text = isinstance(keys[0], str)
-    return graph.add(
-        "LabelEncoder",
-        x,
-        domain="ai.onnx.ml",
-        keys_tensor=tensor(keys, object if text else np.float64),
-        values_tensor=tensor(places, np.int64),
-        default_tensor=tensor([other], np.int64),
-    )
 
 
 def _time(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
@@ -223,7 +211,7 @@ def _respelt(graph: Graph, given: ColumnInput, repairs: Sequence[Repair]) -> str
         return given.name
     ends = [repair_row({given.name: key}, repairs)[given.name] for key in keys]
     texts = [given.missing if end is None else str(end) for end in ends]
-    place = _encoded(graph, given.name, keys, range(len(keys)), -1)
+    place = graph.encode(given.name, keys, range(len(keys)), -1)
     other = graph.add("Less", place, graph.constant([[0]], np.int64))
     place = graph.add("Max", place, graph.constant([[0]], np.int64))
     found = graph.add("Gather", graph.constant(texts, object), place, axis=0)

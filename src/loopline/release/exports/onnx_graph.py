@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from loopline.errors import EnvironmentProblem
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
-"""ONNX 1.16 of March 2024; its `TreeEnsemble` compares doubles with doubles. onnxruntime reads it
-from 1.20 on."""
+"""ONNX 1.16 of March 2024; its `TreeEnsemble` compares doubles with doubles. onnxruntime reads
+all that is written here from 1.23 on: 1.20 lacks trees in doubles, 1.22 does not end on some."""
 
 
 Made = TypeVar("Made")
@@ -95,6 +95,34 @@ class Graph:
     def cast(self, value: str, kind: str) -> str:
         """A value as double, int64, uint64, float or bool."""
         return self.add("Cast", value, to=_kinds()[kind])
+
+    def encode(self, x: str, keys: Sequence[Any], codes: Sequence[int], other: int) -> str:
+        """The code of each value, int64; `other` for values that are no key.
+
+        Args:
+            x: texts, doubles or whole numbers.
+            keys: values of the same type, each once.
+            codes: one a key.
+            other: the code of the rest.
+        """
+        if isinstance(keys[0], str):  # onnxruntime 1.25 does not load text in tensor attributes
+            return self.add(
+                "LabelEncoder",
+                x,
+                domain="ai.onnx.ml",
+                keys_strings=list(keys),
+                values_int64s=[int(code) for code in codes],
+                default_int64=other,
+            )
+        dtype = np.float64 if isinstance(keys[0], float) else np.int64
+        return self.add(
+            "LabelEncoder",
+            x,
+            domain="ai.onnx.ml",
+            keys_tensor=tensor(keys, dtype),
+            values_tensor=tensor(codes, np.int64),
+            default_tensor=tensor([other], np.int64),
+        )
 
     def select(self, table: NDArray[np.float64], index: str) -> str:
         """The rows of a table at an int64 index of shape (rows, 1): (rows, columns)."""

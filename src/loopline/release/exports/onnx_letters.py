@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loopline.data.cleaning.repair import BLANKS
 from loopline.features.texts import normalised
-from loopline.release.exports.onnx_graph import Graph, tensor
+from loopline.release.exports.onnx_graph import Graph
 
 BLANK = ord(" ")
 _SIGMA, _FINAL_SIGMA = 0x3A3, 0x3C2
@@ -66,14 +66,7 @@ def add_letters(graph: Graph, text: str, *, strips: bool) -> Letters:
     )
     cut = graph.tell(cut, "string", ("rows", "letters"))
     keys, values = _characters()
-    found = graph.add(
-        "LabelEncoder",
-        cut,
-        domain="ai.onnx.ml",
-        keys_tensor=tensor([*keys, _PAD], object),
-        values_tensor=tensor([*values, BLANK | _PADDING], np.int64),
-        default_tensor=tensor([BLANK], np.int64),
-    )
+    found = graph.encode(cut, [*keys, _PAD], [*values.tolist(), BLANK | _PADDING], BLANK)
     width = graph.add("Shape", found, start=1, end=2)
     num_texts = graph.add("Shape", text, start=0, end=1)
     zero = graph.constant([0], np.int64)

@@ -29,7 +29,7 @@ def add_text(graph: Graph, text: str, missing: str, reading: Reading, *, strips:
         reading: how the column is read.
         strips: whether blanks at both ends do not count as characters.
     """
-    gone = graph.once(("missing", text), lambda: _is(graph, text, missing))
+    gone = graph.once(("missing", text), lambda: graph.encode(text, [missing], [1], 0))
     letters = graph.once(("letters", text), lambda: add_letters(graph, text, strips=strips))
     spans = graph.once(("spans", text), lambda: _Spans(graph, letters))
     parts = []
@@ -43,19 +43,11 @@ def add_text(graph: Graph, text: str, missing: str, reading: Reading, *, strips:
         return graph.select(np.empty((1, 0)), graph.add("Sub", letters.sizes, letters.sizes))
     whole = graph.add("Concat", *parts, axis=1)
     absent = reading.data["absent"]
-    return whole if absent is None else graph.add("Where", gone, graph.constant([absent]), whole)
-
-
-def _is(graph: Graph, text: str, missing: str) -> str:
-    found = graph.add(
-        "LabelEncoder",
-        text,
-        domain="ai.onnx.ml",
-        keys_tensor=tensor([missing], object),
-        values_tensor=tensor([1], np.int64),
-        default_tensor=tensor([0], np.int64),
+    return (
+        whole
+        if absent is None
+        else graph.add("Where", graph.cast(gone, "bool"), graph.constant([absent]), whole)
     )
-    return graph.cast(found, "bool")
 
 
 class _Spans:
@@ -170,14 +162,7 @@ def _weights(graph: Graph, spans: _Spans, reading: Reading) -> str:
     """Weights of each text's terms, (texts, columns); each text has length 1."""
     buckets, weights = reading.arrays["buckets"], reading.arrays["weights"]
     width = graph.constant([len(buckets)], np.int64)
-    columns = graph.add(
-        "LabelEncoder",
-        spans.buckets,
-        domain="ai.onnx.ml",
-        keys_tensor=tensor(buckets, np.int64),
-        values_tensor=tensor(np.arange(len(buckets)), np.int64),
-        default_tensor=tensor([-1], np.int64),
-    )
+    columns = graph.encode(spans.buckets, buckets.tolist(), range(len(buckets)), -1)
     known = graph.add("GreaterOrEqual", columns, graph.constant(0, np.int64))
     flat = graph.add("Add", graph.add("Mul", spans.rows, width), columns)
     flat = graph.add("Compress", flat, known)
