@@ -158,18 +158,28 @@ def test_repairs_by_value_are_folded_in() -> None:
     assert np.array_equal(by_onnx(number, values, coded), by_step(number, repaired))
 
 
-@pytest.mark.parametrize(
-    ("make", "part"),
-    [
-        (lambda: Repair.strip("x"), "repair 'strip' of column 'x'"),
-        (lambda: Repair.to_number("x"), "repair 'to_number' of column 'x'"),
-    ],
-)
-def test_repairs_that_onnx_cannot_make_are_named(make: Callable[[], Repair], part: str) -> None:
-    """Blanks at the ends and numbers as text have no operator; the message says how to go on."""
+def test_blanks_at_the_ends_of_a_category() -> None:
+    """Every kind of blank goes, those inside stay; before and behind other repairs; no rows."""
+    levels = count_levels(pl.Series("x", ["a b", "c", "a\nb", "", None]))
+    step = learn_ordinal(levels, missing="keep")
+    cells = [" a b", "a b\u3000\ufeff", "c\n", "  ", "", None, "a\tb", " d ", "e", " a\nb "]
+    change = Repair.replace("x", {"d": "c", " d ": None, "e": " a b "})
+    for repairs in ((Repair.strip("x"),), (Repair.strip("x"), change), (change, Repair.strip("x"))):
+        expected = by_step(step, repair_values(pl.DataFrame({"x": cells}), repairs)["x"])
+        ask = opened(step, repairs)
+        assert np.array_equal(ask(cells), expected, equal_nan=True)
+        assert np.array_equal(ask(["  "]), expected[[3]], equal_nan=True)
+        assert ask([]).shape == (0, 1)
+
+
+def test_repairs_that_onnx_cannot_make_are_named() -> None:
+    """Numbers as text and repaired dates have no operator; the message says how to go on."""
     step = learn_ordinal(count_levels(pl.Series("x", ["a", "b"])), missing="keep")
-    with pytest.raises(InputError, match=rf"cannot express the {part}.*--repaired"):
-        add_columns(Graph(), ["x"], [step.reading()], (make(),))
+    with pytest.raises(InputError, match=r"cannot express the repair 'to_number' of.*--repaired"):
+        add_columns(Graph(), ["x"], [step.reading()], (Repair.to_number("x"),))
+    change = Repair.replace("x", {dt.datetime(1900, 1, 1): None})
+    with pytest.raises(InputError, match=r"repair 'replace_values' of column 'x'"):
+        add_columns(Graph(), ["x"], [DATES[False].reading()], (change,))
 
 
 TEXTS = [
@@ -229,11 +239,13 @@ def test_texts_that_the_line_replaces() -> None:
         Repair.replace("note", {"hello there": "Free prize"}),
         Repair.strip("note"),
     )
-    cells = ["a", "-", "hello there", "b ", None]
+    cells = ["a", "-", "hello there", "b ", None, " a\u3000", " -", "\n"]
     repaired = repair_values(pl.DataFrame({"note": cells}), repairs)["note"]
     assert np.array_equal(by_onnx(step, cells, repairs), by_step(step, repaired), equal_nan=True)
-    with pytest.raises(InputError, match="cannot express the repair 'strip' of column 'note'"):
-        by_onnx(step, cells, repairs[::-1])
+    repaired = repair_values(pl.DataFrame({"note": cells}), repairs[::-1])["note"]
+    assert np.array_equal(
+        by_onnx(step, cells, repairs[::-1]), by_step(step, repaired), equal_nan=True
+    )
 
 
 def test_a_column_that_members_read_alike_is_one_input() -> None:
@@ -367,10 +379,10 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_repairs_may_be_left_to_the_caller(release: Any, tmp_path: Path) -> None:
-    """Without `repaired` a strip is refused; with it the file says which repairs come before."""
-    with pytest.raises(InputError, match="repair 'strip' of column 'code'"):
-        export(release, "onnx", tmp_path / "onnx")
-    assert not list(tmp_path.iterdir())
+    """Without `repaired` the file makes them; with it the file says which come before."""
+    made = export(release, "onnx", tmp_path / "whole")
+    assert len(made.remarks) == 1
+    assert json.loads((tmp_path / "whole/model.json").read_text())["repairs_before"] == []
     done = export(release, "onnx", tmp_path / "onnx", repaired=True)
     assert "strip of 'code'" in done.remarks[1]
     facts = json.loads((tmp_path / "onnx/model.json").read_text())

@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.cleaning.repair import VALUE_KINDS, Repair, repair_row
+from loopline.data.cleaning.repair import BLANKS, VALUE_KINDS, Repair, repair_row
 from loopline.errors import InputError
 from loopline.features.readers import Reading
 from loopline.release.exports.onnx_graph import Graph
@@ -90,15 +91,8 @@ def _refuse(column: str, reading: Reading, repairs: Sequence[Repair]) -> None:
             "folder`, which needs numpy alone, or `--to docker`; or give the column `role: ignore` "
             "and run the line again."
         )
-    kinds = [repair.kind for repair in repairs]
-    if reading.kind == "time":
-        hard = kinds
-    elif reading.kind == "text":  # blanks at the ends are cut off last, where nothing is compared
-        while kinds and kinds[-1] == "strip":
-            kinds.pop()
-        hard = [kind for kind in kinds if kind != "replace_values"]
-    else:
-        hard = [kind for kind in kinds if kind != "replace_values"]
+    makes = {"int64": (), "double": ("replace_values",), "string": ("replace_values", "strip")}
+    hard = [each.kind for each in repairs if each.kind not in makes[_kind(reading)]]
     if hard:
         raise InputError(
             f"ONNX cannot express the repair {hard[0]!r} of column {column!r}. Export with "
@@ -180,12 +174,15 @@ def _level(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence
         known = graph.encode(x, [*map(float, levels), math.nan], [*range(count), count + 1], count)
         index = graph.add("Where", missing, graph.constant([[count + 1]], np.int64), known)
         return graph.select(table, index)
+    strips = [place for place, repair in enumerate(repairs, 1) if repair.kind == "strip"]
+    first, rest = repairs[: max(strips, default=0)], repairs[max(strips, default=0) :]
     codes = {level: code for code, level in enumerate(levels)}
-    asked = {*levels, *(old for repair in repairs for old, _ in repair.mapping)}
+    asked = {*levels, *(old for repair in rest for old, _ in repair.mapping)}
     keys = sorted(key for key in asked if isinstance(key, str))
-    ends = [repair_row({given.name: key}, repairs)[given.name] for key in keys]
+    ends = [repair_row({given.name: key}, rest)[given.name] for key in keys]
     places = [count + 1 if end is None else codes.get(end, count) for end in ends]
-    index = graph.encode(given.name, [*keys, given.missing], [*places, count + 1], count)
+    text = _repaired(graph, given, first)
+    index = graph.encode(text, [*keys, given.missing], [*places, count + 1], count)
     return graph.select(table, index)
 
 
@@ -195,27 +192,51 @@ def _time(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[
 
 
 def _text(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
-    strips = any(repair.kind == "strip" for repair in repairs)
-
-    def repaired() -> str:
-        return _respelt(graph, given, [each for each in repairs if each.kind != "strip"])
-
-    text = graph.once(("repaired", given.name), repaired)
-    return add_text(graph, text, given.missing, reading, strips=strips)
+    return add_text(graph, _repaired(graph, given, repairs), given.missing, reading)
 
 
-def _respelt(graph: Graph, given: ColumnInput, repairs: Sequence[Repair]) -> str:
-    """Whole texts after `replace_values`; what is replaced by nothing is the mark of missing."""
-    keys = [str(old) for old in dict.fromkeys(old for each in repairs for old, _ in each.mapping)]
-    if not keys:
-        return given.name
-    ends = [repair_row({given.name: key}, repairs)[given.name] for key in keys]
-    texts = [given.missing if end is None else str(end) for end in ends]
-    place = graph.encode(given.name, keys, range(len(keys)), -1)
+def _repaired(graph: Graph, given: ColumnInput, repairs: Sequence[Repair]) -> str:
+    """Texts after repairs, in order; what is replaced by nothing is the mark of missing."""
+    text = given.name
+    for repair in repairs:
+        before = text
+        if repair.kind == "strip":
+            text = graph.once(("strip", before), partial(_stripped, graph, before))
+        else:
+            change = partial(_respelt, graph, before, given.missing, repair)
+            text = graph.once((repair, before), change)
+    return text
+
+
+def _stripped(graph: Graph, text: str) -> str:
+    """Texts without blanks at both ends: each is one token, from its first letter to its last."""
+    blanks = "".join(f"\\x{{{ord(blank):x}}}" for blank in BLANKS)
+    flat = graph.add("Reshape", text, graph.constant([-1], np.int64))
+    cut = graph.add(
+        "Tokenizer",
+        graph.add("Concat", flat, graph.constant(["x"], object), axis=0),  # it wants one at least
+        domain="com.microsoft",
+        mark=0,
+        mincharnum=1,
+        pad_value="",
+        tokenexp=f"(?s)[^{blanks}](?:.*[^{blanks}])?",
+    )
+    cut = graph.tell(cut, "string", ("texts", "tokens"))
+    start, axes = graph.constant([0, 0], np.int64), graph.constant([0, 1], np.int64)
+    return graph.add("Slice", cut, start, graph.add("Shape", text), axes)
+
+
+def _respelt(graph: Graph, text: str, missing: str, repair: Repair) -> str:
+    """Whole texts after one `replace_values`."""
+    pairs = [(old, new) for old, new in repair.mapping if isinstance(old, str)]
+    if not pairs:
+        return text
+    ends = [missing if new is None else str(new) for _, new in pairs]
+    place = graph.encode(text, [old for old, _ in pairs], range(len(pairs)), -1)
     other = graph.add("Less", place, graph.constant([[0]], np.int64))
     place = graph.add("Max", place, graph.constant([[0]], np.int64))
-    found = graph.add("Gather", graph.constant(texts, object), place, axis=0)
-    return graph.add("Where", other, given.name, found)
+    found = graph.add("Gather", graph.constant(ends, object), place, axis=0)
+    return graph.add("Where", other, text, found)
 
 
 _READINGS = {"number": _number, "level": _level, "time": _time, "text": _text}

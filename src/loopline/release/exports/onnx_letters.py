@@ -15,14 +15,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.cleaning.repair import BLANKS
 from loopline.features.texts import normalised
 from loopline.release.exports.onnx_graph import Graph
 
 BLANK = ord(" ")
 _SIGMA, _FINAL_SIGMA = 0x3A3, 0x3C2
 _LETTER = (1 << 21) - 1
-_CASED, _PASSED_OVER, _STRIPPED, _PADDING, _BOTH = (1 << bit for bit in range(21, 26))
+_CASED, _PASSED_OVER, _PADDING, _BOTH = (1 << bit for bit in range(21, 25))
 _PAD = "no letter"
 """Two or more letters, so that no character is spelt like it."""
 
@@ -44,13 +43,12 @@ class Letters:
     sizes: str
 
 
-def add_letters(graph: Graph, text: str, *, strips: bool) -> Letters:
+def add_letters(graph: Graph, text: str) -> Letters:
     """Add what normalises texts.
 
     Args:
         graph: where nodes are added.
         text: strings, (rows, 1).
-        strips: whether blanks at both ends do not count as characters.
     """
     blank = graph.constant(" ", object)
     wide = graph.add("StringConcat", graph.add("StringConcat", blank, text), blank)
@@ -73,8 +71,7 @@ def add_letters(graph: Graph, text: str, *, strips: bool) -> Letters:
     found = graph.add("Slice", found, zero, num_texts, zero)
     flat = graph.add("Reshape", found, graph.constant([-1], np.int64))
     codes, rows = _squeezed(graph, flat, width, _lowered(graph, flat))
-    sizes = _stripped_sizes(graph, found) if strips else _sizes(graph, found)
-    return Letters(codes, rows, num_texts, sizes)
+    return Letters(codes, rows, num_texts, _sizes(graph, found))
 
 
 def _flag(graph: Graph, codes: str, flag: int) -> str:
@@ -86,17 +83,6 @@ def _sizes(graph: Graph, found: str) -> str:
     given = graph.cast(graph.add("Not", _flag(graph, found, _PADDING)), "int64")
     count = graph.add("ReduceSum", given, graph.constant([1], np.int64), keepdims=1)
     return graph.add("Sub", count, graph.constant([[2]], np.int64))
-
-
-def _stripped_sizes(graph: Graph, found: str) -> str:
-    """Characters between the first and the last that is no blank, both included."""
-    hard = graph.add("Not", _flag(graph, found, _STRIPPED | _PADDING))
-    kept = graph.cast(hard, "int64")
-    first = graph.add("ArgMax", kept, axis=1, keepdims=1)
-    last = graph.add("ArgMax", kept, axis=1, keepdims=1, select_last_index=1)
-    some = graph.add("ReduceMax", kept, graph.constant([1], np.int64), keepdims=1)
-    count = graph.add("Add", graph.add("Sub", last, first), graph.constant([[1]], np.int64))
-    return graph.add("Mul", count, some)
 
 
 def _lowered(graph: Graph, flat: str) -> str:
@@ -171,6 +157,5 @@ def _characters() -> tuple[list[str], NDArray[np.int64]]:
         for front in ("", "A")
     ]
     values |= np.where(ends[0], _CASED, 0) | np.where(ends[1] & ~ends[0], _PASSED_OVER, 0)
-    values |= np.where(np.isin(numbers, [ord(each) for each in BLANKS]), _STRIPPED, 0)
     told = values != BLANK
     return every.filter(pl.Series(told)).to_list(), values[told]

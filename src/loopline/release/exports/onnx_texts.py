@@ -19,7 +19,7 @@ _BLOCK = 4096
 """Powers are products of two tables of so many: texts of 16 million letters in one request."""
 
 
-def add_text(graph: Graph, text: str, missing: str, reading: Reading, *, strips: bool) -> str:
+def add_text(graph: Graph, text: str, missing: str, reading: Reading) -> str:
     """Add what reads texts; gives (rows, outputs).
 
     Args:
@@ -27,10 +27,9 @@ def add_text(graph: Graph, text: str, missing: str, reading: Reading, *, strips:
         text: strings, (rows, 1).
         missing: the text of a missing cell.
         reading: how the column is read.
-        strips: whether blanks at both ends do not count as characters.
     """
     gone = graph.once(("missing", text), lambda: graph.encode(text, [missing], [1], 0))
-    letters = graph.once(("letters", text), lambda: add_letters(graph, text, strips=strips))
+    letters = graph.once(("letters", text), lambda: add_letters(graph, text))
     spans = graph.once(("spans", text), lambda: _Spans(graph, letters))
     parts = []
     if reading.data["sizes"]:
