@@ -64,6 +64,7 @@ class ServedModel:
         self.columns: tuple[InputColumn, ...] = release.contract.columns
         self.door = Door(release, settings)
         self._threshold = release.threshold
+        release.model.quicken()
         self._raw_row = release.raw_row
         self.row_seconds = self._warm_up()
 
