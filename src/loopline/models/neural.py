@@ -358,7 +358,7 @@ class NeuralFamily(Family):
             place.barrier()
             return found_here
         if context.processes > 1:
-            from loopline.engine.launch import launch
+            from loopline.engine.tools.launch import launch
             from loopline.nets.training import LOG
 
             job.save(folder, encoder)
@@ -487,8 +487,9 @@ def told_usable(
         raise DataError(f"There is nothing to learn from: all training rows {lacks}.")
     lost = train.positions[~usable]
     shown = ", ".join(f"{row + 1:,}" for row in lost[:5].tolist())
+    takes = "takes" if len(lost) == 1 else "take"
     context.reporter.note(
-        f"{counted(len(lost), 'training row')} {lacks} and take no part: row {shown}"
+        f"{counted(len(lost), 'training row')} {lacks} and {takes} no part: row {shown}"
         f"{', …' if len(lost) > 5 else ''}."
     )
     weight = np.ones(train.num_rows) if train.weight is None else train.weight
