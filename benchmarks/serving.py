@@ -2,15 +2,17 @@
 
     python benchmarks/serving.py --peers FOLDER     # makes a virtual environment for each peer
 
-One row of 20 mixed features through checks, preprocessing and 100 trees of LightGBM, sent as JSON
-over connections that are kept, from a second process. All services run at once and are asked in
-turns, so that a noisy machine is as noisy for each. Reported are processor time a request (all
+200 rows of 20 mixed features, one a request, through checks, preprocessing and 100 trees of
+LightGBM, sent as JSON over connections that are kept, from a second process. All services run at
+once and are asked in turns, so that a noisy machine is as noisy for each. Reported are processor
+time a request (all
 processes of a service), the time of a request at concurrency 1 and 32, and resident memory; of
 several turns the median and the best. Every peer holds the very same model file, and its answer
 must be ours. Loopline checks the input contract, watches windows and logs every prediction; the
 peers do none of these. `loopline (no log)` leaves the log out.
 
-MLServer takes numbers only: it is sent the finished row, without preprocessing.
+MLServer takes numbers only: it is sent the finished row, without preprocessing, and 0 for a missing
+number, which its JSON cannot say.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from predict import make_table
 
@@ -46,6 +49,8 @@ PACKAGES = {
     "mlserver": ["mlserver", "mlserver-lightgbm"],
     "mlflow": ["mlflow", "lightgbm"],
 }
+ROWS = 200
+"""Sent in turn: a service that sees one row for ever says that its columns stand still."""
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -97,7 +102,7 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def prepare(folder: Path) -> tuple[Path, dict, float]:
+def prepare(folder: Path) -> tuple[Path, list[dict], float]:
     """A release of 100 trees, its model and levels for the peers, a row, and our answer."""
     store = folder / "store"
     table = make_table(4_000, 0)
@@ -111,37 +116,47 @@ def prepare(folder: Path) -> tuple[Path, dict, float]:
     )
     with loopline.open_project(store) as project:
         release = project.release("bench")
-    row = make_table(50, 2).drop("target").to_dicts()[7]
+    frame = make_table(ROWS, 2).drop("target")
+    rows = pl.concat([frame.drop_nulls().head(1), frame]).to_dicts()
+    row = rows[0]
     model = release.artifact.path("model") / "estimator" / "model.txt"
     (folder / "model.txt").write_text(model.read_text())
     graph = release.model.graph
-    checked = release.contract.check_row(row)
+    checked, _ = release.contract.check(pl.DataFrame(rows))
+    first = release.contract.check_row(row)
     columns = []
     for place, name in enumerate(graph.columns):
         column = next(column for column in release.contract.columns if column.name == name)
         codes = {
-            level: float(graph.transform_row({**checked, name: level})[0, place])
+            level: float(graph.transform_row({**first, name: level})[0, place])
             for level in column.levels
         }
         columns.append({"name": name, "kind": column.kind, "codes": codes})
     (folder / "columns.json").write_text(json.dumps(columns))
-    (folder / "row.json").write_text(json.dumps(row))
-    numbers = graph.transform(pl.DataFrame([checked]))
-    (folder / "numbers.json").write_text(
-        json.dumps(
+    write_bodies(folder / "rows.jsonl", rows)
+    write_bodies(
+        folder / "numbers.jsonl",
+        [
             {
                 "inputs": [
                     {
                         "name": "x",
-                        "shape": list(numbers.shape),
+                        "shape": [1, len(numbers)],
                         "datatype": "FP64",
-                        "data": numbers.ravel().tolist(),
+                        "data": numbers.tolist(),
                     }
                 ]
             }
-        )
+            for numbers in np.nan_to_num(graph.transform(checked))
+        ],
     )
-    return store, row, release.predict_one(row)["probability"]["yes"]
+    return store, rows, release.predict_one(row)["probability"]["yes"]
+
+
+def write_bodies(file: Path, bodies: list[dict]) -> Path:
+    """A request's JSON a line."""
+    file.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+    return file
 
 
 def environment(name: str, peers: Path) -> Path | None:
@@ -156,7 +171,7 @@ def environment(name: str, peers: Path) -> Path | None:
     return python
 
 
-def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
+def commands(folder: Path, store: Path, rows: list[dict], peers: Path) -> Iterator[tuple]:
     """Name, command by port, path, body, and where the answer holds the probability."""
     ours = [sys.executable, "-m", "loopline", "serve", "bench", "--store", str(store), "--port"]
 
@@ -166,7 +181,7 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
     def plain(answer: dict) -> float:
         return answer["probability"]
 
-    row = folder / "row.json"
+    row = folder / "rows.jsonl"
     yield "loopline", lambda port: [*ours, str(port)], "/predict", row, yes
     yield "loopline (no log)", lambda port: [*ours, str(port), "--no-log"], "/predict", row, yes
     for name in PACKAGES:
@@ -195,11 +210,10 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
             yield name, lambda port, command=command: command, "/predict", row, plain
         elif name == "bentoml":
             base = [str(python), "-m", "bentoml", "serve", "bentoml_app:Model", "-q", "--port"]
-            body = folder / "bento.json"
-            body.write_text(json.dumps({"row": json.loads(row.read_text())}))
+            body = write_bodies(folder / "bento.jsonl", [{"row": one} for one in rows])
             yield name, lambda port, base=base: [*base, str(port)], "/predict", body, plain
         elif name == "mlflow":
-            yield mlflow_line(folder, python)
+            yield mlflow_line(folder, rows, python)
         else:
             place = folder / "mlserver"
             place.mkdir()
@@ -225,7 +239,7 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
                 (place / "settings.json").write_text(json.dumps(settings))
                 return [start, "start", str(place)]
 
-            numbers = folder / "numbers.json"
+            numbers = folder / "numbers.jsonl"
             yield (
                 name,
                 command_of,
@@ -235,7 +249,7 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
             )
 
 
-def mlflow_line(folder: Path, python: Path) -> tuple:
+def mlflow_line(folder: Path, rows: list[dict], python: Path) -> tuple:
     """MLflow's own server around a python_function that it has saved, without a data base."""
     model = folder / "mlflow_model"
     given = {"PEER_FOLDER": str(folder), "PYTHONPATH": str(HERE / "peers")}
@@ -246,9 +260,7 @@ def mlflow_line(folder: Path, python: Path) -> tuple:
         check=True,
         capture_output=True,
     )
-    body = folder / "mlflow.json"
-    row = json.loads((folder / "row.json").read_text())
-    body.write_text(json.dumps({"dataframe_records": [row]}))
+    body = write_bodies(folder / "mlflow.jsonl", [{"dataframe_records": [row]} for row in rows])
     base = ["env", f"PATH={python.parent}{os.pathsep}{os.environ['PATH']}", "mlflow", "models"]
     base += ["serve", "--env-manager", "local", "-w", "1"]
 
@@ -310,7 +322,7 @@ def running(folder: Path, line: tuple, wanted: float) -> Iterator[Service | None
 def first_answer(service: Service, seconds: float = 90) -> float | None:
     request = urllib.request.Request(
         f"http://127.0.0.1:{service.port}{service.path}",
-        service.body.read_bytes(),
+        service.body.read_bytes().splitlines()[0],
         {"Content-Type": "application/json"},
     )
     end = time.monotonic() + seconds
@@ -382,8 +394,8 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
-        store, _, wanted = prepare(folder)
-        lines = list(commands(folder, store, given.peers.resolve()))
+        store, rows, wanted = prepare(folder)
+        lines = list(commands(folder, store, rows, given.peers.resolve()))
         found = [stack.enter_context(running(folder, line, wanted)) for line in lines]
         services = [service for service in found if service is not None]
         counts = {}

@@ -1,7 +1,8 @@
 """Load on one HTTP service, from a process of its own: connections that are kept, bytes by hand.
 
-    python benchmarks/serving_load.py PORT PATH BODY_FILE CONCURRENCY REQUESTS
+    python benchmarks/serving_load.py PORT PATH BODIES CONCURRENCY REQUESTS
 
+Each line of BODIES is the JSON of one request; they are sent in turn, as callers send other rows.
 Prints one JSON object: requests per second and quantiles of the time of a request in milliseconds.
 """
 
@@ -11,14 +12,17 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import uvloop
 
 
-async def caller(port: int, sent: bytes, count: int, taken: list[float]) -> None:
+async def caller(port: int, turn: Iterator[bytes], count: int, taken: list[float]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(count):
+        sent = next(turn)
         start = time.perf_counter()
         writer.write(sent)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -36,15 +40,16 @@ async def caller(port: int, sent: bytes, count: int, taken: list[float]) -> None
     writer.close()
 
 
-async def load(port: int, path: str, body: bytes, concurrency: int, requests: int) -> dict:
-    sent = (
+async def load(port: int, path: str, bodies: list[bytes], concurrency: int, requests: int) -> dict:
+    head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+        "Content-Type: application/json\r\nContent-Length: "
+    )
+    turn = cycle([f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies])
     taken: list[float] = []
     start = time.perf_counter()
     share = requests // concurrency
-    await asyncio.gather(*(caller(port, sent, share, taken) for _ in range(concurrency)))
+    await asyncio.gather(*(caller(port, turn, share, taken) for _ in range(concurrency)))
     seconds = time.perf_counter() - start
     taken.sort()
     return {
@@ -57,5 +62,5 @@ async def load(port: int, path: str, body: bytes, concurrency: int, requests: in
 
 if __name__ == "__main__":
     port, path, file, concurrency, requests = sys.argv[1:]
-    body = Path(file).read_bytes()
-    print(json.dumps(uvloop.run(load(int(port), path, body, int(concurrency), int(requests)))))
+    bodies = Path(file).read_bytes().splitlines()
+    print(json.dumps(uvloop.run(load(int(port), path, bodies, int(concurrency), int(requests)))))
