@@ -128,6 +128,12 @@ class ColumnSpec(_Part):
     map: dict[Scalar, Scalar | None] | None = Field(
         None, description="Values to replace, old: new; null makes them missing."
     )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the labels of a target that is text, for "
+        "`task: multilabel`.",
+    )
 
 
 class SplitSpec(_Part):
@@ -552,6 +558,18 @@ def _contradictions(spec: Spec) -> Sequence[str]:
             problems.append(
                 f"`columns.{name}.missing` has no effect: the column's role is {column.role}."
             )
+        if column.separator is not None and (spec.task != "multilabel" or name != spec.target):
+            problems.append(
+                f"`columns.{name}.separator` has no effect: it parts the labels of the target of a "
+                "`task: multilabel`. Remove it."
+            )
+    if spec.task == "multilabel" and own is not None:
+        problems += [
+            f"`columns.{spec.target}.{field}` has no effect with `task: multilabel`: the column "
+            "holds the labels. Remove it."
+            for field in ("type", "missing", "map")
+            if getattr(own, field) is not None
+        ]
     if split.column is not None and split.method != "predefined":
         problems.append(
             f"`split.column` has no effect with `split.method: {split.method}`. "

@@ -26,6 +26,8 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
         return _language()
     if schema.task == "retrieval":
         return _retrieval()
+    if schema.task == "multilabel":
+        return _named(["baseline", "linear"]), "linear: one logistic regression a label"
     types = {schema.named(name).type for name in schema.features}
     if "image" not in types:
         names = [*CORE_FAMILIES, "multimodal"] if mixes(schema) else list(CORE_FAMILIES)
