@@ -352,10 +352,7 @@ class Release:
 
         frame = as_frame(data) if is_frame(data) else self.read(data).frame
         target = self.schema.target
-        made = MADE_TARGETS.get(self.task)
-        if made is not None:
-            columns = self.facts["spec"].get("columns", {})
-            frame = made.add(frame, made.named(self.schema), columns)
+        frame = self.with_target(frame)
         if target not in frame.columns:
             raise DataError(
                 f"To evaluate, the data needs the target column {target!r}; it has "
@@ -375,6 +372,18 @@ class Release:
             metrics=self.facts["objective"]["further"],
         )
         return Evaluation(metrics, len(y), remarks)
+
+    def with_target(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The table with the target column, where that is made of the one the settings name.
+
+        Raises:
+            DataError: that column is absent, or its cells cannot be used.
+        """
+        made = MADE_TARGETS.get(self.task)
+        if made is None:
+            return frame
+        columns = self.facts["spec"].get("columns", {})
+        return made.add(frame, made.named(self.schema), columns)
 
 
 def _empty_rows(checked: pl.DataFrame) -> tuple[str, ...]:
