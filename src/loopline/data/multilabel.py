@@ -28,6 +28,8 @@ SUFFIX = "_labels"
 FEW_ROWS = 5
 """Labels of fewer rows are told: what is measured of them rests on next to nothing."""
 _TOLD = 5
+_FEWEST_JOINED = 20
+_LONGEST = 40
 
 
 def labels_column(named: str) -> str:
@@ -180,6 +182,39 @@ def multilabel_schema(
     known[target] = Column(target, "category", "target", told)
     schema = Schema(tuple(known[name] for name in frame.columns), "multilabel", labels)
     return apply_overrides(schema, frame, rest)
+
+
+def likely_separator(cells: pl.Series) -> tuple[str, str] | None:
+    """What parts the labels in a column of texts, and why; None unless it is beyond doubt.
+
+    At least 20 cells and a tenth of all have the separator, the parts are short, nearly all of them
+    come again, and they are far fewer than the different cells.
+
+    >>> cells = pl.Series("tags", ["a|b", "a", "c|a", "b|c", "a|b|c"] * 10)
+    >>> likely_separator(cells)
+    ('|', "'|' stands in 80 % of the texts and parts them into 3 labels that come again")
+    """
+    if cells.dtype != pl.String():
+        return None
+    known = cells.drop_nulls()
+    for separator in ("|", ";"):
+        joined = int(known.str.contains(separator, literal=True).sum())
+        if joined < _FEWEST_JOINED or joined < 0.1 * len(known):
+            continue
+        parts = known.str.split(separator).explode().str.strip_chars()
+        counts = parts.filter(parts != "").value_counts(name="rows")
+        again = counts.filter(pl.col("rows") > 1)["rows"].sum()
+        if (
+            2 <= counts.height <= min(MAX_CLASSES, 0.5 * known.n_unique() + 3)
+            and int(parts.str.len_chars().max() or 0) <= _LONGEST  # type: ignore[arg-type]
+            and again >= 0.99 * counts["rows"].sum()
+        ):
+            share = f"{100 * joined / len(known):.0f} %"
+            return separator, (
+                f"{separator!r} stands in {share} of the texts and parts them into "
+                f"{counts.height:,} labels that come again"
+            )
+    return None
 
 
 def _counted(target: pl.Series) -> tuple[pl.Series, NDArray[np.int64]]:
