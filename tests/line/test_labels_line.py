@@ -86,7 +86,7 @@ def test_the_threshold_is_set_out_of_fold(result: loopline.Result) -> None:
 
 
 def test_a_table_and_a_row_are_told_alike(result: loopline.Result) -> None:
-    """`prediction` lists the labels whose probability reaches the threshold; some rows have none."""
+    """`prediction` lists the labels at or above the threshold; some rows have none."""
     release, new = result.release, table_of(60, seed=5).drop("tags")
     table = release.predict(new)
     assert table.columns == ["prediction", *(f"probability_{label}" for label in LABELS)]
@@ -109,9 +109,7 @@ def test_probabilities_need_not_sum_to_one(result: loopline.Result) -> None:
     assert sums.max() > 1.5
 
 
-def test_new_rows_are_scored_and_known_ones_refused(
-    result: loopline.Result, store: Path
-) -> None:
+def test_new_rows_are_scored_and_known_ones_refused(result: loopline.Result, store: Path) -> None:
     """Lists are read as in training; rows that training has seen make no score."""
     with loopline.open_project(store) as project:
         found = evaluate_release(project, result.release, table_of(200, seed=7))

@@ -35,9 +35,7 @@ def test_a_tuned_encoder_conforms(kind: type, check: kit.Check, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("check", kit.MULTILABEL_CHECKS, ids=lambda check: check.__name__)
-def test_a_head_conforms_where_rows_have_several_labels(
-    check: kit.Check, tmp_path: Path
-) -> None:
+def test_a_head_conforms_where_rows_have_several_labels(check: kit.Check, tmp_path: Path) -> None:
     """A frozen encoder with one logistic regression a label does what the kit promises."""
     check(TinyText(), "multilabel", tmp_path)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,8 +105,8 @@ def _refuse_missing(sets: pl.Series) -> None:
         raise DataError(f"The target {sets.name!r} has no label: all {missing:,} are missing.")
     raise DataError(
         f"The target {sets.name!r} is missing in {missing:,} of {len(sets):,} rows "
-        f"({_rows(sets.is_null())}); nobody knows which labels such a row has. Drop them, or, where "
-        "they have none, write an empty list, or in texts the separator alone."
+        f"({_rows(sets.is_null())}); nobody knows which labels such a row has. Drop them, or, "
+        "where they have none, write an empty list, or in texts the separator alone."
     )
 
 

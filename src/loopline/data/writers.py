@@ -12,6 +12,7 @@ import polars as pl
 
 from loopline.errors import EnvironmentProblem, InputError
 
+
 def flat_lists(frame: pl.DataFrame) -> pl.DataFrame:
     """Lists as JSON in a text, for formats whose cells are single values."""
     lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]

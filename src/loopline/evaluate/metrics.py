@@ -145,8 +145,8 @@ _PLAIN: tuple[Metric, ...] = (
         False,
         "probability",
         (0.0, -math.log(formulas.PROBABILITY_FLOOR)),
-        "Mean of minus the log of the probability given to what happened; 0 is perfect (multilabel: "
-        "mean over labels).",
+        "Mean of minus the log of the probability given to what happened; 0 is perfect "
+        "(multilabel: mean over labels).",
         formulas.log_loss,
     ),
     Metric(

@@ -178,9 +178,7 @@ def _settled(
             confidence=None if require is None else require.confidence,
         )
     elif prepared.schema.task == "multilabel":
-        threshold = choose_label_threshold(
-            view.target, prediction, weight=view.weight, units=units
-        )
+        threshold = choose_label_threshold(view.target, prediction, weight=view.weight, units=units)
     scores: dict[str, Estimate] = evaluate_predictions(
         prepared.schema.task,
         prepared.schema.classes,

@@ -21,8 +21,8 @@ from loopline.line.structure import Structured
 from loopline.splits.certificate import WINDOW, Certificate
 from loopline.splits.feasible import make_feasible_split
 from loopline.splits.rows import feature_digests_of
-from loopline.splits.split import Split
 from loopline.splits.spec import TRAIN
+from loopline.splits.split import Split
 from loopline.splits.views import TestView, TrainView, encode_target
 from loopline.store.artifacts import Artifact
 
@@ -177,9 +177,7 @@ def _unlearned(frame: pl.DataFrame, schema: Schema, split: Split) -> str:
         return ""
     rows = np.flatnonzero(split.side == TRAIN)
     known = encode_target(frame[schema.target], schema, rows).any(axis=0)
-    absent = [
-        repr(label) for label, seen in zip(schema.classes, known, strict=True) if not seen
-    ]
+    absent = [repr(label) for label, seen in zip(schema.classes, known, strict=True) if not seen]
     if not absent:
         return ""
     shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")

@@ -396,8 +396,9 @@ class Spec(_Part):
     target: str = Field(min_length=1, description="The column to predict.")
     task: Task | None = Field(
         None,
-        description="What is predicted; inferred from the target when left out. `language`: the "
-        "target column's text itself, token by token; `retrieval`: images, found by the words of "
+        description="What is predicted; inferred from the target when left out. `multilabel`: "
+        "which of several labels a row has, from a column of lists or separated texts; "
+        "`language`: the target column's text itself, token by token; `retrieval`: images, found by the words of "
         "the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")

@@ -1,8 +1,9 @@
 """The baseline: what can be said without looking at a single feature.
 
 Every candidate has to beat it. It answers with the class shares of the training rows (the share of
-each label where a row has several), or with one value: the mean (best for squared error), the median (best for absolute error), or the last value
-in time (hard to beat on slow series). Of texts that are predicted it knows the shares of bytes.
+each label where a row has several), or with one value: the mean (best for squared error), the
+median (best for absolute error), or the last value in time (hard to beat on slow series). Of texts
+that are predicted it knows the shares of bytes.
 """
 
 from __future__ import annotations

@@ -268,7 +268,9 @@ def _told(release: Release, answers: Answers, row: int) -> str:
     if row < len(answers.codes):
         code = answers.codes[row]
         several = release.task == "multilabel"
-        label = told_labels(code[None] == 1, release.classes)[0] if several else release.classes[code]
+        label = (
+            told_labels(code[None] == 1, release.classes)[0] if several else release.classes[code]
+        )
     numbers = ", ".join(f"{value:.8g}" for value in raw[:6])
     return f"{label!r} ({numbers}{', …' if len(raw) > 6 else ''})"
 
