@@ -201,12 +201,13 @@ def likely_separator(cells: pl.Series) -> tuple[str, str] | None:
         if joined < _FEWEST_JOINED or joined < 0.1 * len(known):
             continue
         parts = known.str.split(separator).explode().str.strip_chars()
-        counts = parts.filter(parts != "").value_counts(name="rows")
-        again = counts.filter(pl.col("rows") > 1)["rows"].sum()
+        parts = parts.filter(parts != "")
+        counts = parts.value_counts(name="rows")
+        again = int(counts.filter(pl.col("rows") > 1)["rows"].sum())
         if (
             2 <= counts.height <= min(MAX_CLASSES, 0.5 * known.n_unique() + 3)
             and int(parts.str.len_chars().max() or 0) <= _LONGEST  # type: ignore[arg-type]
-            and again >= 0.99 * counts["rows"].sum()
+            and again >= 0.99 * len(parts)
         ):
             share = f"{100 * joined / len(known):.0f} %"
             return separator, (
@@ -300,7 +301,8 @@ def label_matrix(cells: pl.Series, labels: Sequence[Any]) -> NDArray[np.int8]:
                 )
             matrix[place, codes[label]] = 1
     places = cells.replace_strict(found, np.arange(len(found)), return_dtype=pl.Int64)
-    return matrix[places.to_numpy()]
+    rows: NDArray[np.int8] = matrix[places.to_numpy()]
+    return rows
 
 
 def told_labels(has: NDArray[np.bool_], labels: Sequence[Any]) -> list[list[Any]]:
@@ -313,7 +315,7 @@ def told_labels(has: NDArray[np.bool_], labels: Sequence[Any]) -> list[list[Any]
     >>> told_labels(np.array([[True, False], [False, False]]), ("a", "b"))
     [['a'], []]
     """
-    return [[labels[code] for code in np.flatnonzero(row)] for row in has]
+    return [[labels[code] for code in np.flatnonzero(row).tolist()] for row in has]
 
 
 def rarest_labels(matrix: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -331,4 +333,5 @@ def rarest_labels(matrix: NDArray[np.int8]) -> NDArray[np.int64]:
     counts = matrix.sum(axis=0, dtype=np.int64)
     order = np.argsort(counts, kind="stable")
     first = matrix[:, order].argmax(axis=1)
-    return np.where(matrix.any(axis=1), order[first], matrix.shape[1]).astype(np.int64)
+    found: NDArray[np.int64] = np.where(matrix.any(axis=1), order[first], matrix.shape[1])
+    return found

@@ -176,8 +176,9 @@ def _unlearned(frame: pl.DataFrame, schema: Schema, split: Split) -> str:
     if schema.task != "multilabel":
         return ""
     rows = np.flatnonzero(split.side == TRAIN)
-    known = encode_target(frame[schema.target], schema, rows).any(axis=0)
-    absent = [repr(label) for label, seen in zip(schema.classes, known, strict=True) if not seen]
+    known = np.flatnonzero(encode_target(frame[schema.target], schema, rows).any(axis=0))
+    seen = {schema.classes[code] for code in known.tolist()}
+    absent = [repr(label) for label in schema.classes if label not in seen]
     if not absent:
         return ""
     shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")

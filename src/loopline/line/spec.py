@@ -398,8 +398,8 @@ class Spec(_Part):
         None,
         description="What is predicted; inferred from the target when left out. `multilabel`: "
         "which of several labels a row has, from a column of lists or separated texts; "
-        "`language`: the target column's text itself, token by token; `retrieval`: images, found by the words of "
-        "the target column.",
+        "`language`: the target column's text itself, token by token; `retrieval`: images, found "
+        "by the words of the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")
     columns: dict[str, ColumnSpec] = Field({}, description="What columns are, by name.")
