@@ -247,14 +247,15 @@ def trainer(name, chosen, layout):
     from transformers import Trainer, TrainingArguments
 
     free(layout.device)
-    from lm_peers import _clock as clock_of
+    from lm_peers import trainer_clock
 
     model = classifier(name, chosen)
     draw = torch.Generator().manual_seed(0)
     few = torch.randn((64, 3, chosen.size, chosen.size), generator=draw)
+    steps = chosen.warm + chosen.steps
     rows = [{"pixel_values": few[n % 64], "labels": n % CLASSES}
-            for n in range(4 * chosen.batch[name] * layout.world)]  # fmt: skip
-    wanted = {"max_steps": chosen.warm + chosen.steps, "learning_rate": 1e-4,
+            for n in range(steps * chosen.batch[name] * layout.world)]  # fmt: skip
+    wanted = {"max_steps": steps, "learning_rate": 1e-4,
               "per_device_train_batch_size": chosen.batch[name], "optim": "adamw_torch_fused",
               "bf16": not chosen.tiny, "torch_compile": not chosen.tiny, "report_to": "none",
               "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True,
@@ -264,10 +265,10 @@ def trainer(name, chosen, layout):
     given = {key: value for key, value in wanted.items() if key in known}
     work = argparse.Namespace(warm=chosen.warm, block=chosen.block)
     with tempfile.TemporaryDirectory() as place:
-        mark = clock_of(work, layout.device)
+        mark = trainer_clock(work, layout.device)
         Trainer(model=model, args=TrainingArguments(output_dir=place, **given),
                 train_dataset=rows, callbacks=[mark]).train()  # fmt: skip
-    return {**speed(chosen, name, mark.times), "settings": given,
+    return {**speed(chosen, name, mark.clock.times), "settings": given,
             "peak_bytes": peak_bytes(layout.device)}  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Training a language model on one GPU: Loopline, a bare compiled loop, and Hugging Face's Trainer.
+"""Training a language model on one GPU: Loopline, a bare compiled loop, the Trainer, Lightning.
 
     PYTHONPATH=src python benchmarks/gpu/lm.py --only gpt2 --out $OUT/gpt2.json
     PYTHONPATH=src python benchmarks/gpu/lm.py --only llama --out $OUT/llama.json
@@ -11,7 +11,8 @@ formats (GPT-2, 16 x 1024, five number formats, memory split), packed (documents
 startup, checkpoint, trace. `--cases` picks some of a group. After `--limit` seconds no further case
 begins; what was measured is written after each case.
 
-Needs torch 2.11 or later, numpy, safetensors, blake3; for the peer transformers and accelerate.
+Needs torch 2.11 or later, numpy, safetensors, blake3; for the peers transformers, accelerate and
+lightning, for `trainer_liger` also liger-kernel.
 Shown are medians over blocks of steps between device synchronisations, after a warm-up; tokens are
 random. Cases of a group run in the order given, each from new weights.
 """
@@ -35,7 +36,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from lm_cases import Work, bare, engine, free, trainer, wait
+from lm_cases import Work, bare, engine, free, peer, wait
 
 from loopline.engine.layout import Layout
 from loopline.engine.meter import PEAKS, Flops
@@ -114,6 +115,13 @@ def groups(chosen):
             "packed": (packed, packed)}  # fmt: skip
 
 
+def peers(group):
+    """Names of the peers' cases, those that prove most first."""
+    names = ["trainer_best", "lightning", "lightning_decoder", "trainer"]
+    only = {"gpt2": ["lightning_plain"], "llama": ["trainer_liger"]}
+    return [*names, *only[group], "trainer_passes_of_4_steps"]
+
+
 def cases(chosen, layout):
     """Name, work and what to call, group by group."""
     made = groups(chosen)
@@ -121,7 +129,8 @@ def cases(chosen, layout):
         work, wide = made[name]
         pure = replace(work, precision="bf16_pure") if not chosen.tiny else work
         yield name, "engine", work, lambda work=work: engine(work, layout)
-        yield name, "trainer", work, lambda work=work: trainer(work, layout)
+        for other in peers(name):
+            yield name, other, work, lambda work=work, other=other: peer(work, layout, other)
         yield name, "bare", work, lambda work=work: bare(work, layout)
         if name == "gpt2":
             yield name, "plain", work, lambda work=work: bare(work, layout, plain=True)
@@ -132,6 +141,8 @@ def cases(chosen, layout):
         yield (name, "engine_wide_heads_cudnn", wide,
                lambda work=wide: engine(work, layout, cudnn=True))  # fmt: skip
         yield name, "engine_again", work, lambda work=work: engine(work, layout)
+        yield (name, "trainer_autotuned", work,
+               lambda work=work: peer(work, layout, "trainer_autotuned"))  # fmt: skip
     for form in ("bf16", "fp16", "bf16_pure", "tf32", "fp32"):
         work = replace(made["formats"][0], **({} if chosen.tiny else {"precision": form}))
         yield "formats", form, work, lambda work=work: engine(work, layout)

@@ -146,10 +146,14 @@ class Work:
         torch.manual_seed(0)
         return Decoder(self.shape)
 
-    def task(self):
-        """Random tokens."""
+    def texts(self):
+        """Random tokens, as many rows as all steps read."""
         made = random_documents if self.packed else random_rows
-        return Measured(made(self.shape, 4 * self.batch), None, self.length)
+        return made(self.shape, (self.warm + self.steps) * self.batch)
+
+    def task(self):
+        """What the engine and the loop by hand train on."""
+        return Measured(self.texts(), None, self.length)
 
     def settings(self, **others):
         """How the engine trains."""
@@ -237,12 +241,13 @@ def by_hand(work, device, form, task, model, called):
     return {"times": times, "loss": float(loss.detach()), "memory": memory}
 
 
-def trainer(work, layout):
-    """Hugging Face's Trainer on its own model of that shape."""
-    from lm_peers import huggingface
+def peer(work, layout, name):
+    """Hugging Face's Trainer or Lightning, as `lm_peers.py` sets them up."""
+    import lm_peers
 
     free(layout.device)
-    found = huggingface(work, layout.device)
+    called = lm_peers.huggingface if name in lm_peers.TRAINERS else lm_peers.lightning
+    found = called(work, layout.device, name)
     if layout.device.type == "cuda":
         found["memory"] = {"peak": peak_bytes(layout.device)}
     return found

@@ -35,6 +35,42 @@ def test_one_more_unit_is_as_if_it_had_been_drawn(losses, extra):
     assert known.count == drawn.count
 
 
+def test_a_part_of_a_unit_counts_as_a_part():
+    """Half a loss of 6 beside 1, 2 and 3: mean (6 + 3) / 3.5, squares and cubes around it."""
+    known = moments([1.0, 2.0, 3.0]).with_one_more(4.0, share=0.5)
+    middle = 9 / 3.5
+    assert (known.mean, known.count, known.mass) == pytest.approx((middle, 3.5, 3.5))
+    for name, power in (("second", 2), ("third", 3), ("fourth", 4)):
+        parts = [1.0, 1.0, 1.0, 0.5]
+        losses = [1.0, 2.0, 3.0, 6.0]
+        hand = sum(p * (x - middle) ** power for p, x in zip(parts, losses, strict=True))
+        assert getattr(known, name) * known.scale**power == pytest.approx(hand)
+
+
+def test_calm_losses_fear_less_than_a_unit():
+    """A unit that would carry the error is feared whole, one that would not in proportion."""
+    calm = moments([1.0, 2.0, 3.0] * 100)
+    whole = calm.with_one_more(1.0)
+    assert whole.freedom > 16
+    assert calm.fearing(1.0).count == pytest.approx(300 + 8 / whole.freedom)
+    assert calm.fearing(60.0) == calm.with_one_more(60.0)
+
+
+def test_the_dearest_mistake_is_feared_only_where_no_row_shows_it():
+    """With prices 1 and 5: cheap mistakes alone leave room for a dear one, dear ones seen do not."""
+    label = np.repeat([1.0, 0.0], [50, 50])
+    cheap = np.where(np.arange(100) < 10, 0, label).astype(int)
+    found = estimate("cost=1,5", cheap, label)
+    step = student_quantile(0.975, found.freedom) * found.standard_error / found.value
+    assert found.value == 0.1
+    assert math.log(found.high / found.value) > step + 0.1
+    both = np.where(np.arange(100) >= 90, 1, cheap).astype(int)
+    found = estimate("cost=1,5", both, label)
+    step = student_quantile(0.975, found.freedom) * found.standard_error / found.value
+    assert found.value == 0.6
+    assert math.log(found.high / found.value) == pytest.approx(step)
+
+
 def test_next_worst_by_hand():
     """Five largest 16, 8, 8, 8, 8 over 4: xi = (ln 4 + 4 ln 2) / 5, and 16 * 2 ** xi follows."""
     sums = np.array([16.0, 8, 8, 8, 8, 4, -3, -7, -12, -30])
@@ -106,7 +142,7 @@ def proportional(rng, num_rows, unit=None):
     return np.exp(0.5 * signal + 0.2 * other + 0.3 * noise), np.exp(0.5 * signal + 0.045)
 
 
-def covered(name, truth, num_rows, rows_a_unit, trials=400):
+def covered(name, truth, num_rows, rows_a_unit, trials=1000):
     """Share of sets whose interval holds the truth, and whose Student's interval does."""
     unit = np.arange(num_rows) // rows_a_unit
     held = plain = 0
@@ -130,7 +166,7 @@ def test_heavy_tailed_rmse_is_covered(num_rows, rows_a_unit, heavy):
     """Where Student's interval on the log scale holds the RMSE in 84 to 92 %, this does in 95."""
     truth = math.sqrt(np.mean((heavy[0] - heavy[1]) ** 2))
     held, plain = covered("rmse", truth, num_rows, rows_a_unit)
-    assert abs(held - 0.95) < 0.033
+    assert abs(held - 0.95) < 0.02 + 0.02  # what is allowed, and three errors of 1,000 trials
     assert plain < held - 0.02
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import loopline
+from loopline.line.query import find_images
 from loopline.models.pretrained import missing_for_text
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -50,7 +52,8 @@ def test_pairs_are_made_as_they_say(data_dir: Callable[[str], Path]) -> None:
 def test_digits_are_found_by_words(
     data_dir: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The example line names more than nine of ten held-out digits by the right words."""
+    """The example line names more than nine of ten held-out digits by the right words, and so does
+    its release of pictures that it is given without labels, asked for the ten classes."""
     data = data_dir("mnist_png_label_errors").parent
     script("digits_by_words").pairs(data, 2_400).write_parquet(tmp_path / "pairs.parquet")
     text = (EXAMPLES / "digits_by_words" / "loopline.yaml").read_text(encoding="utf-8")
@@ -59,6 +62,25 @@ def test_digits_are_found_by_words(
     result = loopline.run(tmp_path, overrides=[f"store={tmp_path / 'store'}"], progress=False)
     assert result.summary["chosen"] == "clip"
     assert result.evaluate()["recall_at_1"]["value"] > 0.9
+    right, asked = named_by_class(result, data, tmp_path / "photos")
+    assert asked == 1_000
+    assert right / asked > 0.9
+
+
+def named_by_class(result: loopline.Result, data: Path, folder: Path) -> tuple[int, int]:
+    """Digits of the other official file, in a folder that tells no label, named by ten words."""
+    words = script("digits_by_words").WORDS
+    folder.mkdir()
+    labels = {}
+    with zipfile.ZipFile(data / "mnist_png_label_errors" / "mnist_png.zip") as pictures:
+        names = sorted(n for n in pictures.namelist() if n.startswith("train/") and "png" in n)
+        for place in np.random.default_rng(1).permutation(len(names))[:1_000]:
+            file = f"{place}.png"
+            (folder / file).write_bytes(pictures.read(names[place]))
+            labels[file] = int(names[place].split("/")[1])
+    texts = [f"a photo of a {word}" for word in words]
+    hits = find_images(result.release, str(folder), texts)
+    return sum(hit.text == texts[labels[hit.image]] for hit in hits), len(hits)
 
 
 @pytest.mark.slow

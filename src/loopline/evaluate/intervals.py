@@ -316,8 +316,7 @@ def _loss_ends(scored: Scored, rows: Rows, units: Units, level: float) -> tuple[
     """The ends for a mean of losses or its root; see `loopline.evaluate.tails`."""
     mean, sums = _loss(scored, rows, units)
     seen = Moments.of(mean, sums, float(rows.weight.sum()))
-    dearest = (scored.dearest - mean) * seen.mass / seen.count
-    feared = seen.with_one_more(max(next_worst(sums), dearest, 0.0))
+    feared = seen.fearing(_feared(scored, rows, units, sums))
     quantile = student_quantile((1 + level) / 2, seen.freedom)
     low, high = seen.steady_end(quantile), max(seen.end(quantile), feared.end(quantile))
     if scored.scale == "root":
@@ -325,13 +324,27 @@ def _loss_ends(scored: Scored, rows: Rows, units: Units, level: float) -> tuple[
     return min(low, scored.value), max(high, scored.value)  # whatever rounding did
 
 
+def _feared(scored: Scored, rows: Rows, units: Units, sums: Floats) -> float:
+    """How far above the mean the worst unit may lie that could have been drawn and was not.
+
+    Single rows on a price list have no tail: nothing is dearer than the dearest mistake, and it is
+    feared only where no row shows it.
+    """
+    assert scored.influence is not None
+    worst = next_worst(sums) if units.code is not None or not scored.dearest else 0.0
+    dearest = scored.dearest - scored.value
+    if float(scored.influence.max()) < dearest * (1 - 1e-9):
+        worst = max(worst, dearest * float(rows.weight.mean()))
+    return max(worst, 0.0)
+
+
 def _share_ends(scored: Scored, rows: Rows, units: Units, level: float) -> tuple[float, float]:
     """The ends for R2, whose 1 - R2 can be too small and too large for want of a row."""
     mean, sums = _loss(scored, rows, units)
     seen = Moments.of(mean, sums, float(rows.weight.sum()))
     quantile = student_quantile((1 + level) / 2, seen.freedom)
-    more = seen.with_one_more(max(float(sums.max()), 0.0))
-    less = seen.with_one_more(min(float(sums.min()), 0.0))
+    more = seen.fearing(max(float(sums.max()), 0.0))
+    less = seen.fearing(min(float(sums.min()), 0.0))
     low = min(seen.end(-quantile), less.end(-quantile))
     high = max(seen.end(quantile), more.end(quantile))
     return 1 - high, 1 - low

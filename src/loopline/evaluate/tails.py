@@ -7,13 +7,16 @@ rows with errors in proportion to a log-normal value, both miss in one of ten. T
 
 - **Upper end** as if one more unit had been drawn, and it were the worst yet: the largest loss
   times 2 ** xi, the median of what lies beyond the largest in a tail like that of the five largest
-  (xi after Hill 1975). For light tails this fades as 1 / rows, faster than the error itself.
+  (xi after Hill 1975). A whole unit where it would carry the error (eight degrees of freedom left,
+  or fewer), else a part of one: calm losses hide little, and a whole unit made their intervals
+  cover 97 to 98.5 %.
 - **Lower end** on the scale on which the error stays the same when the mean rises. The logarithm
   where the error grows with the mean, 1 / mean where it grows with its square; the losses' skewness
   tells (a set that misses the large ones is not a set whose mean is too large).
 
 R2 is one less a ratio: a target far out that no row shows makes it too small, an error that no row
-shows too large. Both its ends are set as if one more unit equalled the largest of its direction.
+shows too large. Both its ends are set as if one more unit, or that part of it, equalled the largest
+of its direction.
 
 Nothing holds its level for every tail on few rows (Bahadur & Savage 1956): losses of a kind that no
 row shows cannot be allowed for. `docs/honest-numbers.md` says what was reached where.
@@ -32,6 +35,8 @@ TAIL_UNITS = 5
 """Largest units from which the tail is judged."""
 HEAVIEST = 1.0
 """A tail that falls more slowly than this has no mean, so there would be nothing to estimate."""
+CALM_FREEDOM = 8.0
+"""A feared unit that leaves more degrees of freedom than this counts in part, this over those."""
 CARRIERS = 10
 """At most so many units are named as those that carry half of the loss ..."""
 CARRYING_SHARE = 0.08
@@ -46,7 +51,7 @@ class Moments:
     Args:
         mean: weighted mean over rows.
         mass: weight of all rows.
-        count: number of units, >= 2.
+        count: number of units, >= 2; not whole where a part of a unit was added.
         second: sum over units of S ** 2, with S the unit's sum of weight times distance from the
             mean in units of `scale`; third, fourth: likewise.
         scale: the largest distance, so that no power leaves the range of numbers.
@@ -54,7 +59,7 @@ class Moments:
 
     mean: float
     mass: float
-    count: int
+    count: float
     second: float
     third: float
     fourth: float
@@ -100,26 +105,36 @@ class Moments:
         level = self.mean / self.scale * self.mass
         return min(max(self.third * level / self.second**2, 1.0), 2.0)
 
-    def with_one_more(self, extra: float) -> Moments:
-        """The moments with one more unit of average weight, whose S is `extra`.
+    def with_one_more(self, extra: float, share: float = 1.0) -> Moments:
+        """The moments with one more unit of average weight, whose S is `extra`, or a share of it.
 
         >>> Moments.of(10.0, np.array([-3.0, -2.0, -1.0, 0.0, 6.0]), 5.0).with_one_more(6.0).mean
         11.0
         """
         count, part = self.count, extra / self.scale
-        shift = part / (count + 1)
+        shift = share * part / (count + share)
         new = part - shift  # every centre moves by `shift`
         third = self.third - 3 * shift * self.second - count * shift**3
         fourth = self.fourth - 4 * shift * self.third + 6 * shift**2 * self.second
         return Moments(
             mean=self.mean + shift * self.scale * count / self.mass,
-            mass=self.mass * (1 + 1 / count),
-            count=count + 1,
-            second=self.second + count * shift**2 + new**2,
-            third=third + new**3,
-            fourth=fourth + count * shift**4 + new**4,
+            mass=self.mass * (1 + share / count),
+            count=count + share,
+            second=self.second + count * shift**2 + share * new**2,
+            third=third + share * new**3,
+            fourth=fourth + count * shift**4 + share * new**4,
             scale=self.scale,
         )
+
+    def fearing(self, extra: float) -> Moments:
+        """The moments with as much of a unit whose S is `extra` as it would carry the error.
+
+        Whole if it left `CALM_FREEDOM` degrees of freedom or fewer, else `CALM_FREEDOM` over those
+        that it left.
+        """
+        whole = self.with_one_more(extra)
+        share = CALM_FREEDOM / whole.freedom
+        return whole if share >= 1 else self.with_one_more(extra, share)
 
     def end(self, quantile: float) -> float:
         """`quantile` errors above the mean (below where negative) on the scale of logarithms."""
