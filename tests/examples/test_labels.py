@@ -35,7 +35,8 @@ def test_extras_of_customers(
     table.write_ndjson(tmp_path / "customers.jsonl")
     text = (EXAMPLE / "loopline.yaml").read_text(encoding="utf-8")
     (tmp_path / "loopline.yaml").write_text(text, encoding="utf-8")
-    found = loopline.run(tmp_path, overrides=["split.folds=3"], progress=False)
+    overrides = ["split.folds=3", "models=[linear]"]
+    found = loopline.run(tmp_path, overrides=overrides, progress=False)
     assert found.summary["chosen"] == "linear"
     assert found.summary["test"]["log_loss"]["value"] == pytest.approx(0.4564, abs=0.005)
     assert found.summary["test"]["micro_f1"]["value"] == pytest.approx(0.688, abs=0.02)

@@ -69,7 +69,8 @@ def test_a_line_over_labels(result: loopline.Result) -> None:
         "log_loss",
         "linear",
     )
-    assert [entry["name"] for entry in summary["candidates"]] == ["baseline", "linear"]
+    names = [entry["name"] for entry in summary["candidates"]]
+    assert names == ["baseline", "linear", "lightgbm"]
     for name in ("log_loss", "micro_f1", "macro_f1", "jaccard", "subset_accuracy", "macro_auc"):
         score = summary["test"][name]
         assert score["low"] <= score["value"] <= score["high"]
@@ -159,7 +160,7 @@ def test_what_does_not_fit_refuses(result: loopline.Result, store: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"models": ["lightgbm"]}, "lightgbm family cannot do a multilabel task"),
+        ({"models": ["mlp"]}, "mlp family cannot do a multilabel task"),
         ({"settings": {"calibration": "isotonic"}}, "`calibration` has no effect"),
         ({"settings": {"class_weight": "balanced"}}, "`class_weight` has no effect"),
         ({"settings": {"positive": "left"}}, "`positive` has no effect"),
@@ -260,7 +261,9 @@ def test_init_writes_a_line_that_runs(tmp_path: Path) -> None:
     file.write_text(proposal.text)
     settings = yaml.safe_load(proposal.text)
     assert settings["target"] == "tags"
-    found = loopline.run(file, progress=False)
+    assert list(settings["models"]) == ["baseline", "linear", "lightgbm"]
+    overrides = ["models=[linear]", "split.folds=2"]
+    found = loopline.run(file, overrides=overrides, progress=False)
     assert found.summary["chosen"] == "linear"
 
 
@@ -287,7 +290,7 @@ def test_a_killed_line_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
         table_of(160).write_parquet(folder / "rows.parquet")
         (folder / "loopline.yaml").write_text(
             "data: {source: rows.parquet}\ntarget: tags\ntask: multilabel\nthreads: 1\n"
-            "split: {folds: 3}\n"
+            "split: {folds: 3}\nmodels: [linear, lightgbm: {rounds: 30}]\n"
         )
         if name == "killed":
             for stage in ("fit the candidates", "compare and choose"):

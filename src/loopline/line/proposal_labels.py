@@ -149,7 +149,10 @@ def _models(schema: Schema) -> list[str]:
         "  - baseline  # the share of each label",
         "  - linear  # one logistic regression a label",
     ]
-    if not any(schema.named(name).type == "text" for name in schema.features):
+    kinds = {schema.named(name).type for name in schema.features}
+    if kinds - {"text", "image"}:
+        lines.append("  - lightgbm  # one tree a label in each round")
+    if "text" not in kinds:
         return lines
     missing = missing_for_text()
     if missing:

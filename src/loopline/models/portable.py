@@ -225,6 +225,7 @@ def _open_lightgbm(portable: Portable) -> Predictor:
         num_classes=data["num_classes"],
         offset=data["offset"],
         scale=data["scale"],
+        base=portable.arrays.get("base"),
     )
 
 
