@@ -28,7 +28,7 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, IntegrityError
 from loopline.models.base import FitContext, Floats, Params
-from loopline.models.boosting import Target
+from loopline.models.boosting import Target, threads_for
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable, linear_prediction, scaled
 from loopline.models.probability import probabilities
@@ -44,6 +44,8 @@ _Fit = tuple[float, Floats, Floats]
 _BLOCK_ROWS = 65_536
 _PATH_ROWS = 100_000
 """Rows on which logistic regression walks the path; the chosen penalty is then fitted on all."""
+_PATH_LABELS = 20
+"""Labels on which the path is walked where a row can have more; all are then fitted."""
 _LARGE = 10.0
 """A column with a mean or a deviation above this is centred and scaled inside the model."""
 _PATIENCE = 2
@@ -213,8 +215,11 @@ class Linear(TableFamily):
         )
 
         del task
+        threads = context.threads
+        if train.target.ndim == 2:  # many small fits, for which threads wait more than they work
+            threads = threads_for(train.rows.num_rows * train.rows.num_columns, threads)
         # Sums of products depend on how many threads share them: equal threads, equal bits.
-        with threadpool_limits(context.threads):
+        with threadpool_limits(threads):
             return _fit(train, valid, num_classes, params, context)
 
     def load_estimator(self, folder: Path) -> LinearEstimator:
@@ -271,10 +276,15 @@ def _fit(
         params=params,
         context=context,
     )
-    if num_classes and len(penalties) > 1 and train.values.shape[0] > _PATH_ROWS:
+    many = goal.ndim == 2 and goal.shape[1] > _PATH_LABELS
+    if num_classes and len(penalties) > 1 and (train.values.shape[0] > _PATH_ROWS or many):
         assert valid is not None
-        part = _choose(problem.thinned(), valid, num_classes, target)
-        problem = replace(problem, penalties=(part[0],))
+        part, held = problem.thinned(), valid
+        if many:
+            few = _some_labels(goal)
+            part = replace(part, target=part.target[:, few])
+            held = replace(valid, target=valid.target[:, few])
+        problem = replace(problem, penalties=(_choose(part, held, num_classes, target)[0],))
     penalty, coefficients, intercepts = _choose(problem, valid, num_classes, target)
     return LinearEstimator(
         coefficients=coefficients * target.scale,
@@ -286,6 +296,13 @@ def _fit(
         params={**params, "penalty": penalty},
         apart=train.target.ndim == 2,
     )
+
+
+def _some_labels(target: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels to choose a penalty on where there are many: evenly spread from rare to frequent."""
+    order = np.argsort(target.sum(axis=0, dtype=np.int64), kind="stable")
+    places = np.linspace(0, order.size - 1, _PATH_LABELS).astype(np.int64)
+    return np.sort(order[places])
 
 
 def _refuse_non_finite(train: Matrix) -> None:
@@ -341,7 +358,8 @@ class _Problem:
 
     def thinned(self) -> _Problem:
         """Evenly spaced rows of a large problem, enough to choose a penalty on."""
-        rows = np.linspace(0, self.target.shape[0] - 1, _PATH_ROWS).astype(np.int64)
+        count = min(_PATH_ROWS, self.target.shape[0])
+        rows = np.linspace(0, self.target.shape[0] - 1, count).astype(np.int64)
         return replace(
             self, values=self.values[rows], target=self.target[rows], weight=self.weight[rows]
         )
