@@ -137,9 +137,10 @@ def test_labels_too_rare_to_rank_are_left_out_and_told() -> None:
     single[7] = 1
     whole = np.hstack([y, single, np.ones((50, 1), dtype=np.int8)])
     more = np.hstack([p, p[:, :2]])
-    found = estimate("macro_auc", whole, more)
-    assert found.value == pytest.approx(metric("macro_auc")(y, p), abs=1e-12)
-    assert "over 3 of 5 labels" in found.note
+    for name in ("macro_auc", "macro_pr_auc"):
+        found = estimate(name, whole, more)
+        assert found.value == pytest.approx(metric(name)(y, p), abs=1e-12)
+        assert "over 3 of 5 labels" in found.note
 
 
 def test_out_of_fold_ranks_compare_rows_of_one_fold() -> None:

@@ -14,13 +14,17 @@ import yaml
 from tests.line.processes import finish, kill_at_stage, outcome, run, start
 
 import loopline
+from loopline.data.schema import Column, Schema
 from loopline.data.snapshot import open_snapshot
 from loopline.data.writers import write_table
 from loopline.errors import DataError, InputError, LeakError, SettingsError
+from loopline.line.context import LineContext
 from loopline.line.proposal_labels import propose_table
+from loopline.line.race import candidates
 from loopline.line.reference import reference_of
 from loopline.line.reproduce import reproduce
 from loopline.line.scoring import evaluate_release
+from loopline.line.spec import make_spec
 from loopline.line.verify import verify
 from loopline.progress import SilentReporter
 from loopline.release.exports.forms import export
@@ -309,3 +313,19 @@ def test_a_csv_of_predictions_holds_lists_as_json(
     write_table(predicted, tmp_path / "out.csv")
     again = pl.read_csv(tmp_path / "out.csv")["prediction"]
     assert [json.loads(cell) for cell in again] == predicted["prediction"].to_list()
+
+
+def test_what_suited_the_rows_is_kept(tmp_path: Path) -> None:
+    """Settings that name no candidates are kept with those that suited, to be run again alike."""
+    spec = make_spec({"data": {"source": "rows.parquet"}, "target": "tags", "task": "multilabel"})
+    columns = (
+        Column("picture", "image"),
+        Column("tags", "other", "ignore"),
+        Column("tags_labels", "category", "target"),
+    )
+    with loopline.open_project(tmp_path / "store") as project:
+        context = LineContext(spec, tmp_path, project.store, project.ledger, SilentReporter())
+        found = candidates(context, Schema(columns, "multilabel", LABELS))
+    assert [entry.name for entry in found] == ["baseline"]
+    kept = make_spec(spec.portable() | context.settled)
+    assert [entry.name for entry in kept.models] == ["baseline"]
