@@ -90,6 +90,14 @@ def test_the_threshold_is_set_out_of_fold(result: loopline.Result) -> None:
     assert result.release.threshold == threshold["value"]
 
 
+def test_what_the_audit_does_not_look_for_is_told(result: loopline.Result) -> None:
+    """The findings of every such run say that leaks were not looked for; an audit alone refuses."""
+    told = [finding["sentence"] for finding in result.summary["audit"]]
+    assert any("columns that give the answer away" in sentence for sentence in told)
+    with pytest.raises(SettingsError, match="not at `task: multilabel`"):
+        loopline.audit_table(table_of(60), "tags", task="multilabel", progress=False)
+
+
 def test_a_table_and_a_row_are_told_alike(result: loopline.Result) -> None:
     """`prediction` lists the labels at or above the threshold; some rows have none."""
     release, new = result.release, table_of(60, seed=5).drop("tags")
@@ -170,6 +178,7 @@ def test_what_does_not_fit_refuses(result: loopline.Result, store: Path, tmp_pat
         ({"settings": {"positive": "left"}}, "`positive` has no effect"),
         ({"settings": {"objective": {"threshold": "f1"}}}, "`objective.threshold` has no effect"),
         ({"settings": {"objective": {"cost": {"false_positive": 1, "false_negative": 2}}}}, "cost"),
+        ({"settings": {"audit": "strict"}}, "`audit: strict` cannot keep its word"),
         ({"metric": "accuracy"}, "its metrics are log_loss, micro_f1"),
         ({"columns": {"kind": {"separator": "|"}}}, "`columns.kind.separator` has no effect"),
         ({"columns": {"tags": {"type": "text"}}}, "`columns.tags.type` has no effect"),

@@ -58,6 +58,8 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
                 pricing=pricing(context),
                 reporter=context.reporter,
             )
+        elif prepared.schema.task == "multilabel":
+            findings = [Finding("not_looked_for", "warning", NOT_AUDITED)]
         return context.store.put(
             "audit",
             lambda folder: None,
@@ -73,8 +75,6 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
         make=make,
     )
     findings = found_in(artifact)
-    if prepared.schema.task == "multilabel":
-        context.reporter.note(NOT_AUDITED)
     leaks = [finding for finding in findings if finding.severity == "leak"]
     _refuse_idle(context, prepared, leaks)
     open_leaks = [

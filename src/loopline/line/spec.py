@@ -564,6 +564,11 @@ def _contradictions(spec: Spec) -> Sequence[str]:
                 f"`columns.{name}.separator` has no effect: it parts the labels of the target of a "
                 "`task: multilabel`. Remove it."
             )
+    if spec.task == "multilabel" and spec.audit == "strict":
+        problems.append(
+            "`audit: strict` cannot keep its word with `task: multilabel`: columns that give the "
+            "answer away, groups and times are not looked for yet. Remove it, and look yourself."
+        )
     if spec.task == "multilabel" and own is not None:
         problems += [
             f"`columns.{spec.target}.{field}` has no effect with `task: multilabel`: the column "
