@@ -37,6 +37,8 @@ TASKS = {
     "multiclass": MULTICLASS,
     "regression": REGRESSION,
     "heavy tails": REGRESSION,
+    "binary, too sure": ("ece",),
+    "multiclass, too sure": ("ece",),
 }
 RESAMPLED = ("precision_at_recall=0.8", "recall_at_precision=0.6")
 TRUTH_ROWS = 1_000_000
@@ -63,6 +65,9 @@ def shared(rng, unit, share):
 
 def draw(task, rng, num_rows, clustered):
     """(y, predictions of model a, predictions of model b, unit)."""
+    if task.endswith(", too sure"):
+        y, a, b, unit = draw(task.removesuffix(", too sure"), rng, num_rows, clustered)
+        return y, too_sure(a), too_sure(b), unit
     unit = units_of(rng, num_rows, clustered)
     share = 0.4 if clustered else 0.0
     signal, noise = shared(rng, unit, share), shared(rng, unit, share)
@@ -84,6 +89,15 @@ def draw(task, rng, num_rows, clustered):
     raw_a[:, 2] = raw_b[:, 2] = np.exp(0.5)
     a, b = (raw / raw.sum(axis=1, keepdims=True) for raw in (raw_a, raw_b))
     return y, a, b, unit
+
+
+def too_sure(probability):
+    """Odds to the power 1.6."""
+    if probability.ndim == 1:
+        odds = (probability / (1 - probability)) ** 1.6
+        return odds / (1 + odds)
+    raised = probability**1.6
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 @cache

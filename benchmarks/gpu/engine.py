@@ -33,16 +33,16 @@ from torch import nn
 
 from loopline.engine.events import Event
 from loopline.engine.feeder import to_device
-from loopline.engine.find import find_batch, find_lr
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
 from loopline.engine.loop import train
 from loopline.engine.meter import PEAKS, Flops, peak_bytes
 from loopline.engine.optimizer import OptimizerSettings
-from loopline.engine.parity import parity
 from loopline.engine.precision import Precision
 from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.find import find_batch, find_lr
+from loopline.engine.tools.launch import launch
+from loopline.engine.tools.parity import parity
 from loopline.progress import SilentReporter
 
 

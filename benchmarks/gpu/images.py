@@ -54,7 +54,6 @@ from torch import nn
 from torch.nn import functional
 
 from loopline.data.pixels import pixels
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
 from loopline.engine.loop import train
 from loopline.engine.meter import peak_bytes
@@ -62,6 +61,7 @@ from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.precision import Precision
 from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.launch import launch
 from loopline.models.image_encoder import ImageEncoder
 from loopline.models.pretrained_images import IMAGENET_DEVIATION, IMAGENET_MEAN
 from loopline.nets.examples import Examples, Labelled

@@ -43,17 +43,18 @@ BEFORE = {**AS_COMMON, "optim": "adamw_torch_fused", "dataloader_num_workers": 2
 
 @dataclass(frozen=True)
 class Way:
-    """How a peer is set up: settings beside the work's own, and steps of a pass over the data."""
+    """How the Trainer is set up; Liger's kernels cannot be compiled with this torch."""
 
     settings: dict = field(default_factory=dict)
     pass_steps: int | None = None
+    compiled: bool = True
 
 
 TRAINERS = {
     "trainer": Way(AS_COMMON),
     "trainer_best": Way(BEST),
     "trainer_autotuned": Way({**BEST, "torch_compile_mode": "max-autotune-no-cudagraphs"}),
-    "trainer_liger": Way({**BEST, "use_liger_kernel": True}),  # knows Llama, not GPT-2
+    "trainer_liger": Way({**BEST, "use_liger_kernel": True}, compiled=False),  # Llama only
     "trainer_passes_of_4_steps": Way(BEFORE, 4),
 }
 
@@ -96,7 +97,7 @@ def huggingface(work, device, name):
         "max_grad_norm": 1.0,
         "lr_scheduler_type": "constant",
         "bf16": work.precision == "bf16",
-        "torch_compile": work.compiled,
+        "torch_compile": work.compiled and way.compiled,
         "use_cpu": not on_card,
     }
     if not on_card:

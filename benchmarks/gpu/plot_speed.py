@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "speed.svg"
 NAMES = {
     "engine": "Loopline", "engine_card": "Loopline", "packed_eager": "Loopline",
     "bare": "loop by hand", "trainer": "Trainer, compiled", "trainer_best": "Trainer, tuned",
-    "trainer_default": "Trainer, defaults",
+    "lightning": "Lightning, compiled", "trainer_default": "Trainer, defaults",
 }  # fmt: skip
 OURS = "#2b6cb0"
 
@@ -46,21 +46,23 @@ def main() -> None:
     matplotlib.rcParams["svg.hashsalt"] = "loopline"
     import matplotlib.pyplot as plt
 
-    lm = {case["case"]: case for case in cases("lm_one_h100")}
+    runs = json.loads((RESULTS / "lm_peers_one_h200.json").read_text(encoding="utf-8"))["runs"]
+    lm = {case["case"]: case for run in runs for case in run["cases"]}
     figure, axes = plt.subplots(2, 3, figsize=(13, 5.4), layout="constrained")
     for axis, group, title in (
-        (axes[0, 0], "gpt2", "GPT-2 124M, BF16, H100"),
-        (axes[0, 1], "llama", "Llama 1B shape, BF16, H100"),
+        (axes[0, 0], "gpt2", "GPT-2 124M, BF16, H200"),
+        (axes[0, 1], "llama", "Llama 1B shape, BF16, H200"),
     ):
         found = {
             NAMES[name]: lm[f"{group} {name}"]["tokens_per_second"]
-            for name in ("engine", "bare", "trainer")
+            for name in ("engine", "lightning", "trainer_best", "trainer")
+            if f"{group} {name}" in lm
         }
         bars(axis, title, "tokens/s", found)
     memory = {
         f"{NAMES[name]}, {group}": lm[f"{group} {name}"]["memory"]["peak"] / 1e9
         for group in ("gpt2", "llama")
-        for name in ("engine", "trainer")
+        for name in ("engine", "trainer_best")
     }
     bars(axes[0, 2], "peak memory of the same runs", "GB", memory)
     texts = [case for case in cases("text_one_h200") if case.get("batch") in (8, 128)]

@@ -29,11 +29,11 @@ from decoder import Decoder, Tokens
 from safetensors.torch import load_file
 
 from loopline.engine.events import Average, Event
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
 from loopline.engine.loop import rows_of, train
 from loopline.engine.run import prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.launch import launch
 from loopline.engine.weights import save_weights
 from loopline.errors import EnvironmentProblem
 

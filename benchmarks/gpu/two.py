@@ -26,8 +26,8 @@ import torch
 from lm import GPT2, LLAMA, TINY
 from lm_cases import Work, engine
 
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
+from loopline.engine.tools.launch import launch
 
 CASES = {
     "gpt2": (Work(GPT2, 32), "ddp"),

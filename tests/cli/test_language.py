@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,7 +128,13 @@ def test_real_questions_are_read_as_instructions(
         "version: 1\ndata: {source: few.jsonl}\ntarget: answer\ntask: language\n"
         "split: {folds: 2}\nmodels: [ngram]\n"
     )
-    summary = call("run", "--json").json
-    answers = sum(len(json.loads(line)["answer"].encode()) for line in lines)
-    assert summary["target"] == "answer_bytes"
-    assert answers < sum(len(line.encode()) for line in lines) / 1.5
+    assert call("run", "--json").json["target"] == "answer"
+    new = (data_dir("gsm8k") / "test.jsonl").read_text(encoding="utf-8").splitlines()[:8]
+    (here / "new.jsonl").write_text("\n".join(new), encoding="utf-8")
+    scores = call("evaluate", "latest", "new.jsonl", "--json").json["metrics"]
+    bits = scores["nats_per_row"]["value"] * len(new) / math.log(2)
+    answers = sum(len(json.loads(line)["answer"].encode()) for line in new)
+    assert bits / scores["bits_per_byte"]["value"] == pytest.approx(answers)
+    asked = json.loads(new[0])["question"]
+    written = call("sample", "latest", "--prompt", asked, "--tokens", 5)
+    assert written.out.startswith(f"{asked}\n\n")

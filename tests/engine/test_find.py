@@ -12,12 +12,12 @@ import pytest
 import torch
 from tests.engine.nets import Points, gap, net, weights
 
-from loopline.engine.find import find_batch, find_lr
 from loopline.engine.loop import train
 from loopline.engine.optimizer import OptimizerSettings
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
 from loopline.engine.task import Task
+from loopline.engine.tools.find import find_batch, find_lr
 from loopline.errors import DataError, SettingsError
 
 

@@ -13,11 +13,11 @@ import pytest
 from tests.engine.nets import Points, net
 
 from loopline.engine.events import Event
-from loopline.engine.log import Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.engine.loop import train
 from loopline.engine.meter import Meter
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.log import Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.errors import EnvironmentProblem
 
 SETTINGS = TrainSettings(batch_size=6, steps=20, save_every=4, evaluate_every=10)

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.nets import gap
 
-from loopline.engine.launch import _told, launch
+from loopline.engine.tools.launch import _told, launch
 from loopline.engine.watch import Beat, verdict
 from loopline.errors import DataError, EnvironmentProblem, SettingsError
 

@@ -16,13 +16,13 @@ from tests.engine.examples import pictures, texts
 from tests.engine.nets import Points, net, normed
 
 from loopline.engine.events import Average, EarlyStop, Event
-from loopline.engine.find import find_batch, find_lr
 from loopline.engine.layout import Layout
 from loopline.engine.loop import rows_of, train
 from loopline.engine.optimizer import OptimizerSettings
-from loopline.engine.parity import parity
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.find import find_batch, find_lr
+from loopline.engine.tools.parity import parity
 from loopline.engine.weights import save_weights
 from loopline.errors import DataError
 

@@ -57,7 +57,7 @@ def test_calm_losses_fear_less_than_a_unit():
 
 
 def test_the_dearest_mistake_is_feared_only_where_no_row_shows_it():
-    """With prices 1 and 5: cheap mistakes alone leave room for a dear one, dear ones seen do not."""
+    """Prices 1 and 5: cheap mistakes alone leave room for a dear one, dear ones seen do not."""
     label = np.repeat([1.0, 0.0], [50, 50])
     cheap = np.where(np.arange(100) < 10, 0, label).astype(int)
     found = estimate("cost=1,5", cheap, label)

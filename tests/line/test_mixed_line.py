@@ -60,8 +60,8 @@ def test_any_part_may_be_missing_and_all_of_them_are_remarked(
         gone = some.with_columns(pl.lit(None, dtype=some.schema[n]).alias(n) for n in part)
         assert result.release.predict(gone).height == 12
     predicted, remarks = result.release.predict_frame(some)
-    (told,) = [each for each in remarks if "hold nothing" in each]
-    assert told.startswith("1 row hold nothing in any column that the model reads (rows 7)")
+    (told,) = [each for each in remarks if "holds nothing" in each]
+    assert told.startswith("1 row holds nothing in any column that the model reads (rows 7)")
     share = float((table["target"] == "yes").mean())
     assert predicted["probability_yes"][7] == pytest.approx(share, abs=0.15)
 
@@ -71,7 +71,7 @@ def test_training_rows_without_any_part_are_told(table: pl.DataFrame) -> None:
     heard = SilentReporter()
     view = make_view("binary", table)
     model = Multimodal().fit(view, None, {**QUICK, "epochs": 1.0}, FitContext(0, reporter=heard))
-    assert heard.notes == ["1 training row had every part missing and take no part: row 8."]
+    assert heard.notes == ["1 training row had every part missing and takes no part: row 8."]
     assert model.predict(table).shape == (240, 2)
 
 

@@ -58,7 +58,7 @@ def test_pairs_of_weight_zero_count_for_nothing() -> None:
 
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     """The loss is that of the global batch: halves on two processes change no gradient."""
-    from loopline.engine.launch import launch
+    from loopline.engine.tools.launch import launch
 
     script = str(Path(__file__).with_name("clip_worker.py"))
     root = str(Path(__file__).parents[2])

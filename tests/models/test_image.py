@@ -260,7 +260,7 @@ def test_unreadable_images_are_named_and_learned_from_by_nobody() -> None:
     table = table.with_columns(picture=pl.Series(damaged))
     notes = Notes()
     model = fitted(TinySmall(), {"epochs": 2.0}, table, reporter=notes)
-    assert "1 training row cannot be read and take no part: row 8." in notes.texts
+    assert "1 training row cannot be read and takes no part: row 8." in notes.texts
     known = table.with_row_index().filter(pl.col("index") != 7)
     share = float((known["target"] == "yes").mean())
     np.testing.assert_allclose(model.predict(table)[7], [1 - share, share], atol=1e-6)

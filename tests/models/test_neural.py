@@ -278,7 +278,7 @@ def test_what_was_written_whole_counts(
             train_job(Path(command[2]), Layout.open("single"))
         raise EnvironmentProblem("Process 1 of 2 was killed by SIGABRT.")
 
-    monkeypatch.setattr("loopline.engine.launch.launch", ends_badly)
+    monkeypatch.setattr("loopline.engine.tools.launch.launch", ends_badly)
     heard = SilentReporter()
     context = replace(CONTEXT, folder=tmp_path, processes=2, reporter=heard)
     if not whole:

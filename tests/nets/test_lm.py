@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from loopline.errors import SettingsError
 from loopline.nets.lm import Decoder, Shape, multiplied
@@ -155,8 +157,32 @@ def test_packed_targets_stay_in_their_document():
     known = arrays["targets"] != -100
     assert int(known.sum()) == wanted == int(place.sizes.sum())
     assert torch.equal((arrays["tokens"][known] + 1) % 50, arrays["targets"][known])
+    assert place.sizes.min() >= 1  # a document of one token has nothing to be guessed
     assert int(arrays["ends"][-1]) == arrays["tokens"].numel()
     assert (arrays["ends"].diff() >= 0).all()
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 16))
+def test_packing_loses_nothing_and_fills_no_row_over(sizes, length):
+    """Every token but a document's first is a target once, its input before it in the same row; no
+    row holds more than it has places."""
+    assume(max(sizes) > 1)
+    found = pack(np.concatenate([[0], np.cumsum(sizes)]), length)
+    assert np.bincount(found.rows, weights=found.sizes).max() <= length
+    assert np.bincount(found.rows).min() >= 1
+    aims = [start + 1 + n for start, size in zip(found.starts, found.sizes, strict=True)
+            for n in range(size)]  # fmt: skip
+    firsts = np.cumsum([0, *sizes[:-1]])[np.array(sizes) > 0]
+    assert sorted(aims) == sorted(set(range(sum(sizes))) - set(firsts.tolist()))
+    assert found.most == np.bincount(found.rows).max()
+
+
+def test_pieces_of_a_long_document_keep_its_weight():
+    """A document that was cut counts as much in all of its pieces, and its neighbour as its own."""
+    place, arrays = packed([0, 20, 26], 8, weight=np.array([0.5, 2.0], dtype=np.float32))
+    assert place.sizes.tolist() == [8, 8, 3, 5]
+    known = arrays["targets"] != -100
+    assert float((arrays["weight"] * known).sum()) == 0.5 * 19 + 2.0 * 5
 
 
 def test_only_answers_are_learned():
@@ -193,6 +219,8 @@ def test_chunked_loss_and_gradient(chunk_bytes):
     wanted = (each * weight.flatten()).sum()
     wanted.backward()
     torch.testing.assert_close(loss, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens, targets, weight=weight), wanted)
     for name, value in model.named_parameters():
         torch.testing.assert_close(found[name], value.grad, rtol=1e-9, atol=1e-12)
 

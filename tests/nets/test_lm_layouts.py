@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
-from loopline.engine.parity import parity
 from loopline.engine.settings import TrainSettings
+from loopline.engine.tools.launch import launch
+from loopline.engine.tools.parity import parity
 from loopline.nets.lm import Decoder, Shape
 from loopline.nets.lm_pack import Texts
 from loopline.nets.lm_task import LanguageTask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -14,11 +15,11 @@ from tests.serve.conftest import Serve, mixed_table, plain
 
 from loopline.data.schema import Column, Schema
 from loopline.errors import DataError, SettingsError
-from loopline.features.contract import InputContract
+from loopline.features.contract import QUANTILES, InputContract
 from loopline.serve.door import Door, refuse_unknown
 from loopline.serve.edge import attempt
 from loopline.serve.settings import InputSettings
-from loopline.serve.window import InputWindow, judge
+from loopline.serve.window import InputWindow, _quantiles, judge
 
 CONTRACT = InputContract.learn(
     mixed_table().drop("bought", "kind", "spent"),
@@ -145,14 +146,14 @@ def test_a_column_that_must_not_miss_cannot_be_imputed(releases: Any) -> None:
         Door(changed, InputSettings(policy="impute"))
 
 
-def window(**change: Any) -> dict[str, pl.Series]:
+def window(**change: Any) -> dict[str, list[Any]]:
     """500 rows of another seed, some columns changed."""
     table = mixed_table(500, seed=11).drop("bought", "kind", "spent")
     checked, _ = CONTRACT.check(table.with_columns(**change))
-    return {name: checked[name] for name in checked.columns}
+    return checked.to_dict(as_series=False)
 
 
-def flags(found: dict[str, pl.Series]) -> set[tuple[str, str]]:
+def flags(found: dict[str, list[Any]]) -> set[tuple[str, str]]:
     """Columns and what is wrong."""
     return {(flag.column, flag.what) for flag in judge(CONTRACT.columns, found)}
 
@@ -162,7 +163,7 @@ def test_a_clean_window_has_no_flag() -> None:
     for seed in range(20):
         table = mixed_table(500, seed=100 + seed).drop("bought", "kind", "spent")
         checked, _ = CONTRACT.check(table)
-        assert judge(CONTRACT.columns, {n: checked[n] for n in checked.columns}) == ()
+        assert judge(CONTRACT.columns, checked.to_dict(as_series=False)) == ()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_unit_must_fit_low_and_high_values() -> None:
 
 def test_swapped_columns_are_named() -> None:
     """Two columns that hold each other's values are flagged, both."""
-    wide = {"x": window()["height"].alias("x"), "height": window()["x"].alias("height")}
+    wide = {"x": window()["height"], "height": window()["x"]}
     assert flags(window() | wide) == {("x", "swapped"), ("height", "swapped")}
 
 
@@ -207,7 +208,7 @@ def test_a_rare_level_is_not_constant() -> None:
     table = pl.DataFrame({"a": ["x"] * 99 + ["y"], "b": range(100)})
     schema = Schema((Column("a", "category"), Column("b", "number")), "regression")
     contract = InputContract.learn(table, schema)
-    cells = {"a": pl.Series("a", ["x"] * 500), "b": pl.Series("b", [n % 100 for n in range(500)])}
+    cells = {"a": ["x"] * 500, "b": [n % 100 for n in range(500)]}
     assert judge(contract.columns, cells) == ()
 
 
@@ -215,6 +216,19 @@ def test_extreme_values_break_no_window() -> None:
     """Infinite, huge and missing numbers are judged without an error."""
     values = np.array([1e308, -1e308, 0.0, 1.0, 5e-324] * 100)
     assert isinstance(flags(window(height=pl.Series(values))), set)
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    """A window's quantiles are numpy's, of the finite cells alone."""
+    chance = np.random.default_rng(0)
+    cells = {name: chance.normal(size=41).tolist() for name in "abc"}
+    cells["b"][:7] = [None, math.nan, math.inf, -math.inf, None, None, None]
+    cells["c"] = [None] * 41
+    found = _quantiles(cells)
+    assert sorted(found) == ["a", "b"]
+    for name in found:
+        finite = [v for v in cells[name] if v is not None and math.isfinite(v)]
+        np.testing.assert_allclose(found[name], np.quantile(finite, QUANTILES), rtol=1e-12)
 
 
 def test_a_window_flag_comes_with_the_answers_and_goes(

@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.pool import NullPool
 
 from loopline.errors import EnvironmentProblem, InputError, IntegrityError, LooplineError
-from loopline.store import ledger as module
+from loopline.store import ledger_sqlite as module
 from loopline.store.ledger import Ledger
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -197,10 +197,10 @@ def test_ledger_works_on_in_a_forked_child(url: str) -> None:
 
 def test_sqlite_is_set_up_to_be_durable(tmp_path: Path) -> None:
     """Write-ahead log, full synchronisation, and a wait of half a minute or more for others."""
-    with Ledger.open(f"sqlite:///{tmp_path}/l.db") as ledger, ledger._connection() as connection:
+    with Ledger.open(f"sqlite:///{tmp_path}/l.db") as ledger:
 
         def pragma(name: str) -> object:
-            return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            return next(iter(ledger._database.select(f"PRAGMA {name}", {})[0].values()))
 
         assert pragma("journal_mode") == "wal"
         assert pragma("synchronous") == 2

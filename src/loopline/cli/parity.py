@@ -10,7 +10,7 @@ import typer
 from loopline.cli.options import Json
 
 if TYPE_CHECKING:
-    from loopline.engine.parity import Kind
+    from loopline.engine.tools.parity import Kind
 
 
 def parity(
@@ -51,7 +51,7 @@ def parity(
         raise EnvironmentProblem(
             "`loopline parity` needs torch: install it with `pip install 'loopline[neural]'`."
         )
-    from loopline.engine.parity import check_parity, table
+    from loopline.engine.tools.parity import check_parity, table
 
     kinds = [name.strip().lower() for name in layouts.split(",")]
     found = check_parity(

@@ -35,6 +35,7 @@ def sample(
 ) -> None:
     """Let a release of a language model go on with a text, to the end or so many tokens."""
     from loopline.cli import show
+    from loopline.data.language import BETWEEN, prompts_of
     from loopline.line.project import find_release
 
     found = find_release(release, lambda: project(store, ledger))
@@ -43,7 +44,8 @@ def sample(
         show.print_json({"release": found.id, "prompt": prompt, "text": "".join(pieces)})
         return
     if prompt:
-        typer.echo(prompt, nl=False)
+        # an answer stands apart from its question, as it did in training
+        typer.echo(prompt + BETWEEN * bool(prompts_of(found.schema)), nl=False)
     for piece in pieces:
         typer.echo(piece, nl=False)
     typer.echo("")

@@ -47,7 +47,7 @@ def with_bytes(frame: pl.DataFrame, text: str) -> pl.DataFrame:
         DataError: there is no such column, it holds no text, or some texts are missing or empty.
     """
     if text not in frame.columns:
-        raise DataError(f"There is no text column {text!r}{near_names(text, frame.columns)}.")
+        raise DataError(f"There is no text column {text!r}{near_names(text, frame.columns)}")
     texts = frame[text]
     if texts.dtype != pl.String():
         raise DataError(

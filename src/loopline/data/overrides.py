@@ -60,7 +60,8 @@ def apply_overrides(
             }
             said = ", ".join(f"{field}: {value}" for field, value in own.items())
             changes = {**own, "reason": f"set under `columns`: {said}"} if own else {}
-            if column.role == "target":
+            kept = column.role == "ignore" and "role" not in own  # why it is left out still holds
+            if kept or column.role == "target":
                 changes.pop("reason", None)
             changed[name] = replace(column, **changes)
     schema = replace(

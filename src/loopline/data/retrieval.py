@@ -64,7 +64,7 @@ def with_numbers(frame: pl.DataFrame, caption: str) -> pl.DataFrame:
         DataError: there is no such column, it holds no text, or some captions are missing or empty.
     """
     if caption not in frame.columns:
-        raise DataError(f"There is no column {caption!r}{near_names(caption, frame.columns)}.")
+        raise DataError(f"There is no column {caption!r}{near_names(caption, frame.columns)}")
     texts = frame[caption]
     if texts.dtype != pl.String():
         raise DataError(
@@ -109,12 +109,19 @@ def retrieval_schema(
     schema = apply_overrides(Schema(columns, "retrieval"), frame, rest)
     images = [name for name in schema.features if schema.named(name).type == "image"]
     if len(images) != 1:
-        told = f"has {', '.join(map(repr, images))}" if images else "has none"
+        told = f"has {', '.join(map(repr, images))}" if images else _no_images(schema)
         raise DataError(
             f"`task: retrieval` pairs each caption with one image, and the table {told}. Name the "
             "column of images under `data.format.images`, and give others the role ignore."
         )
     return schema
+
+
+def _no_images(schema: Schema) -> str:
+    """That there are no images, or why those that are there are left out."""
+    left = [column for column in schema.columns if column.type == "image"]
+    why = "; ".join(f"{column.name!r} is left out ({column.reason})" for column in left)
+    return f"has none that can be used: {why}" if left else "has none"
 
 
 def _as_pair(column: Column, caption: str, target: str) -> Column:

@@ -9,6 +9,8 @@ scale on which the metric is nearly normal and from which it cannot leave its bo
 - F1: Wilson's interval of TP / (TP + FP + FN), of which F1 is a function.
 - means of losses and their roots (log loss, RMSE …): as if the next row were the worst yet
   (`loopline.evaluate.tails`); R2 likewise; MCC: Fisher's z.
+- calibration error: the multiples of the gaps seen under which their sum is usual
+  (`loopline.evaluate.gaps`).
 - median error: the distribution-free interval between order statistics (Woodruff 1952).
 - precision at recall, recall at precision: bootstrap over units for the standard error.
 
@@ -41,10 +43,9 @@ from numpy.typing import NDArray
 
 from loopline.evaluate.formulas import (
     Scored,
-    calibration_bins,
-    folded_mean,
     weighted_quantile,
 )
+from loopline.evaluate.gaps import PROFILE, Gaps
 from loopline.evaluate.metrics import Metric
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Floats, Rows, Units, plain
@@ -447,33 +448,16 @@ def _median_interval(scored: Scored, rows: Rows, units: Units, level: float) -> 
 
 
 def _calibration_interval(scored: Scored, rows: Rows, units: Units, level: float) -> Estimate:
-    """A conservative interval: the plain sum of |gap| is never below the truth on average."""
-    assert scored.influence is not None
-    bins = calibration_bins(rows)
-    plain_sum = float(bins.share @ np.abs(bins.gap))
-    inflation = _design_effect(bins.residual - bins.gap[bins.code], rows, units)
-    errors = np.sqrt(bins.variance * inflation)
-    quantile = student_quantile((1 + level) / 2, math.inf)
-    error = math.sqrt(float((bins.share * errors) @ (bins.share * errors)))
-    noise = float(bins.share @ folded_mean(np.zeros_like(errors), errors))
-    low = max(0.0, plain_sum - noise - quantile * error * math.sqrt(1 - 2 / math.pi))
-    high = min(1.0, max(plain_sum, scored.value) + quantile * error)
+    gaps = Gaps.of(rows, units)
+    quantile = student_quantile((1 + level) / 2, gaps.freedom)
+    low, high = gaps.ends(PROFILE * quantile)
     return Estimate(
         scored.value,
         min(low, scored.value),
-        high,
-        "folded normal of the bins' gaps, conservative",
+        min(max(high, scored.value), 1.0),
+        "sums of gaps usual under a multiple" + (", clustered" if units.code is not None else ""),
         units.count,
         level,
-        error,
-        float(units.count - 1),
+        gaps.sum_if(1.0)[1],
+        gaps.freedom,
     )
-
-
-def _design_effect(residual: Floats, rows: Rows, units: Units) -> float:
-    """How much larger the variance of a mean is than if the rows were independent, at least 1."""
-    if units.code is None:
-        return 1.0
-    apart = float(((rows.weight * residual) ** 2).sum())
-    together = float((units.sums(rows.weight * residual) ** 2).sum())
-    return max(1.0, together / apart) if apart > 0 else 1.0

@@ -19,6 +19,7 @@ Text that is no number in a number column is a problem (``on_bad_value="error"``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -219,6 +220,18 @@ class InputContract:
             DataError: the row breaks the contract; every problem is told.
         """
         try:
+            checked = {name: read(row[name]) for name, read in self._usual}
+        except (KeyError, UnreadError):
+            return self._inspect_unusual(row, expected)
+        if len(row) > len(checked):
+            extra = [name for name in row if name not in checked and name not in expected]
+            return checked, tuple(self._extra(extra))
+        return checked, ()
+
+    def _inspect_unusual(
+        self, row: Mapping[str, Any], expected: Collection[str]
+    ) -> tuple[dict[str, Any], tuple[Remark, ...]]:
+        try:
             checked = {name: read(row[name]) for name, read in self._readers}
         except (KeyError, UnreadError):
             remarks: list[Remark] = []
@@ -347,6 +360,10 @@ class InputContract:
     @cached_property
     def _readers(self) -> list[tuple[str, CellReader]]:
         return [(column.name, _row_reader(column)) for column in self.columns]
+
+    @cached_property
+    def _usual(self) -> list[tuple[str, CellReader]]:
+        return [(column.name, _usual_reader(column)) for column in self.columns]
 
     @cached_property
     def _lookers(self) -> list[tuple[str, Looker]]:
@@ -603,6 +620,37 @@ def _outside(column: InputColumn, read: pl.Series) -> pl.Series | None:
 def _row_reader(column: InputColumn) -> CellReader:
     """The happy path of one cell; anything unusual is left to the table path."""
     return cell_reader(column.kind, column.zone, none_allowed=column.missing != "error")
+
+
+def _usual_reader(column: InputColumn) -> CellReader:
+    """One cell as most are: read, and not odd; by one call, since a row pays for each column.
+
+    Any other cell raises `UnreadError`, and its row is read and looked at cell by cell.
+    """
+    read, look = _row_reader(column), _looker(column)
+    levels = frozenset(column.levels)
+    low = math.inf if column.low is None else column.low
+    high = -math.inf if column.high is None else column.high
+
+    def number(value: Any) -> Any:
+        if type(value) is float and low <= value <= high:  # NaN is not within
+            return value
+        return other(value)
+
+    def level(value: Any) -> Any:
+        if type(value) is str and value in levels:
+            return value
+        return other(value)
+
+    def other(value: Any) -> Any:
+        found = read(value)
+        if look is not None and look(found) is not None:
+            raise UnreadError
+        return found
+
+    if column.kind == "float" and not levels:
+        return number
+    return level if column.kind == "text" and levels else other
 
 
 def _looker(column: InputColumn) -> Looker | None:

@@ -49,7 +49,7 @@ def advise(context: LineContext, name: str | None, question: Question) -> dict[s
     with context.reporter.step(f"make {entry.name} ready"):
         run = kind.prepared(train, params, fit_context(context, entry, "advice"))
 
-    from loopline.engine.find import find_batch, find_lr
+    from loopline.engine.tools.find import find_batch, find_lr
 
     if question == "lr":
         with context.reporter.step("try learning rates"):

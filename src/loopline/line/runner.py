@@ -344,7 +344,7 @@ def _facts(
     bundle = Release(released)
     return {
         "task": bundle.task,
-        "target": bundle.facts["target"],
+        "target": bundle.facts["spec"]["target"],
         "metric": data["metric"],
         "candidates": [
             {

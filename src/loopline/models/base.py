@@ -103,6 +103,12 @@ class FittedModel(ABC):
         frame = pl.DataFrame([dict(row)])
         return self.predict(frame).reshape(-1)
 
+    def quicken(self) -> None:  # noqa: B027  # most families have nothing to do
+        """Make single rows quick, where that takes time and memory; called once, by a service.
+
+        Answers stay the same to the family's `tolerance`.
+        """
+
     def predict_view(self, view: TrainView | TestView) -> Floats:
         """Predict the rows of a view; families that hold less memory at a time override."""
         return self.predict(view.frame())

@@ -69,6 +69,15 @@ class FrozenText:
             ) from error
         return Embedder(network)
 
+    def quicken(self) -> None:
+        """Let a graph compute the vectors, where the weights are this model's own."""
+        from loopline.nets.text_graph import graph_encoder
+
+        if self.weights is not None:
+            found = graph_encoder(self.embedder.backbone, self.encoder.config)
+            if found is not None:
+                self.embedder.backbone = found
+
     def vectors(self, arrays: Arrays, *, steady: bool) -> Floats:
         """One vector a row of encoded texts, shape (rows, hidden); see `Embedder.rows`."""
         settings = self.encoder.settings

@@ -35,7 +35,9 @@ def place_of(name: str) -> str:
             raise SettingsError([f"`model: {name}` is a folder without config.json."])
         return str(path.resolve())
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise SettingsError([f"`model: {name}` names a folder that is not there."])
+        raise SettingsError(
+            [f"`model: {name}` names a folder that is not there: {path.absolute()}."]
+        )
     return name
 
 

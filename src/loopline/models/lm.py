@@ -73,7 +73,12 @@ class LanguageNetwork(NeuralModel):
         return document_losses(self._decoder, texts, self.encoder.settings.length)
 
     def predict(self, frame: pl.DataFrame) -> Floats:
-        """The nats of each text, its end included, shape (rows,)."""
+        """The nats of each text, its end included, shape (rows,).
+
+        Raises:
+            DataError: the tokenizer that was given lacks characters of a text.
+        """
+        self.encoder.refuse_losses(frame)
         parts = [
             self._predict(frame.slice(start, _BLOCK)) for start in range(0, frame.height, _BLOCK)
         ]
@@ -277,10 +282,9 @@ class LanguageModel(NeuralFamily):
         name = str(params["model"])
         if name != NEW:
             folder = folder_of(name, OTHERWISE)
-            tokenizer = read_tokenizer(folder)
+            shape, tokenizer = read_shape(folder), read_tokenizer(folder)
             refuse_losses(tokenizer, texts, f"`model: {name}`")
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            shape = read_shape(folder)
             _refuse_unfit(tokenizer, shape, name)
             return tokenizer, shape, config
         if params["tokenizer"] == "train":

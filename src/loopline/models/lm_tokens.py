@@ -1,7 +1,8 @@
 """Documents as tokens: tokenizers that are trained on the texts or given, and what they must keep.
 
 A tokenizer is the content of a `tokenizer.json`, data only. A given one must give every training
-text back as it was, because the bits of a byte that it drops could not be counted.
+text back as it was, because the bits of a byte that it drops could not be counted. So must it every
+text that is scored later, unless every byte is a token of its own.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def read_tokenizer(place: Path) -> str:
     if not file.is_file():
         raise SettingsError(
             [
-                f"There is no tokenizer at {str(place)!r}: give a tokenizer.json, or a folder "
-                "with one."
+                f"There is no tokenizer at {str(place.absolute())!r}: give a tokenizer.json, or a "
+                "folder with one."
             ]
         )
     try:
@@ -130,8 +131,16 @@ def _first(number: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def refuse_losses(tokenizer: str, texts: Sequence[str], name: str) -> None:
+def refuse_losses(
+    tokenizer: str, texts: Sequence[str], name: str, *, row: str = "training row"
+) -> None:
     """Refuse a tokenizer that does not give texts back as they were.
+
+    Args:
+        tokenizer: the content of a `tokenizer.json`.
+        texts: what it must write.
+        name: of whatever brought it, for messages.
+        row: what the place of a text is called in messages.
 
     Raises:
         DataError: names the first characters that it lacks.
@@ -144,17 +153,39 @@ def refuse_losses(tokenizer: str, texts: Sequence[str], name: str) -> None:
         ids = reader.encode(text, add_special_tokens=False).ids
         return str(reader.decode(ids, skip_special_tokens=False))
 
-    wrong = [row for row, text in enumerate(texts) if back(text) != text]
+    wrong = [place for place, text in enumerate(texts) if back(text) != text]
     if not wrong:
         return
-    signs = dict.fromkeys("".join(texts[row] for row in wrong[:_SHOWN]))
+    signs = dict.fromkeys("".join(texts[place] for place in wrong[:_SHOWN]))
     lost = [sign for sign in signs if not sign.isspace() and back(sign) != sign][:_SHOWN]
     what = f"it lacks {', '.join(map(repr, lost))}" if lost else "it changes blanks or letters"
     raise DataError(
         f"The tokenizer of {name} does not give {len(wrong):,} of "
-        f"{counted(len(texts), 'text')} back as they were: {what} (first in training row "
+        f"{counted(len(texts), 'text')} back as they were: {what} (first in {row} "
         f"{wrong[0] + 1:,}), and bits for what it drops cannot be counted. Take a tokenizer of "
         "bytes, or `tokenizer: train`."
+    )
+
+
+def keeps_all(tokenizer: str) -> bool:
+    """Whether a tokenizer can write every text: each byte is a token, and nothing is changed.
+
+    >>> keeps_all(train_tokenizer(["aaa bbb"] * 3, 260))
+    True
+    """
+    from tokenizers import pre_tokenizers
+
+    facts = json.loads(tokenizer)
+    first = facts.get("pre_tokenizer") or {}
+    steps = [first, *first.get("pretokenizers", [])]
+    by_byte = [step for step in steps if step.get("type") == "ByteLevel"]
+    known = facts["model"].get("vocab")
+    return (
+        not facts.get("normalizer")
+        and len(by_byte) == 1
+        and not by_byte[0].get("add_prefix_space")
+        and isinstance(known, dict)
+        and set(pre_tokenizers.ByteLevel.alphabet()) <= set(known)
     )
 
 
@@ -199,6 +230,20 @@ class LanguageEncoder(Encoder):
         reader = Tokenizer.from_str(self.tokenizer)
         reader.encode_special_tokens = True
         return reader
+
+    @cached_property
+    def _keeps_all(self) -> bool:
+        return keeps_all(self.tokenizer)
+
+    def refuse_losses(self, frame: pl.DataFrame) -> None:
+        """Refuse texts that the tokenizer cannot write: fewer bits would be counted than they cost.
+
+        Raises:
+            DataError: names the first characters that it lacks.
+        """
+        if not self._keeps_all:
+            _, texts = self.layout.documents(frame)
+            refuse_losses(self.tokenizer, texts, "this model", row="row")
 
     def numbers(self, texts: Sequence[str]) -> list[list[int]]:
         """The token numbers of some texts."""

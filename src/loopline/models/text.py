@@ -258,6 +258,17 @@ class Text(NeuralFamily):
             dropout=float(params["dropout"]),
         )
 
+    def quicken(self, network: nn.Module, encoder: Encoder) -> None:
+        """Let a graph compute the states, where the encoder is of a known build."""
+        from loopline.nets.text import TextNet
+        from loopline.nets.text_graph import graph_encoder
+
+        assert isinstance(network, TextNet)
+        assert isinstance(encoder, TextEncoder)
+        found = graph_encoder(network.backbone, encoder.config)
+        if found is not None:
+            network.backbone = found
+
     def adapt(self, network: nn.Module, params: Params) -> nn.Module:
         """Adapters, with `tune: lora`; a network of packed texts where that is quicker."""
         if _packs(_config(network), params):

@@ -134,10 +134,10 @@ class TextEncoder(Encoder):
 
     def _tokens(self, column: pl.Series) -> list[list[int]]:
         """The tokens of each cell; a missing one reads as an empty text."""
-        texts = column.cast(pl.String).fill_null("")
+        texts = column.cast(pl.String)
         found: list[list[int]] = []
         for start in range(0, len(texts), _BLOCK_TEXTS):
-            block = texts.slice(start, _BLOCK_TEXTS).to_list()
+            block = [text or "" for text in texts.slice(start, _BLOCK_TEXTS).to_list()]
             found += [
                 line.ids for line in self._reader.encode_batch_fast(block, add_special_tokens=False)
             ]

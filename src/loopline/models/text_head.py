@@ -162,6 +162,10 @@ class TextHeadModel(FittedModel):
         """The encoder; see `FrozenText.embedder`."""
         return self._source.embedder
 
+    def quicken(self) -> None:
+        """See `FittedModel.quicken`: the encoder becomes a graph, where it is of a known build."""
+        self._source.quicken()
+
     def predict(self, frame: pl.DataFrame) -> Floats:
         """Predict a table, in blocks of rows."""
         shape = (frame.height, self.num_classes) if self.num_classes else (frame.height,)

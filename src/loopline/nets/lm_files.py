@@ -21,6 +21,11 @@ from loopline.nets.lm import Decoder, Shape, rotations
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 Tensors = dict[str, torch.Tensor]
 _OTHER_LLAMA = ("attention_bias", "mlp_bias")
+_OTHER_GPT2 = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
 
 
 def load_decoder(folder: Path, *, dropout: float = 0.0) -> Decoder:
@@ -52,7 +57,14 @@ def read_shape(folder: Path) -> Shape:
     path = folder / CONFIG
     if not path.is_file():
         raise SettingsError([f"{folder} is no model folder: it has no {CONFIG}."])
-    return shape_of(json.loads(path.read_text(encoding="utf-8")), str(folder))
+    try:
+        return shape_of(json.loads(path.read_text(encoding="utf-8")), str(folder))
+    except KeyError as error:
+        raise SettingsError([f"{path} does not say {error.args[0]!r}."]) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError([f"{path} is no whole configuration: {error}."]) from error
 
 
 def shape_of(config: Mapping[str, Any], name: str) -> Shape:
@@ -114,6 +126,9 @@ def _gpt2_shape(config: Mapping[str, Any], name: str) -> Shape:
     activation = config.get("activation_function", "gelu_new")
     if activation not in ("gelu_new", "gelu_pytorch_tanh"):
         raise SettingsError([f"{name} has the activation {activation!r}, which is not GPT-2's."])
+    other = [name for name, usual in _OTHER_GPT2.items() if config.get(name, usual) != usual]
+    if other:
+        raise SettingsError([f"{name} has {other[0]}, which this decoder computes otherwise."])
     width, heads = int(config["n_embd"]), int(config["n_head"])
     return Shape(
         vocabulary=int(config["vocab_size"]),

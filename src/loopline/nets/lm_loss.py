@@ -76,7 +76,7 @@ class _TotalLoss(torch.autograd.Function):
                 del scores
                 losses.append(loss)
                 torch.mm(slope, matrix, out=to_hidden[span])
-                to_weight += slope.T @ part
+                add_product(to_weight, slope.T, part)
                 del slope
         ctx.save_for_backward(to_hidden, to_weight)
         ctx.types = hidden.dtype, weight.dtype
@@ -94,6 +94,23 @@ class _TotalLoss(torch.autograd.Function):
             None,
             None,
         )
+
+
+def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """Add a product to `total`, in the type of `total` where the device can.
+
+    On a GPU the product of 16-bit numbers is summed in 32 bits, so it is neither rounded to 16 bits
+    before it is added nor written and read once more.
+
+    >>> total = torch.ones(1, 1)
+    >>> add_product(total, torch.full((1, 2), 2.0), torch.full((2, 1), 3.0))
+    >>> total.item()
+    13.0
+    """
+    if total.is_cuda and total.dtype != left.dtype:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right
 
 
 def total_loss(

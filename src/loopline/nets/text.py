@@ -190,7 +190,9 @@ class Embedder:
             for start in range(0, len(places), batch):
                 part = places[start : start + batch]
                 height = batch if steady else len(part)
-                tokens, mask = _filled([lines[place] for place in part], height, width, padding)
+                read = [lines[place] for place in part]
+                wide = width if steady else max(line.size for line in read)
+                tokens, mask = _filled(read, height, wide, padding)
                 there = torch.from_numpy(mask).to(self._device)
                 with exact_products():
                     answer = self.backbone(

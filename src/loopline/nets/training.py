@@ -14,7 +14,6 @@ from torch import nn
 from loopline.engine.checkpoint import Saved
 from loopline.engine.events import Average, EarlyStop, Event
 from loopline.engine.layout import Layout, unwrapped
-from loopline.engine.log import Board, Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.engine.loop import ASKED, train
 from loopline.engine.meter import Meter
 from loopline.engine.optimizer import OptimizerSettings
@@ -22,6 +21,7 @@ from loopline.engine.run import Run, prepare
 from loopline.engine.schedule import Schedule
 from loopline.engine.settings import TrainSettings
 from loopline.engine.task import Task
+from loopline.engine.tools.log import Board, Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.engine.weights import save_weights
 from loopline.errors import EnvironmentProblem
 from loopline.progress import Reporter

@@ -394,8 +394,9 @@ def _empty_rows(checked: pl.DataFrame) -> tuple[str, ...]:
     if not rows:
         return ()
     shown = ", ".join(map(str, rows[:_SHOWN_ROWS])) + (", …" if len(rows) > _SHOWN_ROWS else "")
+    holds = "holds" if len(rows) == 1 else "hold"
     return (
-        f"{counted(len(rows), 'row')} hold nothing in any column that the model reads (rows "
+        f"{counted(len(rows), 'row')} {holds} nothing in any column that the model reads (rows "
         f"{shown}): what is predicted of them is only what is usual.",
     )
 

@@ -19,6 +19,7 @@ import orjson
 from loopline.serve.deployment import Deployment
 from loopline.serve.edge import attempt, refused
 from loopline.serve.guard import Guard
+from loopline.serve.heads import Heads, ShortHead
 from loopline.serve.reply import JSON, Headers, Refusal, Reply, Request
 from loopline.serve.routes import Route, Table, predict_row, split
 from loopline.serve.service import Service
@@ -45,6 +46,7 @@ class App:
     def __init__(self, service: Service, token: str | None = None) -> None:
         self.service = service
         self.guard = Guard(service.settings, token)
+        self.heads = Heads()
         self._table = Table()
         self._under_way = 0
         self._held_bytes = 0
@@ -65,30 +67,35 @@ class App:
             paths[b"/predict"] = (next(iter(deployments.values())), "/predict")
         return paths
 
-    def short(self, url: bytes, headers: Headers, body: bytes) -> bytes | None:
+    def short_head(self, url: bytes, headers: Headers, length: int) -> ShortHead | None:
+        """What a head says, if the guard lets it pass and it is plainly one of JSON."""
+        found, _ = attempt(lambda: self.guard.check("POST", "", headers))
+        if found is None or found.keys() & _UNUSUAL:
+            return None
+        kind = found.get(b"content-type")
+        if kind != JSON and (kind is None or _plain(kind) != JSON):
+            return None
+        return ShortHead(*self.short_paths[url], length)
+
+    def short(self, head: ShortHead, body: bytes) -> bytes | None:
         """A whole HTTP answer for one row of JSON; None for what is not plainly that.
 
         Nothing is counted, logged or refused before it is sure that the answer is this one.
         """
         start = time.perf_counter()
-        deployment, route = self.short_paths[url]
-        answer, _ = attempt(lambda: self._short(deployment, headers, body))
+        answer, _ = attempt(lambda: self._short(head.deployment, body))
         if answer is None:
             return None
-        self._count(route, 200, time.perf_counter() - start)
+        self._count(head.route, 200, time.perf_counter() - start)
         return b"%b%d\r\n\r\n%b" % (_SHORT_HEAD, len(answer), answer)
 
-    def _short(self, deployment: Deployment, headers: Headers, body: bytes) -> bytes | None:
-        found = self.guard.check("POST", "", headers)
-        kind = found.get(b"content-type")
-        if kind != JSON and (kind is None or _plain(kind) != JSON):
-            return None
-        if not self.service.ready or found.keys() & _UNUSUAL:
+    def _short(self, deployment: Deployment, body: bytes) -> bytes | None:
+        if not self.service.ready:
             return None
         row = orjson.loads(body)
         if type(row) is not dict or not deployment.answers_inline():
             return None
-        return predict_row(deployment, row).body
+        return predict_row(deployment, row)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 
 from loopline.errors import DataError
@@ -22,7 +23,7 @@ from loopline.serve.edge import attempt
 from loopline.serve.keeping import Keeping, Shared
 from loopline.serve.lane import Lane
 from loopline.serve.model import Answer, ServedModel
-from loopline.serve.reply import Refusal
+from loopline.serve.reply import Refusal, as_json, told_remarks
 from loopline.serve.rollout import Trial
 
 LONG_SECONDS = 0.002
@@ -43,6 +44,13 @@ class Deployment:
         self._lanes: dict[str, Lane] = {}
         self._keeping = Keeping(champion.name, shared)
         self._shadowed = 0
+        self._told: tuple[tuple[Remark, ...], orjson.Fragment] = ((), orjson.Fragment(b"[]"))
+
+    def told(self, remarks: tuple[Remark, ...]) -> orjson.Fragment:
+        """Remarks as JSON; the flags of a window, which stand on every answer, are told once."""
+        if remarks is not self._told[0]:
+            self._told = remarks, orjson.Fragment(as_json(told_remarks(remarks)))
+        return self._told[1]
 
     def version(self, version: str | None) -> ServedModel:
         """The model of a version, or the champion.

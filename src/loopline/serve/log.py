@@ -1,9 +1,10 @@
 """The prediction log: what came, what was answered, kept for monitoring without costing a request.
 
-The request path appends to a list in memory and returns. A thread turns what has gathered into
-Parquet, once a minute or every 4,096 rows, and puts it into the store as an artifact of the kind
-``predictions``: whole or absent. What waits is bounded; beyond it, or while the disk is full, rows
-are dropped and counted, and the service goes on.
+The request path appends to a list in memory and returns. A thread packs what has gathered into
+tables, some hundred rows at a time: these weigh a quarter of what Python's own values do, and it
+never holds the interpreter for long. Once a minute or every 4,096 rows it writes them as Parquet
+into the store, as an artifact of the kind ``predictions``: whole or absent. What waits is bounded;
+beyond it, or while the disk is full, rows are dropped and counted, and the service goes on.
 
 A row is kept as the model saw it (columns ``input.<name>``), with its prediction, the
 probabilities, who answered, and which cells were odd. Columns that name persons can be left out,
@@ -22,13 +23,13 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from loopline.errors import LooplineError
-from loopline.features.contract import InputColumn, Remark
+from loopline.features.contract import Remark
 from loopline.models.base import Floats
 from loopline.serve.health import Counted, keep
+from loopline.serve.log_table import Entry, log_table
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import LogSettings
@@ -39,22 +40,10 @@ FILE = "predictions.parquet"
 ANSWERED = ("champion", "challenger", "version")
 """Roles whose answer the caller had; a shadow's rows stand in the log twice."""
 _RETRY_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    model: ServedModel
-    role: str
-    request_id: str
-    milliseconds: int
-    rows: tuple[Any, ...] | pl.DataFrame
-    """The cells of one row in the model's order, which weigh half of a mapping; or a table."""
-    raw: Floats
-    remarks: tuple[Remark, ...]
-
-    @property
-    def num_rows(self) -> int:
-        return self.rows.height if isinstance(self.rows, pl.DataFrame) else 1
+_PACKED_ROWS = 512
+"""Rows that are packed into a table at a time."""
+_Group = tuple[str, str]
+"""Name and id of the release that answered."""
 
 
 class PredictionLog:
@@ -81,10 +70,13 @@ class PredictionLog:
         self._key = key
         self._metrics = metrics
         self._tell = tell
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[Entry] = deque()
+        self._packed: dict[_Group, list[pl.DataFrame]] = {}
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._pending = 0
         self._full = threading.Event()
+        self._packs_at = min(_PACKED_ROWS, settings.flush_rows)
         self._ending = False
         self._failing = False
         self._counted, self._kept_at = Counted(metrics), time.monotonic()
@@ -113,7 +105,7 @@ class PredictionLog:
         if self._settings.share < 1 and not self._is_drawn(request_id):
             return
         kept = rows if isinstance(rows, pl.DataFrame) else tuple(rows.values())
-        entry = _Entry(model, role, request_id, time.time_ns() // 1_000_000, kept, raw, remarks)
+        entry = Entry(model, role, request_id, time.time_ns() // 1_000_000, kept, raw, remarks)
         count = entry.num_rows
         with self._lock:
             if self._pending + count > self._settings.pending_rows:
@@ -121,7 +113,7 @@ class PredictionLog:
                 return
             self._pending += count
             self._entries.append(entry)
-        if self._pending >= self._settings.flush_rows:
+        if len(self._entries) >= self._packs_at or self._pending >= self._settings.flush_rows:
             self._full.set()
 
     @property
@@ -131,24 +123,9 @@ class PredictionLog:
 
     def flush(self) -> bool:
         """Write everything that waits; whether it is all on the disk."""
-        with self._lock:
-            entries, self._entries = list(self._entries), deque()
-        groups: dict[tuple[str, str], list[_Entry]] = {}
-        for entry in entries:
-            groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
-        lost: list[_Entry] = []
-        for group in groups.values():
-            try:
-                self._write(group)
-            except (LooplineError, OSError, pl.exceptions.PolarsError) as error:
-                lost += group
-                self._failed(error)
-            else:
-                self._failing = False
-                self._written(sum(entry.num_rows for entry in group))
-        with self._lock:
-            self._entries.extendleft(reversed(lost))
-        return not lost
+        with self._writing:
+            packed = self._pack()
+            return self._write_packed() and packed
 
     def close(self) -> None:
         """Write what waits and end; what cannot be written is counted as lost."""
@@ -165,14 +142,55 @@ class PredictionLog:
         return drawn < self._settings.share * 2**32
 
     def _run(self) -> None:
+        written_at = time.monotonic()
         while not self._ending:
-            self._full.wait(self._settings.flush_seconds)
+            rest = written_at + self._settings.flush_seconds - time.monotonic()
+            self._full.wait(max(0.0, rest))
             self._full.clear()
-            whole = self.flush()
+            whole = True
+            if self._pending >= self._settings.flush_rows or rest <= 0:
+                whole = self.flush()
+                written_at = time.monotonic()
+            else:
+                with self._writing:
+                    whole = self._pack()
             if time.monotonic() - self._kept_at >= self._settings.flush_seconds:
                 self._keep_counts()
             if not whole and not self._ending:
                 time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
+
+    def _pack(self) -> bool:
+        """Turn what has gathered into tables; whether nothing had to be left."""
+        with self._lock:
+            entries, self._entries = list(self._entries), deque()
+        groups: dict[_Group, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
+        left: list[Entry] = []
+        for group, found in groups.items():
+            try:
+                table = log_table(found, self._settings, self._key)
+            except (LooplineError, pl.exceptions.PolarsError) as error:
+                left += found
+                self._failed(error)
+            else:
+                self._packed.setdefault(group, []).append(table)
+        with self._lock:
+            self._entries.extendleft(reversed(left))
+        return not left
+
+    def _write_packed(self) -> bool:
+        for group in list(self._packed):
+            try:
+                table = pl.concat(self._packed[group], how="vertical_relaxed")
+                self._write(*group, table)
+            except (LooplineError, OSError, pl.exceptions.PolarsError) as error:
+                self._failed(error)
+            else:
+                del self._packed[group]
+                self._failing = False
+                self._written(table.height)
+        return not self._packed
 
     def _keep_counts(self) -> None:
         """Put down how the service did; where that cannot be written, the next time tells it."""
@@ -193,98 +211,23 @@ class PredictionLog:
             self._failing = True
             self._tell("log.failed", {"message": str(error)})
 
-    def _write(self, entries: Sequence[_Entry]) -> None:
-        model = entries[0].model
-        table = log_table(entries, self._settings, self._key)
-
+    def _write(self, name: str, release: str, table: pl.DataFrame) -> None:
         def write(folder: Path) -> None:
-            table.write_parquet(folder / FILE)
+            # level 1 takes half the time of the usual 3 and gives files of the same size
+            table.write_parquet(folder / FILE, compression="zstd", compression_level=1)
 
-        times = [entry.milliseconds for entry in entries]
+        times = table["time"].dt.epoch("ms").to_list()
         self._store.put(
             KIND,
             write,
             meta={
-                "name": model.name,
-                "release": model.id,
+                "name": name,
+                "release": release,
                 "rows": table.height,
                 "start": _iso(min(times)),
                 "end": _iso(max(times)),
             },
         )
-
-
-def log_table(entries: Sequence[Any], settings: LogSettings, key: bytes) -> pl.DataFrame:
-    """Answers of one release as the log's table."""
-    model: ServedModel = entries[0].model
-    frames = [_frame_of(model, entry) for entry in entries if isinstance(entry.rows, pl.DataFrame)]
-    single = [entry for entry in entries if not isinstance(entry.rows, pl.DataFrame)]
-    if single:
-        frames.append(_frame_of_rows(model, single))
-    table = pl.concat(frames, how="vertical_relaxed")
-    hidden = {f"input.{name}" for name in settings.leave_out} & set(table.columns)
-    hashed = {f"input.{name}" for name in settings.hash} & set(table.columns)
-    return table.drop(hidden).with_columns(_hashed(table[name], key) for name in sorted(hashed))
-
-
-def _frame_of(model: ServedModel, entry: _Entry) -> pl.DataFrame:
-    rows = entry.rows
-    assert isinstance(rows, pl.DataFrame)
-    head = {
-        "request_id": pl.repeat(entry.request_id, rows.height, eager=True),
-        "row": pl.int_range(rows.height, eager=True, dtype=pl.Int32),
-        "time": pl.repeat(entry.milliseconds, rows.height, eager=True, dtype=pl.Int64),
-        "role": pl.repeat(entry.role, rows.height, eager=True),
-        "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
-    }
-    return _joined(model, head, [rows[column.name] for column in model.columns], entry.raw)
-
-
-def _frame_of_rows(model: ServedModel, entries: Sequence[_Entry]) -> pl.DataFrame:
-    head = {
-        "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
-        "row": pl.repeat(0, len(entries), eager=True, dtype=pl.Int32),
-        "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
-        "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
-        "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
-    }
-    columns = [
-        _column(column, [entry.rows[place] for entry in entries])
-        for place, column in enumerate(model.columns)
-    ]
-    raw = np.stack([entry.raw for entry in entries])
-    return _joined(model, head, columns, raw if model.classes else raw[:, 0])
-
-
-def _odd(remarks: Sequence[Remark]) -> str | None:
-    """Which cells were odd and how, ``age:outside;city:unseen``; without their values."""
-    cells = {f"{r.column}:{r.what}" for r in remarks if r.what != "extra"}
-    return ";".join(sorted(cells)) or None
-
-
-def _column(column: InputColumn, values: list[Any]) -> pl.Series:
-    fractions = column.kind == "integer" and any(type(value) is float for value in values)
-    return pl.Series(column.name, values, dtype=pl.Float64 if fractions else column.dtype)
-
-
-def _joined(
-    model: ServedModel, head: Mapping[str, pl.Series], columns: Collection[pl.Series], raw: Floats
-) -> pl.DataFrame:
-    table = pl.DataFrame(dict(head))
-    table = table.with_columns(
-        pl.col("time").cast(pl.Datetime("ms")).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    )
-    inputs = [values.alias(f"input.{values.name}") for values in columns]
-    return table.hstack(inputs).hstack(model.release.as_table(raw))
-
-
-def _hashed(values: pl.Series, key: bytes) -> pl.Series:
-    texts = values.cast(pl.String).to_list()
-    told = [
-        None if text is None else blake2s(text.encode(), key=key, digest_size=16).hexdigest()
-        for text in texts
-    ]
-    return pl.Series(values.name, told, dtype=pl.String)
 
 
 def _iso(milliseconds: int) -> str:

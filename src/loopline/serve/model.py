@@ -66,6 +66,7 @@ class ServedModel:
         self.door = Door(release, settings)
         self._threshold = release.threshold
         self.several = release.task == "multilabel"
+        release.model.quicken()
         self._raw_row = release.raw_row
         self.row_seconds = self._warm_up()
 

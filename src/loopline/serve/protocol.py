@@ -6,7 +6,8 @@ and it takes heads of any length. Here a connection that does one of these is cu
 second looks at all of them, so that a request pays for a clock reading only.
 
 *Short way.* One row of JSON for a small model is answered where its last byte is parsed: no task,
-no ASGI messages, half of the CPU time. Whatever is not plainly that (another path or kind of body,
+no ASGI messages, half of the CPU time, and no parsing where the very same head was read before
+(`heads.py`). Whatever is not plainly that (another path or kind of body,
 a refusal, an error, the end of the service) goes the ordinary way through `App`, which then answers
 as if there were no other.
 """
@@ -46,6 +47,10 @@ class GuardedProtocol(HttpToolsProtocol):
     _rests_since: float | None = None
     _body: list[bytes] | None = None
     """The parts of the body of a request on the short way, None on the ordinary one."""
+    _begun = False
+    """Whether the parser stands within a request."""
+    _sent = b""
+    """The bytes that a request began with, while the parser stands within it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or close it where there are too many."""
@@ -56,9 +61,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._cut(b"503 Service Unavailable", b'{"error":"Too many connections are open."}')
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless the head grows beyond its limit."""
+        """Answer a request whose head is known; else feed the parser, up to a head's limit."""
         if self.transport.is_closing():
             return
+        if not self._begun:
+            if self._answer_known(data):
+                return
+            self._sent = data
         if self._in_head:
             if self._head_since is None:
                 self._head_since = self.loop.time()
@@ -71,6 +80,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins; what only the ordinary way needs is made there."""
+        self._begun = True
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -97,12 +107,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is whole; the next bytes are another head."""
+        self._begun = False
         self._in_head = True
         self._head_bytes = 0
         if self._body is not None:
             self._answer()
         elif self.cycle is not None:
             super().on_message_complete()
+        self._sent = b""
 
     def shutdown(self) -> None:
         """The service ends: close what rests, let what is under way end by its answer."""
@@ -158,13 +170,29 @@ class GuardedProtocol(HttpToolsProtocol):
             and self.parser.should_keep_alive()
         )
 
+    def _answer_known(self, data: bytes) -> bool:
+        """Answer bytes that are one whole request with a known head; whether that was done."""
+        known = self.application.heads.find(data)
+        if known is None or (self.cycle is not None and not self.cycle.response_complete):
+            return False
+        answer = self.application.short(*known)
+        if answer is None:
+            return False
+        self._unset_keepalive_if_required()
+        self.transport.write(answer)
+        self._head_since = None
+        self._rests_since = self.loop.time()
+        return True
+
     def _answer(self) -> None:
         """Answer a short request, or hand it to the ordinary way as if it came just now."""
         assert self._body is not None
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         since, self._body, self._head_since = self._head_since, None, None
-        answer = self.application.short(self.url, self.headers, body)
-        if answer is not None:
+        head = self.application.short_head(self.url, self.headers, len(body))
+        answer = None if head is None else self.application.short(head, body)
+        if head is not None and answer is not None:
+            self.application.heads.add(self._sent, head)
             self.transport.write(answer)
             self._rests_since = since
             return

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from loopline.features.contract import Remark
+
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 HTML = b"text/html; charset=utf-8"
@@ -73,3 +75,11 @@ class Refusal(Exception):  # noqa: N818  # not a failure: the stated answer to a
 def as_json(data: Any) -> bytes:
     """JSON bytes; floats come back to the bit, what is not finite is null."""
     return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
+
+
+def told_remarks(remarks: Sequence[Remark]) -> list[dict[str, Any]]:
+    """Remarks as JSON tells them."""
+    return [
+        {"column": remark.column, "what": remark.what, "rows": remark.count, "text": remark.text}
+        for remark in remarks
+    ]

@@ -11,13 +11,12 @@ import orjson
 import polars as pl
 
 import loopline
-from loopline.features.contract import Remark
 from loopline.serve import bodies, oip
 from loopline.serve.bodies import json_reply
 from loopline.serve.deployment import Deployment
 from loopline.serve.model import ServedModel
 from loopline.serve.page import openapi, page
-from loopline.serve.reply import HTML, TEXT, Refusal, Reply, Request
+from loopline.serve.reply import HTML, TEXT, Refusal, Reply, Request, as_json, told_remarks
 from loopline.serve.service import Service
 
 JSON_KIND = b"application/json"
@@ -71,7 +70,7 @@ async def predict(service: Service, request: Request) -> Reply:
     if request.kind == JSON_KIND:
         data = await _worked(service, request.body, bodies.read_json, request.body)
         if type(data) is dict and deployment.answers_inline():
-            return predict_row(deployment, data)
+            return Reply(200, predict_row(deployment, data))
         return await _predict_json(service, deployment, request.body, data)
     make = bodies.reader(request.kind, request.body, deployment.champion)
     frame = await _in_thread(service, make)
@@ -84,17 +83,17 @@ async def predict(service: Service, request: Request) -> Reply:
     return Reply(reply.status, reply.body, reply.kind, headers)
 
 
-def predict_row(deployment: Deployment, row: dict[str, Any]) -> Reply:
-    """Predict one row at once."""
+def predict_row(deployment: Deployment, row: dict[str, Any]) -> bytes:
+    """Predict one row at once; the answer as JSON."""
     request_id, model, raw, remarks = deployment.answer_row(row)
     told = {
         "id": request_id,
         "model": model.name,
         "version": model.version,
         **model.told_row(raw),
-        "remarks": told_remarks(remarks) if remarks else (),
+        "remarks": deployment.told(remarks) if remarks else (),
     }
-    return json_reply(told)
+    return as_json(told)
 
 
 async def _predict_json(service: Service, deployment: Deployment, body: bytes, data: Any) -> Reply:
@@ -287,14 +286,6 @@ def refuse_long(service: Service, rows: int) -> None:
         raise Refusal(413, f"A request may have {limit:,} rows, this one has {rows:,}; send parts.")
     if rows == 0:
         raise Refusal(422, "The request has no rows.")
-
-
-def told_remarks(remarks: Sequence[Remark]) -> list[dict[str, Any]]:
-    """Remarks as JSON tells them."""
-    return [
-        {"column": remark.column, "what": remark.what, "rows": remark.count, "text": remark.text}
-        for remark in remarks
-    ]
 
 
 def _who(request_id: str, model: ServedModel) -> list[tuple[bytes, bytes]]:

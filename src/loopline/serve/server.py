@@ -183,7 +183,7 @@ class Server(uvicorn.Server):
                 await asyncio.wait_for(self._looked.wait(), seconds)
             self._looked.clear()
             for name, newest in self._newest.items():
-                found, error = await loop.run_in_executor(self.service.executor, attempt, newest)
+                found, error = await loop.run_in_executor(self.service.loader, attempt, newest)
                 if found is None:
                     LOGGER.warning("It cannot be looked up what %s stands for: %s", name, error)
                     continue

@@ -58,6 +58,8 @@ class Service:
         self.summed: Callable[[], Metrics] | None = None
         self._listeners: list[Tell] = [] if tell is None else [tell]
         self.executor = ThreadPoolExecutor(max(2, num_cores()), thread_name_prefix="model")
+        # always the same thread: each one that loads a model keeps memory of the system's for it
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._notes = ThreadPoolExecutor(1, thread_name_prefix="notes")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="feedback")
         key = load_key(folder) if folder is not None else None
@@ -166,7 +168,7 @@ class Service:
             release = load()
             return self.load(release, name)
 
-        model, error = await loop.run_in_executor(self.executor, attempt, prepare)
+        model, error = await loop.run_in_executor(self.loader, attempt, prepare)
         if model is None:
             self.metrics.add("swaps_total", (("model", name), ("outcome", "failed")))
             self.tell("serve.swap_failed", {"name": name, "message": str(error)})
@@ -260,4 +262,5 @@ class Service:
         if self._feedback is not None:
             self._feedback.close()
         self.executor.shutdown()
+        self.loader.shutdown()
         self._notes.shutdown()

@@ -13,6 +13,7 @@ data. A flag stays on every answer until a later window is clean; rows are answe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -22,12 +23,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.features.contract import QUANTILES, InputColumn, Remark
-from loopline.features.reading import as_floats, as_texts
+from loopline.features.reading import as_texts
 from loopline.features.turns import TURNS
 
 FAR, NEAR, CLEARER = 1.0, 0.15, 5.0
 MAX_TOP_SHARE = 0.9
 MAX_MISSING = 0.9
+Cells = Sequence[Any]
+"""Cells of one column, None where one is missing."""
 _LOW, _HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)
 
 
@@ -71,23 +74,22 @@ class InputWindow:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # cells may be as large as floats can be
-def judge(columns: Sequence[InputColumn], window: Mapping[str, pl.Series]) -> tuple[Remark, ...]:
+def judge(columns: Sequence[InputColumn], window: Mapping[str, Cells]) -> tuple[Remark, ...]:
     """What looks wrong over a window of checked rows.
+
+    Plain Python and one sorted matrix: hundreds of small calls of a table library would each hand
+    the interpreter over to the requests and wait to have it back.
 
     Args:
         columns: what the contract knows.
-        window: cells by column.
+        window: cells by column, None where one is missing.
     """
     found: dict[str, Remark] = {}
-    numbers = {c.name: c for c in columns if c.type == "number" and _spread(c) > 0}
-    quantiles = {
-        name: _quantiles(window[name])
-        for name in numbers
-        if window[name].null_count() < len(window[name])
-    }
     for column in columns:
         if (remark := _constant(column, window[column.name])) is not None:
             found[column.name] = remark
+    numbers = {c.name: c for c in columns if c.type == "number" and _spread(c) > 0}
+    quantiles = _quantiles({name: window[name] for name in numbers})
     far = {
         name: distance
         for name in quantiles
@@ -109,18 +111,26 @@ def judge(columns: Sequence[InputColumn], window: Mapping[str, pl.Series]) -> tu
     return tuple(found.values())
 
 
-def _constant(column: InputColumn, values: pl.Series) -> Remark | None:
-    present = values.drop_nulls()
+def _constant(column: InputColumn, values: Cells) -> Remark | None:
     rows = len(values)
-    if present.is_empty():
+    first = next((value for value in values if not _is_missing(value)), None)
+    if first is None:
         if column.missing_share >= MAX_MISSING:
             return None
         text = f"Column {column.name!r} has been missing in the last {rows:,} rows."
-    elif column.kind != "image" and column.top_share <= MAX_TOP_SHARE and present.n_unique() == 1:
+    elif (
+        column.kind != "image"
+        and column.top_share <= MAX_TOP_SHARE
+        and all(value == first or _is_missing(value) for value in values)
+    ):
         text = f"Column {column.name!r} has held one and the same value in the last {rows:,} rows."
     else:
         return None
     return Remark(column.name, "constant", rows, 1.0, text)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (type(value) is float and math.isnan(value))
 
 
 def _unit(found: NDArray[np.float64], column: InputColumn, distance: float) -> str | None:
@@ -137,11 +147,12 @@ def _swapped(one: str, other: str, rows: int) -> dict[str, Remark]:
 
 
 def _swapped_levels(
-    columns: Sequence[InputColumn], window: Mapping[str, pl.Series]
+    columns: Sequence[InputColumn], window: Mapping[str, Cells]
 ) -> list[tuple[str, str]]:
     """Pairs of categories that hold each other's levels and hardly any of their own."""
-    known = {column.name: set(column.levels) for column in columns if column.levels}
-    held = {name: set(as_texts(window[name]).drop_nulls().to_list()) for name in known}
+    levels = [column for column in columns if column.levels]
+    known = {column.name: set(column.levels) for column in levels}
+    held = {column.name: _texts(column, window[column.name]) for column in levels}
     strange = [name for name in known if held[name] and not held[name] & known[name]]
     return [
         (one, other)
@@ -150,9 +161,30 @@ def _swapped_levels(
     ]
 
 
-def _quantiles(values: pl.Series) -> NDArray[np.float64]:
-    x = as_floats(values)
-    return np.asarray(np.quantile(x[np.isfinite(x)], QUANTILES))
+def _texts(column: InputColumn, values: Cells) -> set[str]:
+    """The levels that a window holds, as the contract spells them."""
+    found = {value for value in values if value is not None}
+    if column.kind == "text":
+        return found
+    fractions = column.kind == "integer" and any(type(value) is float for value in found)
+    cells = pl.Series(column.name, list(found), dtype=pl.Float64 if fractions else column.dtype)
+    return set(as_texts(cells).to_list())
+
+
+def _quantiles(numbers: Mapping[str, Cells]) -> dict[str, NDArray[np.float64]]:
+    """Those of each column's finite cells at `QUANTILES`; columns without any are left out."""
+    if not numbers:
+        return {}
+    x = np.array([*numbers.values()], dtype=np.float64)
+    x[~np.isfinite(x)] = np.nan
+    x.sort(axis=1)  # what is missing comes last
+    last = np.isfinite(x).sum(axis=1, keepdims=True) - 1
+    places = np.maximum(last, 0) * np.array(QUANTILES)
+    below = np.floor(places).astype(np.int64)
+    low = np.take_along_axis(x, below, axis=1)
+    high = np.take_along_axis(x, np.minimum(below + 1, np.maximum(last, 0)), axis=1)
+    found = low + (high - low) * (places - below)
+    return {name: found[place] for place, name in enumerate(numbers) if last[place, 0] >= 0}
 
 
 def _spread(column: InputColumn) -> float:
@@ -169,16 +201,14 @@ def _gathered(
     columns: Sequence[InputColumn],
     rows: Sequence[Mapping[str, Any]],
     frames: Sequence[pl.DataFrame],
-) -> dict[str, pl.Series]:
-    gathered = {}
-    for column in columns:
-        parts = [frame[column.name] for frame in frames]
-        if rows:
-            values = [row[column.name] for row in rows]
-            fractions = column.kind == "integer" and any(type(v) is float for v in values)
-            dtype = pl.Float64 if fractions else column.dtype
-            parts.append(pl.Series(column.name, values, dtype=dtype))
-        if column.kind == "integer" and any(part.dtype == pl.Float64 for part in parts):
-            parts = [part.cast(pl.Float64) for part in parts]
-        gathered[column.name] = pl.concat(parts)
+) -> dict[str, list[Any]]:
+    gathered: dict[str, list[Any]] = {
+        column.name: [cell for frame in frames for cell in frame[column.name].to_list()]
+        for column in columns
+    }
+    if rows:  # checked rows have all columns, in the contract's order
+        for column, cells in zip(
+            columns, zip(*(r.values() for r in rows), strict=True), strict=True
+        ):
+            gathered[column.name] += cells
     return gathered

@@ -28,6 +28,7 @@ from loopline.seeds import child_seed
 from loopline.splits.deal import num_codes
 from loopline.splits.rows import SplitRows
 from loopline.splits.spec import FOLD_TRAIN, FOLD_VALID, TEST, TRAIN, UNUSED, SplitSettings
+from loopline.words import counted
 
 Sides = NDArray[np.int8]
 
@@ -137,10 +138,13 @@ def check_units(rows: SplitRows, wanted: int, what: str) -> None:
     if count < wanted:
         names = ", ".join(repr(name) for name in rows.groups)
         where = f" by {names}" if names else ""
+        apart = count == rows.num_rows  # then nothing but more rows makes more units
+        advice = "Give more rows, or use fewer folds." if apart else _unit_advice(rows)
         raise SplitError(
             f"{what} need at least {wanted} units (rows that must stay together are one "
-            f"unit){where}; "
-            f"the {rows.num_rows} rows make {count}. {_unit_advice(rows)}"
+            f"unit){where}; the "
+            f"{counted(rows.num_rows, 'row')} "
+            f"{'makes' if rows.num_rows == 1 else 'make'} {count}. {advice}"
         )
 
 

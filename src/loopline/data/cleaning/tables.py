@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loopline.data.cleaning.column import repeated_hashes, sample_rows
 from loopline.data.cleaning.finding import NUM_EXAMPLES, Example, Finding, examples_at
 from loopline.data.cleaning.repair import Repair
+from loopline.data.made_targets import MADE_TARGETS
 from loopline.data.schema import Schema, has_classes
 from loopline.digest import bytes_digest
 
@@ -142,7 +143,9 @@ def find_equal_columns(frame: pl.DataFrame, schema: Schema) -> list[Finding]:
     names = [
         column.name
         for column in schema.columns
-        if column.role != "ignore" and not frame[column.name].dtype.is_nested()
+        if column.role != "ignore"
+        and not frame[column.name].dtype.is_nested()
+        and not (column.role == "target" and schema.task in MADE_TARGETS)  # it is made of another
     ]
     if len(frame) < 10 or len(names) < 2:
         return []

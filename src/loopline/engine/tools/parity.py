@@ -4,7 +4,7 @@ Every process first takes a few steps alone, then the same steps together in eac
 off meanwhile, for it draws differently on every rank. What is compared is the gradient of the
 global batch as the optimizer gets it, so clipping is in it too.
 
-    python -m loopline.engine.parity FILE
+    python -m loopline.engine.tools.parity FILE
 
 is one of the processes that `check_parity` starts.
 """
@@ -25,11 +25,11 @@ from torch import nn
 from torch.nn import functional
 
 from loopline.engine.feeder import Feeder
-from loopline.engine.launch import launch
 from loopline.engine.layout import Layout
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
 from loopline.engine.task import Batch, Ints, Task
+from loopline.engine.tools.launch import launch
 from loopline.errors import SettingsError
 
 Kind = Literal["ddp", "fsdp"]
@@ -147,7 +147,7 @@ def check_parity(
         file = Path(folder) / "parity.json"
         asked |= {"threshold": threshold, "device": device}
         file.write_text(json.dumps(asked), encoding="utf-8")
-        launch(["-m", "loopline.engine.parity", str(file)], processes)
+        launch(["-m", "loopline.engine.tools.parity", str(file)], processes)
         return [Parity(**line) for line in json.loads(file.read_text(encoding="utf-8"))]
 
 

@@ -1,0 +1,113 @@
+"""The prediction log's table: answers of one release as rows with cells, prediction and remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2s
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from loopline.features.contract import InputColumn, Remark
+from loopline.models.base import Floats
+from loopline.serve.model import ServedModel
+from loopline.serve.settings import LogSettings
+
+
+class Entry(NamedTuple):
+    """One answered request, as the request path leaves it.
+
+    Args:
+        model: who answered.
+        role: champion, challenger, shadow or version.
+        request_id: the request.
+        milliseconds: when, since 1970.
+        rows: the cells of one row in the model's order, which weigh half of a mapping; or a table.
+        raw: what was predicted.
+        remarks: what was odd.
+    """
+
+    model: ServedModel
+    role: str
+    request_id: str
+    milliseconds: int
+    rows: tuple[Any, ...] | pl.DataFrame
+    raw: Floats
+    remarks: tuple[Remark, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Answered rows."""
+        return self.rows.height if isinstance(self.rows, pl.DataFrame) else 1
+
+
+def log_table(entries: Sequence[Entry], settings: LogSettings, key: bytes) -> pl.DataFrame:
+    """Answers of one release as the log's table."""
+    model: ServedModel = entries[0].model
+    frames = [_frame_of(model, entry) for entry in entries if isinstance(entry.rows, pl.DataFrame)]
+    single = [entry for entry in entries if not isinstance(entry.rows, pl.DataFrame)]
+    if single:
+        frames.append(_frame_of_rows(model, single))
+    table = pl.concat(frames, how="vertical_relaxed")
+    hidden = {f"input.{name}" for name in settings.leave_out} & set(table.columns)
+    hashed = {f"input.{name}" for name in settings.hash} & set(table.columns)
+    return table.drop(hidden).with_columns(_hashed(table[name], key) for name in sorted(hashed))
+
+
+def _frame_of(model: ServedModel, entry: Entry) -> pl.DataFrame:
+    rows = entry.rows
+    assert isinstance(rows, pl.DataFrame)
+    head = {
+        "request_id": pl.repeat(entry.request_id, rows.height, eager=True),
+        "row": pl.int_range(rows.height, eager=True, dtype=pl.Int32),
+        "time": pl.repeat(entry.milliseconds, rows.height, eager=True, dtype=pl.Int64),
+        "role": pl.repeat(entry.role, rows.height, eager=True),
+        "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
+    }
+    return _joined(model, head, [rows[column.name] for column in model.columns], entry.raw)
+
+
+def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame:
+    head = {
+        "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
+        "row": pl.repeat(0, len(entries), eager=True, dtype=pl.Int32),
+        "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
+        "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
+        "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
+    }
+    cells = zip(*(entry.rows for entry in entries), strict=True)
+    columns = [_column(*pair) for pair in zip(model.columns, cells, strict=True)]
+    raw = np.stack([entry.raw for entry in entries])
+    return _joined(model, head, columns, raw if model.classes else raw[:, 0])
+
+
+def _odd(remarks: Sequence[Remark]) -> str | None:
+    """Which cells were odd and how, ``age:outside;city:unseen``; without their values."""
+    if not remarks:
+        return None
+    cells = {f"{r.column}:{r.what}" for r in remarks if r.what != "extra"}
+    return ";".join(sorted(cells)) or None
+
+
+def _column(column: InputColumn, values: Sequence[Any]) -> pl.Series:
+    fractions = column.kind == "integer" and any(type(value) is float for value in values)
+    return pl.Series(column.name, values, dtype=pl.Float64 if fractions else column.dtype)
+
+
+def _joined(
+    model: ServedModel, head: Mapping[str, pl.Series], columns: Collection[pl.Series], raw: Floats
+) -> pl.DataFrame:
+    time = (head["time"] * 1000).cast(pl.Datetime("us", "UTC"))
+    table = pl.DataFrame({**head, "time": time})
+    inputs = [values.alias(f"input.{values.name}") for values in columns]
+    return table.hstack(inputs).hstack(model.release.as_table(raw))
+
+
+def _hashed(values: pl.Series, key: bytes) -> pl.Series:
+    texts = values.cast(pl.String).to_list()
+    told = [
+        None if text is None else blake2s(text.encode(), key=key, digest_size=16).hexdigest()
+        for text in texts
+    ]
+    return pl.Series(values.name, told, dtype=pl.String)
