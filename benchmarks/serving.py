@@ -28,7 +28,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,7 @@ PACKAGES = {
     "litserve": ["litserve", "lightgbm"],
     "bentoml": ["bentoml", "lightgbm"],
     "mlserver": ["mlserver", "mlserver-lightgbm"],
+    "mlflow": ["mlflow", "lightgbm"],
 }
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -197,6 +198,8 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
             body = folder / "bento.json"
             body.write_text(json.dumps({"row": json.loads(row.read_text())}))
             yield name, lambda port, base=base: [*base, str(port)], "/predict", body, plain
+        elif name == "mlflow":
+            yield mlflow_line(folder, python)
         else:
             place = folder / "mlserver"
             place.mkdir()
@@ -230,6 +233,35 @@ def commands(folder: Path, store: Path, peers: Path) -> Iterator[tuple]:
                 numbers,
                 lambda answer: answer["outputs"][0]["data"][0],
             )
+
+
+def mlflow_line(folder: Path, python: Path) -> tuple:
+    """MLflow's own server around a python_function that it has saved, without a data base."""
+    model = folder / "mlflow_model"
+    given = {"PEER_FOLDER": str(folder), "PYTHONPATH": str(HERE / "peers")}
+    subprocess.run(
+        [str(python), str(HERE / "peers" / "mlflow_app.py"), str(model)],
+        env=os.environ | given,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    body = folder / "mlflow.json"
+    row = json.loads((folder / "row.json").read_text())
+    body.write_text(json.dumps({"dataframe_records": [row]}))
+    base = ["env", f"PATH={python.parent}{os.pathsep}{os.environ['PATH']}", "mlflow", "models"]
+    base += ["serve", "--env-manager", "local", "-w", "1"]
+
+    def read(answer: dict) -> float:
+        return answer["predictions"][0]
+
+    return (
+        "mlflow",
+        lambda port: [*base, "-m", str(model), "-p", str(port)],
+        "/invocations",
+        body,
+        read,
+    )
 
 
 @contextmanager
@@ -266,7 +298,8 @@ def running(folder: Path, line: tuple, wanted: float) -> Iterator[Service | None
                 raise SystemExit(f"{name} answers {answer}, not {wanted}")
             yield service
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -345,6 +378,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, required=True, help="folder of virtual environments")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.6, help="processor time of a turn")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
@@ -363,12 +397,12 @@ def main() -> None:
             for concurrency in (1, 32):
                 for service in services:
                     turn(service, concurrency, counts[service.name])
-            write(services, done, given.peers)
-    for name, one in json.loads(RESULTS.read_text())["services"].items():
+            write(services, done, given.peers, given.out)
+    for name, one in json.loads(given.out.read_text())["services"].items():
         print(name, json.dumps(one))
 
 
-def write(services: list[Service], turns: int, peers: Path) -> None:
+def write(services: list[Service], turns: int, peers: Path, out: Path) -> None:
     """Write what has been measured so far."""
     results = {service.name: summary(service) for service in services}
     ours = results["loopline"]["cpu_us_per_request"]["c32"]
@@ -381,7 +415,7 @@ def write(services: list[Service], turns: int, peers: Path) -> None:
         "turns": turns,
         "versions": versions(peers),
     }
-    RESULTS.write_text(json.dumps({"services": results, "setting": setting}, indent=2) + "\n")
+    out.write_text(json.dumps({"services": results, "setting": setting}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

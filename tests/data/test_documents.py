@@ -115,3 +115,12 @@ def test_instructions_without_answers_are_refused():
         with_bytes(FRAME, "level")
     with pytest.raises(DataError, match="no text column 'anwser'; did you mean 'answer'"):
         with_bytes(FRAME, "anwser")
+
+
+def test_line_ends_of_windows_are_line_ends() -> None:
+    """The same text with other line ends gives the same documents and lines."""
+    text = "One line.\nIts second.\n\nAnother paragraph.\n"
+    plain, _, _ = read_documents(text.encode(), "a.txt", size=24)
+    other, _, _ = read_documents(text.replace("\n", "\r\n").encode(), "a.txt", size=24)
+    assert other.equals(plain)
+    assert plain.height > 1

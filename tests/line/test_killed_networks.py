@@ -32,7 +32,8 @@ def language(folder: Path) -> dict[str, Any]:
     """Sixty short documents and a decoder of one layer."""
     make_documents(60).select("note").write_parquet(folder / "rows.parquet")
     small = {"width": 16, "head_width": 8, "layers": 1, "vocabulary": 280, "length": 32}
-    return {"target": "note", "task": "language", "models": [{"lm": {**small, "epochs": 20}}]}
+    learned = {"epochs": 30, "learning_rate": 0.01, "batch_size": 2}
+    return {"target": "note", "task": "language", "models": [{"lm": {**small, **learned}}]}
 
 
 def pairs(folder: Path) -> dict[str, Any]:

@@ -81,6 +81,9 @@ def test_what_cannot_be_asked_is_refused(result: loopline.Result, tmp_path: Path
     """An empty text, images that cannot be read, and a release of another kind."""
     with pytest.raises(InputError, match="must have a word in it"):
         find_images(result.release, make_pairs(2), [" "])
+    renamed = make_pairs(2).rename({"picture": "photo"})
+    with pytest.raises(DataError, match=r"no column 'picture' of images in the table; it has"):
+        find_images(result.release, renamed, ["a bright left"])
     damaged = pl.DataFrame({"picture": [b"no", b"image"]})
     with pytest.raises(DataError, match=r"No image of .* can be read"):
         find_images(result.release, damaged, ["a bright left"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ pytest.importorskip("torch", reason="the clip family needs the extra `neural`")
 pytest.importorskip("PIL", reason="the clip family needs the extra `images`")
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.models.tiny_clip import SHOWN, make_pairs, pairs_view, tiny_clip
 from tests.models.tiny_text import tiny_encoder
 
@@ -44,7 +45,7 @@ def test_pairs_of_weight_zero_count_for_nothing() -> None:
     """The loss and its gradient are those of the batch without them."""
     draw = torch.Generator().manual_seed(0)
     values = torch.randn(2, 5, 4, generator=draw, dtype=torch.float64)
-    codes, weight = torch.tensor([0, 1, 2, 3, 1]), torch.tensor([1.0, 1, 1, 0, 1]).double()
+    codes, weight = torch.tensor([0, 1, 2, 1, 1]), torch.tensor([1.0, 1, 1, 0, 1]).double()
     found = []
     for kept in (slice(None), [0, 1, 2, 4]):
         images, captions = (v[kept].clone().requires_grad_() for v in values)
@@ -54,6 +55,34 @@ def test_pairs_of_weight_zero_count_for_nothing() -> None:
         found.append((loss.item(), images.grad[[0, 1, 2, -1]], captions.grad[[0, 1, 2, -1]]))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(torch.as_tensor(one), torch.as_tensor(other))
+
+
+def test_pairs_count_by_their_weights() -> None:
+    """By hand: each of two pairs loses ln(1 + 1/e), once for a weight of 2 and once for 0.5."""
+    unit = torch.eye(2)
+    pairs = Pairs(unit, unit, torch.tensor([0, 1]), torch.tensor([2.0, 0.5]))
+    wanted = 2.5 * np.log(1.0 + np.exp(-1.0))
+    assert float(contrastive_loss(pairs, pairs, torch.tensor(1.0))) == pytest.approx(wanted)
+
+
+def test_both_directions_count() -> None:
+    """By hand: two captions that look alike cost each image ln 2; among the images one of them
+    finds its own, at ln(1 + 1/e), and the other the wrong one, at ln(1 + e)."""
+    images, captions = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    pairs = Pairs(images, captions, torch.tensor([0, 1]), torch.ones(2))
+    wanted = 0.5 * (2 * np.log(2) + np.log(1 + np.exp(-1)) + np.log(1 + np.e))
+    assert float(contrastive_loss(pairs, pairs, torch.tensor(1.0))) == pytest.approx(wanted)
+
+
+def test_the_factor_ends_at_a_hundred(fitted) -> None:
+    """However large the learned scale, cosines are multiplied by 100 at most (Radford 2021)."""
+    scale = fitted.network.scale
+    kept = scale.detach().clone()
+    with torch.no_grad():
+        scale.fill_(9.0)
+        most = fitted.factor
+        scale.copy_(kept)
+    assert most == pytest.approx(100.0)
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
@@ -84,6 +113,29 @@ def test_a_batch_that_was_cut_is_refused() -> None:
     batch = task.batch(np.arange(8), np.zeros(8, dtype=np.int64), train=True)
     with pytest.raises(SettingsError, match=r"compares all 16 pairs of a batch, and 1 × 8 would"):
         task.loss(None, batch)
+
+
+def test_held_out_pairs_are_scored_by_weight_and_not_augmented() -> None:
+    """By hand: of two pairs the first is right at ln(1 + 1/e), the second wrong at ln(1 + e); their
+    weights are 3 and 1. Augmentation is asked for in training alone."""
+    asked: list[bool] = []
+
+    def collate(arrays, rows, epochs):
+        asked.append(epochs is not None)
+        return {"pixels": rows}
+
+    weight = np.array([3.0, 1.0], dtype=np.float32)
+    held = ({}, np.array([7, 9]), weight)
+    task = PairTask({}, np.array([7, 9]), None, held, collate, 2)
+    vectors = np.array([[1.0, 0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0, 1.0]])
+    value, others = task.score(vectors)
+    losses = np.log(1 + np.exp(-1)), np.log(1 + np.e)
+    assert value == pytest.approx((3 * losses[0] + losses[1]) / 4)
+    assert others["recall_at_1"] == pytest.approx(0.75)
+    rows = np.arange(2)
+    for train in (True, False):
+        task.batch(rows, rows, train=train)
+    assert asked == [True, False]
 
 
 def test_ranks_by_hand() -> None:
@@ -182,6 +234,18 @@ def test_a_hugging_face_folder_is_tuned_and_saved_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Clip().load(tmp_path).predict(table), tuned.predict(table))
 
 
+def test_a_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """A CLIP without one of its tensors is not filled with random numbers."""
+    pytest.importorskip("transformers")
+    folder = Path(shutil.copytree(tiny_clip(), tmp_path / "clip"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    params = {"model": str(folder), "tune": "none"}
+    with pytest.raises(SettingsError, match=r"1 tensors are missing"):
+        Clip().fit(pairs_view(make_pairs(8)), None, params, FitContext(seed=0))
+
+
 @pytest.mark.parametrize(
     ("params", "told"),
     [
@@ -191,6 +255,7 @@ def test_a_hugging_face_folder_is_tuned_and_saved_whole(tmp_path: Path) -> None:
         ({"model": lambda: str(tiny_clip()), "width": 9}, "`width` of the clip family has no eff"),
         ({"micro_batch": 4}, "has no parameter `micro_batch`"),
         ({"template": "a {}"}, "`template` has no effect with captions"),
+        ({"template": "a"}, "must have {} where the name of a class goes"),
         ({"model": lambda: str(tiny_clip()), "tune": "head"}, "`tune: head` needs classes"),
     ],
 )
@@ -223,6 +288,10 @@ def test_captions_that_are_missing_and_tables_without_images_are_refused() -> No
     pairs = make_pairs(8)
     with pytest.raises(DataError, match=r"2 of 8 rows have no caption in 'caption' \(row 1, 3\)"):
         with_numbers(pairs.with_columns(caption=pl.Series([None, "a", " ", *"bcdef"])), "caption")
+    with pytest.raises(DataError, match=r"There is no column 'captoin'; did you mean 'caption'\?$"):
+        with_numbers(pairs, "captoin")
+    with pytest.raises(DataError, match=r"finds images by words, and 'caption' is of type Int64"):
+        with_numbers(pairs.with_columns(caption=pl.int_range(8)), "caption")
     with pytest.raises(DataError, match=r"pairs each caption with one image, and the table has no"):
         pairs_view(pairs.with_columns(picture=pl.lit("a.png")), {})
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="the library's BERT is compared with"
 
 import torch
 
-from loopline.nets.packed_text import ROUND, PackedEncoder, packed
+from loopline.nets.packed_text import ROUND, PackedEncoder, packable, packed
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,32 @@ def test_packed_vectors_are_those_of_single_texts(bert, pooling) -> None:
             states = bert(input_ids=alone).last_hidden_state[0]
             wanted = states[0] if pooling == "cls" else states.mean(dim=0)
             torch.testing.assert_close(found[place], wanted, rtol=0, atol=2e-6)
+
+
+def test_a_full_line_is_filled_up_too() -> None:
+    """Texts of exactly a line's length are followed by one more that nobody reads, so that there
+    are always as many texts as `ends` says."""
+    found = packed(np.arange(ROUND, dtype=np.int32), np.array([0, ROUND]), np.array([0]), 9)
+    assert found["ends"].tolist() == [0, ROUND, 2 * ROUND]
+    assert found["owner"].tolist() == [0] * ROUND + [1] * ROUND
+    assert found["places"].tolist() == [*range(ROUND), *[0] * ROUND]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model_type": "roberta"},
+        {"hidden_act": "relu"},
+        {"position_embedding_type": "relative_key"},
+        {"is_decoder": True},
+        {"max_position_embeddings": ROUND + 1},
+    ],
+)
+def test_other_encoders_are_not_packed(bert, changed) -> None:
+    """Only what is computed alike is read as a packed encoder."""
+    config = bert.config.to_dict()
+    assert packable(config)
+    assert not packable({**config, **changed})
 
 
 def test_weights_go_back_under_the_library_s_names(bert) -> None:

@@ -160,6 +160,8 @@ def test_packed_targets_stay_in_their_document():
     assert place.sizes.min() >= 1  # a document of one token has nothing to be guessed
     assert int(arrays["ends"][-1]) == arrays["tokens"].numel()
     assert (arrays["ends"].diff() >= 0).all()
+    borders = set(range(0, arrays["tokens"].numel() + 1, 16))
+    assert borders <= set(arrays["ends"].tolist())  # no document reaches into the next row
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30), st.integers(1, 16))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ from loopline.errors import EnvironmentProblem, InputError, IntegrityError
 from loopline.line.project import Project
 from loopline.models.base import FittedModel
 from loopline.models.blend import Blend
+from loopline.models.portable import PortableModel
 from loopline.models.portable_blend import Combiner
 from loopline.release.bundle import Release
 from loopline.release.exports import folder as folder_module
 from loopline.release.exports.forms import FORM_NAMES, export
-from loopline.release.exports.onnx_models import refuse_estimator
+from loopline.release.exports.onnx_columns import add_columns
+from loopline.release.exports.onnx_graph import Graph
+from loopline.release.exports.onnx_models import Numbers, add_estimator, largest_codes
 from loopline.release.exports.rows import proof_rows
 from loopline.release.through import WAY, over_http
 from loopline.runtime import load, pyfunc
@@ -174,13 +178,23 @@ def test_a_blend_is_exported_with_its_members(
     tmp_path.joinpath("x").mkdir()
     write_folder(tmp_path / "x", folder_module.runtime_facts(release), portable)
     runtime = load(tmp_path / "x")
-    for row in proof_rows(release, None, 40).rows:
-        checked = release.contract.check_row(row)
-        assert np.allclose(
-            runtime.probabilities([row])[0], blend.predict_row(checked), rtol=0, atol=1e-12
-        )
-    with pytest.raises(InputError, match="The blend model has no exact form in ONNX"):
-        refuse_estimator(portable.estimator)
+    rows = proof_rows(release, None, 40).rows
+    checked = [release.contract.check_row(row) for row in rows]
+    expected = np.array([blend.predict_row(row) for row in checked])
+    assert np.allclose(runtime.probabilities(rows), expected, rtol=0, atol=1e-12)
+    assert np.allclose(by_onnx(portable, checked), expected, rtol=0, atol=1e-12)
+
+
+def by_onnx(model: PortableModel, rows: list[Any]) -> np.ndarray:
+    """Probabilities of checked rows in onnxruntime; each raw column is one input."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    graph = Graph()
+    inputs, parts = add_columns(graph, model.columns, model.readings, ())
+    matrix = Numbers(graph.add("Concat", *parts, axis=1), largest_codes(model))
+    graph.output("p", "double", add_estimator(graph, model.estimator, matrix), 2)
+    made = onnxruntime.InferenceSession(graph.model("g", {}).SerializeToString())
+    given = {each.name: each.tensor([row[each.name] for row in rows]) for each in inputs}
+    return np.asarray(made.run(None, given)[0])
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -215,6 +229,18 @@ def test_the_image_is_pinned_and_has_no_rights(docker: Path) -> None:
     pinned = (docker / "constraints.txt").read_text().splitlines()
     assert f"lightgbm=={lock['lightgbm']}" in pinned
     assert all("==" in line and "+" not in line for line in pinned)
+    web = f"pydantic-core=={metadata.version('pydantic-core')}"  # needed by what we need
+    assert web in pinned
+
+
+def test_the_image_has_the_library_that_lightgbm_wants(
+    docker: Path, made: Two, tmp_path: Path
+) -> None:
+    """Python's slim image lacks libgomp, without which LightGBM does not load; others need none."""
+    assert "install -y --no-install-recommends libgomp1 &&" in (docker / "Dockerfile").read_text()
+    with loopline.open_project(made.store) as opened:
+        export(opened.release(made.linear), "docker", tmp_path / "x", store=opened.store)
+    assert "apt-get" not in (tmp_path / "x" / "Dockerfile").read_text()
 
 
 def test_the_image_holds_no_secret_and_no_row(

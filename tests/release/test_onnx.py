@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,19 @@ from loopline.features.base import Step
 from loopline.features.categories import count_levels, learn_onehot, learn_ordinal
 from loopline.features.dates import learn_datetime
 from loopline.features.numbers import learn_number
+from loopline.features.readers import Reading
 from loopline.features.texts import learn_text
-from loopline.release.exports import onnx_graph, onnx_trees
+from loopline.models.catboost_library import (
+    CatBoostTrees,
+    catboost_features,
+    describe_catboost,
+)
+from loopline.models.portable import Portable, clipped
+from loopline.release.exports import onnx_catboost, onnx_graph, onnx_trees
 from loopline.release.exports.forms import export
-from loopline.release.exports.onnx_columns import ColumnInput, add_column
+from loopline.release.exports.onnx_columns import ColumnInput, add_columns
 from loopline.release.exports.onnx_graph import Graph
-from loopline.release.exports.onnx_models import add_calibration
+from loopline.release.exports.onnx_models import add_calibration, refuse_estimator
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -40,12 +48,18 @@ def session(graph: Graph) -> Any:
     return onnxruntime.InferenceSession(graph.model("g", {}).SerializeToString(), options)
 
 
+def opened(step: Step, repairs: tuple[Repair, ...] = ()) -> Callable[[list[Any]], np.ndarray]:
+    """A column's step in onnxruntime: cells in training types become its outputs."""
+    graph = Graph()
+    (given,), (out,) = add_columns(graph, [step.source], [step.reading()], repairs)
+    graph.output("out", "double", out, len(step.outputs))
+    made = session(graph)
+    return lambda cells: made.run(None, {given.name: given.tensor(cells)})[0]
+
+
 def by_onnx(step: Step, cells: list[Any], repairs: tuple[Repair, ...] = ()) -> np.ndarray:
     """A column's outputs in onnxruntime, from cells in training types."""
-    graph = Graph()
-    given, out = add_column(graph, step.source, step.reading(), repairs)
-    graph.output("out", "double", out, len(step.outputs))
-    return session(graph).run(None, {given.name: given.tensor(cells)})[0]
+    return opened(step, repairs)(cells)
 
 
 def by_step(step: Step, cells: pl.Series) -> np.ndarray:
@@ -144,28 +158,112 @@ def test_repairs_by_value_are_folded_in() -> None:
     assert np.array_equal(by_onnx(number, values, coded), by_step(number, repaired))
 
 
-@pytest.mark.parametrize(
-    ("make", "part"),
-    [
-        (lambda: Repair.strip("x"), "repair 'strip' of column 'x'"),
-        (lambda: Repair.to_number("x"), "repair 'to_number' of column 'x'"),
-    ],
-)
-def test_repairs_that_onnx_cannot_make_are_named(make: Callable[[], Repair], part: str) -> None:
-    """Blanks at the ends and numbers as text have no operator; the message says how to go on."""
+def test_blanks_at_the_ends_of_a_category() -> None:
+    """Every kind of blank goes, those inside stay; before and behind other repairs; no rows."""
+    levels = count_levels(pl.Series("x", ["a b", "c", "a\nb", "", None]))
+    step = learn_ordinal(levels, missing="keep")
+    cells = [" a b", "a b\u3000\ufeff", "c\n", "  ", "", None, "a\tb", " d ", "e", " a\nb "]
+    change = Repair.replace("x", {"d": "c", " d ": None, "e": " a b "})
+    for repairs in ((Repair.strip("x"),), (Repair.strip("x"), change), (change, Repair.strip("x"))):
+        expected = by_step(step, repair_values(pl.DataFrame({"x": cells}), repairs)["x"])
+        ask = opened(step, repairs)
+        assert np.array_equal(ask(cells), expected, equal_nan=True)
+        assert np.array_equal(ask(["  "]), expected[[3]], equal_nan=True)
+        assert ask([]).shape == (0, 1)
+
+
+def test_repairs_that_onnx_cannot_make_are_named() -> None:
+    """Numbers as text and repaired dates have no operator; the message says how to go on."""
     step = learn_ordinal(count_levels(pl.Series("x", ["a", "b"])), missing="keep")
-    with pytest.raises(InputError, match=rf"cannot express the {part}.*--repaired"):
-        add_column(Graph(), "x", step.reading(), (make(),))
+    with pytest.raises(InputError, match=r"cannot express the repair 'to_number' of.*--repaired"):
+        add_columns(Graph(), ["x"], [step.reading()], (Repair.to_number("x"),))
+    change = Repair.replace("x", {dt.datetime(1900, 1, 1): None})
+    with pytest.raises(InputError, match=r"repair 'replace_values' of column 'x'"):
+        add_columns(Graph(), ["x"], [DATES[False].reading()], (change,))
 
 
-def test_texts_are_refused_by_name() -> None:
+TEXTS = [
+    "Free PRIZE call now 0800", "hello there, how are you?", None, "", "   ", "a", "abc abc",
+    "ΟΔΥΣΣΕΥΣ ΣΑΣ' Σ. Σ1Σ", "İstanbul ISTANBUL ı", "ß STRASSE", "日本語 テキスト", "\x02",
+    "e\u0301 \u200bx\ufeff", "🎉 party😀time", "Ⓐ Ⅷ ½ Ａｂｃ", "  two  blanks ", "x" * 300,
+]  # fmt: skip
+WORDS = st.text(alphabet=st.sampled_from("aAbΣσςİıß é1٣日Ⓐ'.\u0301\u00ad\u2028\t-🎉"), max_size=24)
+
+
+def text_step(cells: list[Any], **more: Any) -> Any:
+    """A text step that knows every term of the cells."""
+    given: dict[str, Any] = {"sizes": True, "missing": "keep", "indicator": True, **more}
+    groups = np.arange(len(cells) * 3) % 2
+    return learn_text(pl.Series("note", cells * 3, dtype=pl.String), groups, size=500, **given)
+
+
+@pytest.mark.parametrize("sizes", [True, False])
+@pytest.mark.parametrize("strip", [True, False])
+def test_texts(sizes: bool, strip: bool) -> None:
+    """Weights of hashed terms and sizes to the bit, in any script; a missing text; no rows at all.
+
+    Blanks at the ends change nothing but the number of letters.
+    """
+    step = text_step(TEXTS, sizes=sizes, indicator=sizes)
+    repairs = (Repair.strip("note"),) if strip else ()
+    cells = pl.Series("note", TEXTS)
+    repaired = repair_values(pl.DataFrame({"note": cells}), repairs)["note"]
+    ask = opened(step, repairs)
+    found = ask(TEXTS)
+    assert np.array_equal(found, by_step(step, repaired), equal_nan=True)
+    for row, cell in enumerate(TEXTS):
+        assert np.array_equal(ask([cell]), found[[row]], equal_nan=True)
+    assert ask([]).shape == (0, len(step.outputs))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cells=st.lists(WORDS, min_size=1, max_size=5))
+def test_any_text(cells: list[str]) -> None:
+    """Final sigmas, letters that become two, marks, digits of other scripts, signs of any kind."""
+    step, ask = any_text()
+    assert np.array_equal(ask(cells), by_step(step, pl.Series("note", cells, dtype=pl.String)))
+
+
+@cache
+def any_text() -> Any:
+    """A text step, and the same in onnxruntime; made once."""
+    step = text_step(TEXTS[:-1])
+    return step, opened(step)
+
+
+def test_texts_that_the_line_replaces() -> None:
+    """Whole texts under another spelling or none, as the release reads them."""
+    step = text_step(TEXTS)
+    repairs = (
+        Repair.replace("note", {"a": "hello there", "-": None}),
+        Repair.replace("note", {"hello there": "Free prize"}),
+        Repair.strip("note"),
+    )
+    cells = ["a", "-", "hello there", "b ", None, " a\u3000", " -", "\n"]
+    repaired = repair_values(pl.DataFrame({"note": cells}), repairs)["note"]
+    assert np.array_equal(by_onnx(step, cells, repairs), by_step(step, repaired), equal_nan=True)
+    repaired = repair_values(pl.DataFrame({"note": cells}), repairs[::-1])["note"]
+    assert np.array_equal(
+        by_onnx(step, cells, repairs[::-1]), by_step(step, repaired), equal_nan=True
+    )
+
+
+def test_a_column_that_members_read_alike_is_one_input() -> None:
+    """Two readings of a column have one input; as a number and as text it is refused."""
+    levels = count_levels(pl.Series("x", ["a", "b"]))
+    onehot = learn_onehot(levels, missing="keep", max_levels=2, min_count=1)
+    two = [learn_ordinal(levels, missing="keep"), onehot]
+    inputs, parts = add_columns(Graph(), ["x", "x"], [step.reading() for step in two], ())
+    assert ([each.name for each in inputs], len(parts)) == (["x"], 2)
+    number = learn_number(pl.Series("x", [1.0]), scaling="none", missing="keep", indicator=False)
+    with pytest.raises(InputError, match="read as double and as string"):
+        add_columns(Graph(), ["x", "x"], [two[0].reading(), number.reading()], ())
+
+
+def test_unknown_steps_are_refused_by_name() -> None:
     """The step and the column are named, and two forms that can."""
-    step = learn_text(
-        pl.Series("note", ["a b", "c"]), np.array([0, 1]), size=5, sizes=True, missing="keep",
-        indicator=False,
-    )  # fmt: skip
-    with pytest.raises(InputError, match=r"step 'text' of column 'note'.*--to folder"):
-        add_column(Graph(), "note", step.reading(), ())
+    with pytest.raises(InputError, match=r"step 'sound' of column 'note'.*--to folder"):
+        add_columns(Graph(), ["note"], [Reading("sound", {}, {})], ())
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
@@ -221,12 +319,16 @@ CASES = [
     ("xgboost", "binary", {}),
     ("xgboost", "multiclass", {"calibration": "temperature"}),
     ("xgboost", "regression", {}),
+    ("catboost", "binary", {}),
+    ("catboost", "multiclass", {"calibration": "isotonic"}),
+    ("catboost", "regression", {}),
     ("baseline", "regression", {}),
     ("mlp", "binary", {}),
 ]
 PARAMS: dict[str, dict[str, Any]] = {
     "xgboost": {"rounds": 25},
     "lightgbm": {"rounds": 25},
+    "catboost": {"rounds": 25},
     "mlp": {"epochs": 8, "width": 32, "members": 4},
 }
 
@@ -237,7 +339,9 @@ def test_whole_releases(family: str, task: str, more: dict[str, Any], tmp_path: 
 
     LightGBM and linear models to the last bits, XGBoost's sums of 32-bit floats to 1e-6.
     """
-    pytest.importorskip({"xgboost": "xgboost", "mlp": "torch"}.get(family, "onnx"))
+    pytest.importorskip(
+        {"xgboost": "xgboost", "catboost": "catboost", "mlp": "torch"}.get(family, "onnx")
+    )
     result = loopline.fit(
         table(task),
         "y",
@@ -275,10 +379,10 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_repairs_may_be_left_to_the_caller(release: Any, tmp_path: Path) -> None:
-    """Without `repaired` a strip is refused; with it the file says which repairs come before."""
-    with pytest.raises(InputError, match="repair 'strip' of column 'code'"):
-        export(release, "onnx", tmp_path / "onnx")
-    assert not list(tmp_path.iterdir())
+    """Without `repaired` the file makes them; with it the file says which come before."""
+    made = export(release, "onnx", tmp_path / "whole")
+    assert len(made.remarks) == 1
+    assert json.loads((tmp_path / "whole/model.json").read_text())["repairs_before"] == []
     done = export(release, "onnx", tmp_path / "onnx", repaired=True)
     assert "strip of 'code'" in done.remarks[1]
     facts = json.loads((tmp_path / "onnx/model.json").read_text())
@@ -299,15 +403,56 @@ def test_trees_that_fall_elsewhere_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_catboost_is_refused_by_name(tmp_path: Path) -> None:
-    """Its categories have no exact form; the message names forms that answer."""
-    pytest.importorskip("catboost")
-    result = loopline.fit(
-        table("binary", 200), "y", models=[{"catboost": {"rounds": 5}}],
-        store=tmp_path / "store", progress=False,
+@pytest.mark.parametrize("loss", ["Logloss", "MultiClass", "RMSE"])
+def test_catboosts_statistics(loss: str) -> None:
+    """Scores to the last bits: missing numbers, categories never seen, several things together.
+
+    CatBoost combines categories from about 1,000 rounds on; here it is asked to at once.
+    """
+    catboost = pytest.importorskip("catboost")
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.integers(0, 7, (900, 2)), rng.normal(size=(900, 2)),
+                              rng.integers(0, 2, 900)])  # fmt: skip
+    values[::9, 0], values[::7, 2] = np.nan, np.nan
+    turn = np.where(values[:, 4] == 1, values[:, 1] * 3 + values[:, 3], -values[:, 1])
+    score = np.nan_to_num(turn + values[:, 0] * 7) % 5
+    target = score if loss == "RMSE" else np.digitize(score, [1.5, 3.0][: 1 + (loss[0] == "M")])
+    categorical = (0, 1, 4)
+    model = catboost.CatBoost(
+        {"loss_function": loss, "iterations": 80, "depth": 5, "max_ctr_complexity": 4,
+         "thread_count": 1, "logging_level": "Silent", "allow_writing_files": False}
     )  # fmt: skip
-    with pytest.raises(InputError, match="The catboost model has no exact form in ONNX"):
-        export(result.release, "onnx", tmp_path / "onnx")
+    model.fit(catboost.Pool(catboost_features(values, categorical), label=target))
+    trees = CatBoostTrees(model, categorical)
+    data = trees.to_bytes()
+    told = describe_catboost(data, 5, categorical, np.arange(3))
+    kinds = [b'float_feature"', b'"Counter"', b'"OneHotFeature"']
+    kinds += [b"cat_feature_exact_value"] * (loss != "MultiClass")
+    assert [kind for kind in kinds if kind not in told] == []
+    portable = Portable("boosted", {"file": "m", "categorical": list(categorical)}, {}, {"m": data})
+    graph = Graph()
+    names = [graph.input(f"c{place}", "double") for place in range(5)]
+    matrix = graph.add("Concat", *names, axis=1)
+    out, width = onnx_catboost.add_catboost(graph, portable, matrix, (7.0, 7.0, 0.0, 0.0, 2.0))
+    graph.output("out", "double", out, width)
+    values[5:9, 0], values[5:9, 3], values[7:11, 4] = 7.0, [np.inf, -np.inf, 1e300, np.nan], 2.0
+    given = {name: values[:, [place]] for place, name in enumerate(names)}
+    wanted = trees.scores(clipped(values))
+    assert np.allclose(session(graph).run(None, given)[0], wanted, rtol=1e-13, atol=1e-13)
+
+
+def test_a_statistic_that_is_not_known_is_refused() -> None:
+    """The message names it and forms that answer."""
+    told = {"ctr_type": "FloatTargetMeanValue", "target_border_idx": 0}
+    with pytest.raises(InputError, match=r"statistic 'FloatTargetMeanValue'.*--to folder"):
+        onnx_catboost._statistics(told, {}, np.ones((1, 2), dtype=np.float32))
+
+
+def test_models_without_a_form_are_refused_by_name() -> None:
+    """In a blend too; the message names forms that answer."""
+    data = {"members": [[{"prefix": "", "kind": "sound", "data": {}, "start": 0, "stop": 1}]]}
+    with pytest.raises(InputError, match=r"The sound model has no exact form in ONNX.*--to docker"):
+        refuse_estimator(Portable("blend", data))
 
 
 def test_a_missing_package_is_named(

@@ -20,8 +20,13 @@ LETTER_RUNS = (3, 4)
 
 Floats = NDArray[np.float64]
 
-_PRIME = 0x9E3779B97F4A7C15
-_INVERSE = pow(_PRIME, -1, 2**64)
+PRIME = 0x9E3779B97F4A7C15
+INVERSE = pow(PRIME, -1, 2**64)
+SALT = 0x9E3779B9
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None))
+"""The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): shifts and factors in turn."""
+TOP = 44
+"""Bits above this one make the bucket."""
 _BLANK = ord(" ")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 """The words of `normalised_text` for ASCII, the usual case."""
@@ -94,8 +99,8 @@ def terms(words: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     lengths = np.array([len(text) for text in padded])
     row_of = np.repeat(np.arange(len(padded)), lengths)
     blank = letters == _BLANK
-    powers = np.cumprod(np.full(len(letters), _PRIME, dtype=np.uint64))
-    inverses = np.cumprod(np.full(len(letters), _INVERSE, dtype=np.uint64))
+    powers = np.cumprod(np.full(len(letters), PRIME, dtype=np.uint64))
+    inverses = np.cumprod(np.full(len(letters), INVERSE, dtype=np.uint64))
     sums = np.zeros(len(letters) + 1, dtype=np.uint64)
     np.cumsum(letters * powers, out=sums[1:])
     rows, buckets = [], []
@@ -121,8 +126,9 @@ def _spans(row_of: NDArray[Any], blank: NDArray[np.bool_]) -> Iterator[tuple[Any
 
 
 def _mixed(hashes: NDArray[np.uint64], salt: int) -> NDArray[np.int64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014), then the top 20 bits."""
-    mixed = hashes + np.uint64(salt * 0x9E3779B9)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(44)).astype(np.int64)
+    mixed = hashes + np.uint64(salt * SALT)
+    for shift, factor in MIXERS:
+        mixed = mixed ^ (mixed >> np.uint64(shift))
+        if factor is not None:
+            mixed = mixed * np.uint64(factor)
+    return (mixed >> np.uint64(TOP)).astype(np.int64)

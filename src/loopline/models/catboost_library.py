@@ -45,14 +45,16 @@ class CatBoostTrees:
         if raw.ndim == 2:
             raw = raw[:, None, :]
         parts = np.empty((values.shape[0], values.shape[1], raw.shape[1]))
-        parts[:, _order(values.shape[1], self._categorical)] = raw[:, :, :-1].transpose(0, 2, 1)
+        parts[:, catboost_order(values.shape[1], self._categorical)] = raw[:, :, :-1].transpose(
+            0, 2, 1
+        )
         return parts
 
     def gains(self) -> Floats:
         """CatBoost's importance of each column."""
         found = np.asarray(self._model.get_feature_importance(), dtype=np.float64)
         out = np.empty(found.size)
-        out[_order(found.size, self._categorical)] = found
+        out[catboost_order(found.size, self._categorical)] = found
         return out
 
     def to_bytes(self) -> bytes:
@@ -81,7 +83,32 @@ def read_catboost(data: bytes, categorical: Sequence[int]) -> CatBoostTrees:
     return CatBoostTrees(model, categorical)
 
 
-def _order(num_columns: int, categorical: Sequence[int]) -> list[int]:
+def describe_catboost(
+    data: bytes, num_columns: int, categorical: Sequence[int], codes: NDArray[np.int64]
+) -> bytes:
+    """A model's splits, leaves and statistics as CatBoost's own JSON.
+
+    Args:
+        data: the model as CBM.
+        num_columns: columns of its matrix.
+        categorical: those that hold codes.
+        codes: the codes whose hashes are to be told; -1 is a missing one.
+    """
+    require_library("catboost")
+    import catboost
+
+    model = catboost.CatBoost()
+    model.load_model(blob=data)
+    rows = np.zeros((len(codes), num_columns))
+    rows[:, list(categorical)] = codes[:, None]
+    pool = catboost.Pool(catboost_features(rows, categorical)) if categorical else None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        model.save_model(str(path), format="json", pool=pool)
+        return path.read_bytes()
+
+
+def catboost_order(num_columns: int, categorical: Sequence[int]) -> list[int]:
     """Matrix columns in the order in which CatBoost sees them."""
     chosen = set(categorical)
     return [each for each in range(num_columns) if each not in chosen] + list(categorical)
@@ -94,7 +121,7 @@ def catboost_features(values: Floats, categorical: Sequence[int]) -> Any:
         return single
     import catboost
 
-    numbers = _order(values.shape[1], categorical)[: values.shape[1] - len(categorical)]
+    numbers = catboost_order(values.shape[1], categorical)[: values.shape[1] - len(categorical)]
     codes = values[:, list(categorical)]
     missing = np.isnan(codes)
     texts = np.where(missing, -1, codes).astype(np.int64).astype("S20").astype(object)

@@ -127,6 +127,37 @@ def portable_blend(members: Sequence[Sequence[PortableModel]], combiner: Combine
     return PortableModel(tuple(columns), tuple(readings), estimator, tuple(widths))
 
 
+@dataclass(frozen=True)
+class Part:
+    """One model of a member of a blend.
+
+    Args:
+        estimator: the model as plain data.
+        start: the first of its columns in the blend's matrix.
+        stop: the column behind its last.
+    """
+
+    estimator: Portable
+    start: int
+    stop: int
+
+
+def members_of(portable: Portable) -> list[list[Part]]:
+    """The members of a blend that `portable_blend` made, each the models whose mean it is."""
+    return [[_part(portable, part) for part in member] for member in portable.data["members"]]
+
+
+def _part(portable: Portable, part: Mapping[str, Any]) -> Part:
+    prefix = part["prefix"]
+    own = Portable(
+        part["kind"],
+        part["data"],
+        {n.removeprefix(prefix): a for n, a in portable.arrays.items() if n.startswith(prefix)},
+        {n.removeprefix(prefix): d for n, d in portable.files.items() if n.startswith(prefix)},
+    )
+    return Part(own, part["start"], part["stop"])
+
+
 class PortableBlend:
     """A blend that answers.
 
@@ -136,8 +167,9 @@ class PortableBlend:
 
     def __init__(self, portable: Portable) -> None:
         self._combiner = Combiner.from_dict(portable.data["combiner"])
-        self._members = [
-            [_opened(portable, part) for part in member] for member in portable.data["members"]
+        self._members: list[list[tuple[Predictor, int, int]]] = [
+            [(open_estimator(part.estimator), part.start, part.stop) for part in member]
+            for member in members_of(portable)
         ]
 
     def predict(self, values: Floats) -> Floats:
@@ -157,14 +189,3 @@ class PortableBlend:
     def predict_one(self, values: Floats) -> Floats:
         """One row."""
         return self.predict(values).reshape(-1)
-
-
-def _opened(portable: Portable, part: Mapping[str, Any]) -> tuple[Predictor, int, int]:
-    prefix = part["prefix"]
-    own = Portable(
-        part["kind"],
-        part["data"],
-        {n.removeprefix(prefix): a for n, a in portable.arrays.items() if n.startswith(prefix)},
-        {n.removeprefix(prefix): d for n, d in portable.files.items() if n.startswith(prefix)},
-    )
-    return open_estimator(own), part["start"], part["stop"]

@@ -8,8 +8,10 @@ token, which is given when the container is started, never when it is built.
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ PORT = 8000
 READY = "/v2/health/ready"
 TOKEN = "LOOPLINE_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 _NOT_PACKAGES = ("python", "machine", "loopline")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Docker(Form):
@@ -48,13 +51,12 @@ def write_image(subject: Subject, folder: Path) -> str:
     release.save(folder / "release")
     lock = release.facts["environment"]
     files = {
-        "Dockerfile": _dockerfile(str(lock["python"])),
+        "Dockerfile": _dockerfile(str(lock["python"]), _libraries(release)),
         ".dockerignore": "*\n!requirements.txt\n!constraints.txt\n!release\n",
         "requirements.txt": "".join(f"{line}\n" for line in _requirements(release)),
         "constraints.txt": "".join(
             f"{name}=={_public(version)}\n"
-            for name, version in lock.items()
-            if name not in _NOT_PACKAGES
+            for name, version in sorted(_pinned(lock, _requirements(release)).items())
         ),
     }
     for name, text in files.items():
@@ -101,18 +103,54 @@ def _requirements(release: Release) -> list[str]:
     return [f"loopline=={lock['loopline']}", *named]
 
 
+def _pinned(lock: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, str]:
+    """Versions of the lock and, for what it does not name, of what is installed here.
+
+    The lock names what computes; a service needs a web server and more, which may not drift either.
+    """
+    pins = {name: str(version) for name, version in lock.items() if name not in _NOT_PACKAGES}
+    seen, queue = set(), [name.partition("==")[0] for name in wanted]
+    while queue:
+        name = queue.pop().lower().replace("_", "-").replace(".", "-")
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # of another platform
+            continue
+        if name not in _NOT_PACKAGES:
+            pins.setdefault(name, found.version)
+        queue += [
+            _NAME.match(each)[0]  # type: ignore[index]  # every requirement begins with a name
+            for each in found.requires or ()
+            if "extra ==" not in each
+        ]
+    return pins
+
+
+def _libraries(release: Release) -> list[str]:
+    """Debian's packages that the image of Python lacks."""
+    return ["libgomp1"] if "lightgbm" in release.model.families else []
+
+
 def _public(version: str) -> str:
     """A version without the part after a plus, which tells a build and is on no public index."""
     return version.partition("+")[0]
 
 
-def _dockerfile(python: str) -> str:
+def _dockerfile(python: str, libraries: Sequence[str]) -> str:
     check = (
         f"import urllib.request as u; u.urlopen('http://127.0.0.1:{PORT}{READY}', timeout=2).read()"
     )
     serve = ["loopline", "serve", "/app/release", "--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - inside a container
+    install = (
+        "RUN apt-get update"
+        f" && apt-get install -y --no-install-recommends {' '.join(libraries)}"
+        " && rm -rf /var/lib/apt/lists/*\n"
+    )
     return f"""FROM python:{python}-slim
-RUN useradd --system --no-create-home --uid {USER_ID} loopline
+{install if libraries else ""}RUN useradd --system --no-create-home --uid {USER_ID} loopline
 WORKDIR /app
 COPY requirements.txt constraints.txt ./
 RUN pip install --no-cache-dir --no-compile -r requirements.txt -c constraints.txt

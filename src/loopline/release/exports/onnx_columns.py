@@ -3,37 +3,29 @@
 | cells | tensor (rows, 1) | a missing cell |
 |---|---|---|
 | numbers, truth values | double | NaN |
-| categories | string | `<missing>`, or what the model's metadata says |
+| categories, text | string | `<missing>`, or what the model's metadata says |
 | dates and times | int64, microseconds since 1970 on the wall clock | the smallest int64 |
 
-Text features are hashes of letter runs, which ONNX cannot compute.
+A column that several members of a blend read is one input all the same.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.cleaning.repair import VALUE_KINDS, Repair, repair_row
+from loopline.data.cleaning.repair import BLANKS, VALUE_KINDS, Repair, repair_row
 from loopline.errors import InputError
-from loopline.features.calendar import (
-    DAY_MICROS,
-    PERIODS,
-    WAVES,
-    date_micros,
-    datetime_micros,
-)
 from loopline.features.readers import Reading
-from loopline.release.exports.onnx_graph import Graph, tensor
-
-MISSING_TIME = -(2**63)
-_ERA_DAYS = 146_097
+from loopline.release.exports.onnx_graph import Graph
+from loopline.release.exports.onnx_texts import add_text
+from loopline.release.exports.onnx_times import MISSING_TIME, add_time, micros_of
 
 Nodes = str
 """The name of a tensor (rows, outputs)."""
@@ -59,40 +51,85 @@ class ColumnInput:
             texts = [self.missing if cell is None else str(cell) for cell in cells]
             return np.array(texts, dtype=object).reshape(-1, 1)
         if self.kind == "int64":
-            return np.array([_micros(cell) for cell in cells], dtype=np.int64).reshape(-1, 1)
+            return np.array([micros_of(cell) for cell in cells], dtype=np.int64).reshape(-1, 1)
         numbers = [math.nan if cell is None else float(cell) for cell in cells]
         return np.array(numbers, dtype=np.float64).reshape(-1, 1)
 
 
-def add_column(
-    graph: Graph, column: str, reading: Reading, repairs: Sequence[Repair]
-) -> tuple[ColumnInput, Nodes]:
-    """Add what reads one column.
+def add_columns(
+    graph: Graph, columns: Sequence[str], readings: Sequence[Reading], repairs: Sequence[Repair]
+) -> tuple[list[ColumnInput], list[Nodes]]:
+    """Add what reads columns: one input for each, and the outputs of each reading in order.
 
     Raises:
         InputError: a step or a repair that ONNX has no operators for; names it.
     """
+    asked: dict[str, list[Reading]] = {}
+    for column, reading in zip(columns, readings, strict=True):
+        asked.setdefault(column, []).append(reading)
+    own = {
+        column: [each for each in repairs if each.column == column and each.kind in VALUE_KINDS]
+        for column in asked
+    }
+    inputs = {}
+    for column, its in asked.items():
+        for reading in its:
+            _refuse(column, reading, own[column])
+        inputs[column] = _input(column, its, own[column])
+        graph.input(column, inputs[column].kind)
+    parts = [
+        _READINGS[reading.kind](graph, inputs[column], reading, own[column])
+        for column, reading in zip(columns, readings, strict=True)
+    ]
+    return list(inputs.values()), parts
+
+
+def _refuse(column: str, reading: Reading, repairs: Sequence[Repair]) -> None:
     if reading.kind not in _READINGS:
         raise InputError(
-            f"ONNX cannot express the step {reading.kind!r} of column {column!r}: it hashes runs "
-            "of letters. Export `--to folder`, which needs numpy alone, or `--to docker`; or give "
-            "the column `role: ignore` and run the line again."
+            f"ONNX cannot express the step {reading.kind!r} of column {column!r}. Export `--to "
+            "folder`, which needs numpy alone, or `--to docker`; or give the column `role: ignore` "
+            "and run the line again."
         )
-    own = [repair for repair in repairs if repair.column == column and repair.kind in VALUE_KINDS]
-    hard = [repair.kind for repair in own if repair.kind != "replace_values"]
-    if hard or (own and reading.kind == "time"):
+    makes = {"int64": (), "double": ("replace_values",), "string": ("replace_values", "strip")}
+    hard = [each.kind for each in repairs if each.kind not in makes[_kind(reading)]]
+    if hard:
         raise InputError(
-            f"ONNX cannot express the repair {hard[0] if hard else own[0].kind!r} of column "
-            f"{column!r}. Export with `--repaired` and make it before asking the model, or export "
-            "`--to folder`, which makes it itself."
+            f"ONNX cannot express the repair {hard[0]!r} of column {column!r}. Export with "
+            "`--repaired` and make it before asking the model, or export `--to folder`, which "
+            "makes it itself."
         )
-    return _READINGS[reading.kind](graph, column, reading, own)
 
 
-def _number(
-    graph: Graph, column: str, reading: Reading, repairs: Sequence[Repair]
-) -> tuple[ColumnInput, Nodes]:
-    x = _replaced(graph, graph.input(column, "double"), repairs)
+def _input(column: str, readings: Sequence[Reading], repairs: Sequence[Repair]) -> ColumnInput:
+    kinds = {_kind(reading) for reading in readings}
+    if len(kinds) > 1:
+        raise InputError(
+            f"ONNX cannot express column {column!r}, which the members of this model read as "
+            f"{' and as '.join(sorted(kinds))}. Export `--to folder` or `--to docker`."
+        )
+    (kind,) = kinds
+    if kind != "string":
+        return ColumnInput(column, kind)
+    taken = {old for repair in repairs for old, _ in repair.mapping}
+    for reading in readings:
+        taken |= set(reading.data.get("levels", ()))
+    mark = "<missing>"
+    while mark in taken:
+        mark = f"<{mark}>"
+    return ColumnInput(column, kind, mark)
+
+
+def _kind(reading: Reading) -> str:
+    if reading.kind == "time":
+        return "int64"
+    if reading.kind == "number" or reading.data.get("by_number"):
+        return "double"
+    return "string"
+
+
+def _number(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
+    x = _replaced(graph, given.name, repairs)
     missing = _not_finite(graph, x)
     value = _transformed(graph, graph.add("Where", missing, graph.constant([[0.0]]), x), reading)
     absent = reading.data["absent"]
@@ -100,7 +137,7 @@ def _number(
     out = graph.add("Where", missing, graph.constant([[instead]]), value)
     if reading.data["indicator"]:
         out = graph.add("Concat", out, graph.cast(missing, "double"), axis=1)
-    return ColumnInput(column, "double"), out
+    return out
 
 
 def _transformed(graph: Graph, x: str, reading: Reading) -> str:
@@ -128,163 +165,81 @@ def between_knots(graph: Graph, x: str, knots: Any, heights: Any) -> str:
     return graph.add("Add", low, along)
 
 
-def _level(
-    graph: Graph, column: str, reading: Reading, repairs: Sequence[Repair]
-) -> tuple[ColumnInput, Nodes]:
+def _level(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
     levels, table = reading.data["levels"], reading.arrays["table"]
     count = len(levels)
     if reading.data["by_number"]:
-        x = _replaced(graph, graph.input(column, "double"), repairs)
+        x = _replaced(graph, given.name, repairs)
         missing = _not_finite(graph, x)
-        known = _encoded(graph, x, [*levels, math.nan], [*range(count), count + 1], count)
+        known = graph.encode(x, [*map(float, levels), math.nan], [*range(count), count + 1], count)
         index = graph.add("Where", missing, graph.constant([[count + 1]], np.int64), known)
-        return ColumnInput(column, "double"), graph.select(table, index)
+        return graph.select(table, index)
+    strips = [place for place, repair in enumerate(repairs, 1) if repair.kind == "strip"]
+    first, rest = repairs[: max(strips, default=0)], repairs[max(strips, default=0) :]
     codes = {level: code for code, level in enumerate(levels)}
-    given = {*levels, *(old for repair in repairs for old, _ in repair.mapping)}
-    keys = sorted(key for key in given if isinstance(key, str))
-    mark = "<missing>"
-    while mark in keys:
-        mark = f"<{mark}>"
-    ends = [repair_row({column: key}, repairs)[column] for key in keys]
+    asked = {*levels, *(old for repair in rest for old, _ in repair.mapping)}
+    keys = sorted(key for key in asked if isinstance(key, str))
+    ends = [repair_row({given.name: key}, rest)[given.name] for key in keys]
     places = [count + 1 if end is None else codes.get(end, count) for end in ends]
-    x = graph.input(column, "string")
-    index = _encoded(graph, x, [*keys, mark], [*places, count + 1], count)
-    return ColumnInput(column, "string", mark), graph.select(table, index)
+    text = _repaired(graph, given, first)
+    index = graph.encode(text, [*keys, given.missing], [*places, count + 1], count)
+    return graph.select(table, index)
 
 
-def _encoded(graph: Graph, x: str, keys: Sequence[Any], places: Sequence[int], other: int) -> str:
-    text = isinstance(keys[0], str)
-    return graph.add(
-        "LabelEncoder",
-        x,
-        domain="ai.onnx.ml",
-        keys_tensor=tensor(keys, object if text else np.float64),
-        values_tensor=tensor(places, np.int64),
-        default_tensor=tensor([other], np.int64),
-    )
-
-
-def _time(
-    graph: Graph, column: str, reading: Reading, repairs: Sequence[Repair]
-) -> tuple[ColumnInput, Nodes]:
+def _time(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
     del repairs
-    given = graph.input(column, "int64")
-    none = graph.constant([[MISSING_TIME]], np.int64)
-    missing = graph.add("Equal", given, none)
-    micros = graph.add("Where", missing, graph.constant([[0]], np.int64), given)
-    parts = _Parts(graph, micros)
-    data = reading.data
-    outs = []
-    for part in data["parts"]:
-        if part == "elapsed":
-            outs.append(parts.elapsed(data["origin"], data["center"], data["scale"]))
-        elif data["cyclic"] and part in PERIODS:
-            outs += [graph.select(np.array(wave)[:, None], parts.of(part)) for wave in WAVES[part]]
+    return add_time(graph, given.name, reading)
+
+
+def _text(graph: Graph, given: ColumnInput, reading: Reading, repairs: Sequence[Repair]) -> Nodes:
+    return add_text(graph, _repaired(graph, given, repairs), given.missing, reading)
+
+
+def _repaired(graph: Graph, given: ColumnInput, repairs: Sequence[Repair]) -> str:
+    """Texts after repairs, in order; what is replaced by nothing is the mark of missing."""
+    text = given.name
+    for repair in repairs:
+        before = text
+        if repair.kind == "strip":
+            text = graph.once(("strip", before), partial(_stripped, graph, before))
         else:
-            outs.append(graph.cast(parts.of(part), "double"))
-    if data["indicator"]:
-        outs.append(graph.cast(missing, "double"))
-    absent = data["absent"] or [math.nan] * len(outs)
-    if not outs:
-        return ColumnInput(column, "int64"), graph.select(np.empty((1, 0)), parts.zero())
-    whole = graph.add("Concat", *outs, axis=1)
-    return (
-        ColumnInput(column, "int64"),
-        graph.add("Where", missing, graph.constant([absent]), whole),
+            change = partial(_respelt, graph, before, given.missing, repair)
+            text = graph.once((repair, before), change)
+    return text
+
+
+def _stripped(graph: Graph, text: str) -> str:
+    """Texts without blanks at both ends: each is one token, from its first letter to its last."""
+    blanks = "".join(f"\\x{{{ord(blank):x}}}" for blank in BLANKS)
+    flat = graph.add("Reshape", text, graph.constant([-1], np.int64))
+    cut = graph.add(
+        "Tokenizer",
+        graph.add("Concat", flat, graph.constant(["x"], object), axis=0),  # it wants one at least
+        domain="com.microsoft",
+        mark=0,
+        mincharnum=1,
+        pad_value="",
+        tokenexp=f"(?s)[^{blanks}](?:.*[^{blanks}])?",
     )
+    cut = graph.tell(cut, "string", ("texts", "tokens"))
+    start, axes = graph.constant([0, 0], np.int64), graph.constant([0, 1], np.int64)
+    return graph.add("Slice", cut, start, graph.add("Shape", text), axes)
 
 
-class _Parts:
-    """Calendar parts of microseconds, each added when asked for; see `features.calendar`."""
-
-    def __init__(self, graph: Graph, micros: str) -> None:
-        self._graph = graph
-        self._micros = micros
-        self._day = self._floor(micros, DAY_MICROS)
-        self._civil: dict[str, str] = {}
-
-    def zero(self) -> str:
-        """An index of zeros."""
-        return self._minus(self._micros, self._micros)
-
-    def elapsed(self, origin: int, center: float, scale: float) -> str:
-        """Days since the origin, scaled."""
-        graph = self._graph
-        since = graph.cast(self._plus(self._micros, -origin), "double")
-        days = graph.add("Div", since, graph.constant(float(DAY_MICROS)))
-        return graph.add(
-            "Div", graph.add("Sub", days, graph.constant(center)), graph.constant(scale)
-        )
-
-    def of(self, part: str) -> str:
-        """One part, int64 (rows, 1)."""
-        if part == "weekday":
-            return self._rest(self._plus(self._day, 3), 7)
-        if part in ("hour", "minute"):
-            inside = self._minus(self._micros, self._times(self._day, DAY_MICROS))
-            seconds = self._floor(inside, 1_000_000)
-            if part == "hour":
-                return self._floor(seconds, 3600)
-            return self._rest(self._floor(seconds, 60), 60)
-        if not self._civil:
-            self._civil = self._of_civil()
-        return self._civil[part]
-
-    def _of_civil(self) -> dict[str, str]:
-        plus, minus, times, floor = self._plus, self._minus, self._times, self._floor
-        shifted = plus(self._day, 719_468)
-        era = floor(shifted, _ERA_DAYS)
-        day_of_era = minus(shifted, times(era, _ERA_DAYS))
-        leaps = minus(
-            self._add(minus(day_of_era, floor(day_of_era, 1460)), floor(day_of_era, 36_524)),
-            floor(day_of_era, 146_096),
-        )
-        year_of_era = floor(leaps, 365)
-        before = minus(
-            self._add(times(year_of_era, 365), floor(year_of_era, 4)), floor(year_of_era, 100)
-        )
-        from_march = minus(day_of_era, before)
-        march_month = floor(plus(times(from_march, 5), 2), 153)
-        day = plus(minus(from_march, floor(plus(times(march_month, 153), 2), 5)), 1)
-        new_year = floor(march_month, 10)
-        month = minus(plus(march_month, 3), times(new_year, 12))
-        year = self._add(self._add(year_of_era, times(era, 400)), new_year)
-        leap = self._leap(year)
-        spring = self._graph.add("Mul", plus(leap, 59), plus(times(new_year, -1), 1))
-        day_of_year = minus(self._add(plus(from_march, 1), spring), times(new_year, 306))
-        return {"year": year, "month": month, "day": day, "day_of_year": day_of_year}
-
-    def _leap(self, year: str) -> str:
-        graph = self._graph
-        zero = graph.constant([[0]], np.int64)
-        by = {n: graph.add("Equal", self._rest(year, n), zero) for n in (4, 100, 400)}
-        century = graph.add("Or", graph.add("Not", by[100]), by[400])
-        return graph.cast(graph.add("And", by[4], century), "int64")
-
-    def _number(self, value: int) -> str:
-        return self._graph.constant([[value]], np.int64)
-
-    def _plus(self, x: str, number: int) -> str:
-        return self._graph.add("Add", x, self._number(number))
-
-    def _add(self, x: str, y: str) -> str:
-        return self._graph.add("Add", x, y)
-
-    def _minus(self, x: str, y: str) -> str:
-        return self._graph.add("Sub", x, y)
-
-    def _times(self, x: str, number: int) -> str:
-        return self._graph.add("Mul", x, self._number(number))
-
-    def _rest(self, x: str, number: int) -> str:
-        return self._graph.add("Mod", x, self._number(number), fmod=0)
-
-    def _floor(self, x: str, number: int) -> str:
-        """Whole division downwards: what is cut off is taken away first."""
-        return self._graph.add("Div", self._minus(x, self._rest(x, number)), self._number(number))
+def _respelt(graph: Graph, text: str, missing: str, repair: Repair) -> str:
+    """Whole texts after one `replace_values`."""
+    pairs = [(old, new) for old, new in repair.mapping if isinstance(old, str)]
+    if not pairs:
+        return text
+    ends = [missing if new is None else str(new) for _, new in pairs]
+    place = graph.encode(text, [old for old, _ in pairs], range(len(pairs)), -1)
+    other = graph.add("Less", place, graph.constant([[0]], np.int64))
+    place = graph.add("Max", place, graph.constant([[0]], np.int64))
+    found = graph.add("Gather", graph.constant(ends, object), place, axis=0)
+    return graph.add("Where", other, text, found)
 
 
-_READINGS = {"number": _number, "level": _level, "time": _time}
+_READINGS = {"number": _number, "level": _level, "time": _time, "text": _text}
 
 
 def _not_finite(graph: Graph, x: str) -> str:
@@ -302,12 +257,6 @@ def _replaced(graph: Graph, x: str, repairs: Sequence[Repair]) -> str:
             same = graph.add("Equal", given, graph.constant([[float(old)]]))
             x = graph.add("Where", same, graph.constant([[instead]]), x)
     return x
-
-
-def _micros(cell: Any) -> int:
-    if cell is None:
-        return MISSING_TIME
-    return datetime_micros(cell) if isinstance(cell, dt.datetime) else date_micros(cell)
 
 
 def input_facts(inputs: Sequence[ColumnInput]) -> Mapping[str, str]:

@@ -21,9 +21,15 @@ from loopline.evaluate.calibration import Calibration
 from loopline.release.bundle import Release
 from loopline.release.exports.base import Form, Subject
 from loopline.release.exports.folder import runtime_facts
-from loopline.release.exports.onnx_columns import ColumnInput, add_column, input_facts
+from loopline.release.exports.onnx_columns import ColumnInput, add_columns, input_facts
 from loopline.release.exports.onnx_graph import Graph
-from loopline.release.exports.onnx_models import add_calibration, add_estimator, refuse_estimator
+from loopline.release.exports.onnx_models import (
+    Numbers,
+    add_calibration,
+    add_estimator,
+    largest_codes,
+    refuse_estimator,
+)
 from loopline.release.exports.rows import ProofRows, proof_rows
 from loopline.release.replay import Answers
 
@@ -85,16 +91,12 @@ def onnx_model(subject: Subject) -> OnnxModel:
     inside = () if subject.repaired else repairs
     refuse_estimator(model.estimator)
     graph = Graph()
-    inputs, parts = [], []
-    for column, reading in zip(model.columns, model.readings, strict=True):
-        given, part = add_column(graph, column, reading, inside)
-        inputs.append(given)
-        parts.append(part)
+    inputs, parts = add_columns(graph, model.columns, model.readings, inside)
     if not parts:  # the baseline reads no column; the rows are counted on one all the same
         inputs.append(ColumnInput("rows", "double"))
         parts.append(graph.input("rows", "double"))
     matrix = graph.add("Concat", *parts, axis=1)
-    raw = add_estimator(graph, model.estimator, matrix)
+    raw = add_estimator(graph, model.estimator, Numbers(matrix, largest_codes(model)))
     outputs = _add_outputs(graph, release, raw)
     props = {"release": release.id, "classes": json.dumps(list(release.classes))}
     made = graph.model(release.name, {**props, **input_facts(inputs)})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from loopline.errors import EnvironmentProblem
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
-"""ONNX 1.16 of March 2024; its `TreeEnsemble` compares doubles with doubles. onnxruntime reads it
-from 1.20 on."""
+"""ONNX 1.16 of March 2024; its `TreeEnsemble` compares doubles with doubles. onnxruntime reads
+all that is written here from 1.23 on: 1.20 lacks trees in doubles, 1.22 does not end on some."""
+
+
+Made = TypeVar("Made")
 
 
 def require_onnx() -> None:
@@ -39,6 +42,16 @@ class Graph:
         self._constants: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+        self._told: list[Any] = []
+        self._domains = {"": OPSET, "ai.onnx.ml": ML_OPSET}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` adds, added when it is first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def input(self, name: str, kind: str) -> str:
         """An input of shape (rows, 1): "double", "int64" or "string"."""
@@ -68,12 +81,48 @@ class Graph:
             domain: the operator's domain, ONNX's own by default.
         """
         name = f"/{kind}{len(self._nodes)}"
+        self._domains.setdefault(domain, 1)
         self._nodes.append(_node(kind, list(inputs), [name], domain, attributes))
         return name
 
+    def tell(self, value: str, kind: str, shape: Sequence[str | int]) -> str:
+        """Tell the type of a value that an operator outside ONNX makes, which no one can infer."""
+        from onnx import helper
+
+        self._told.append(helper.make_tensor_value_info(value, _kinds()[kind], shape))
+        return value
+
     def cast(self, value: str, kind: str) -> str:
-        """A value as double, int64, float or bool."""
+        """A value as double, int64, uint64, float or bool."""
         return self.add("Cast", value, to=_kinds()[kind])
+
+    def encode(self, x: str, keys: Sequence[Any], codes: Sequence[int], other: int) -> str:
+        """The code of each value, int64; `other` for values that are no key.
+
+        Args:
+            x: texts, doubles or whole numbers.
+            keys: values of the same type, each once.
+            codes: one a key.
+            other: the code of the rest.
+        """
+        if isinstance(keys[0], str):  # onnxruntime 1.25 does not load text in tensor attributes
+            return self.add(
+                "LabelEncoder",
+                x,
+                domain="ai.onnx.ml",
+                keys_strings=list(keys),
+                values_int64s=[int(code) for code in codes],
+                default_int64=other,
+            )
+        dtype = np.float64 if isinstance(keys[0], float) else np.int64
+        return self.add(
+            "LabelEncoder",
+            x,
+            domain="ai.onnx.ml",
+            keys_tensor=tensor(keys, dtype),
+            values_tensor=tensor(codes, np.int64),
+            default_tensor=tensor([other], np.int64),
+        )
 
     def select(self, table: NDArray[np.float64], index: str) -> str:
         """The rows of a table at an int64 index of shape (rows, 1): (rows, columns)."""
@@ -86,15 +135,19 @@ class Graph:
         from onnx import helper
 
         graph = helper.make_graph(
-            self._nodes, name, self._inputs, self._outputs, initializer=self._constants
+            self._nodes,
+            name,
+            self._inputs,
+            self._outputs,
+            initializer=self._constants,
+            value_info=self._told,
         )
         made = helper.make_model(
             graph,
             producer_name="loopline",
             ir_version=IR_VERSION,
             opset_imports=[
-                helper.make_opsetid("", OPSET),
-                helper.make_opsetid("ai.onnx.ml", ML_OPSET),
+                helper.make_opsetid(domain, version) for domain, version in self._domains.items()
             ],
         )
         helper.set_model_props(made, facts)
@@ -138,6 +191,7 @@ def _kinds() -> dict[str, int]:
         "double": TensorProto.DOUBLE,
         "float": TensorProto.FLOAT,
         "int64": TensorProto.INT64,
+        "uint64": TensorProto.UINT64,
         "string": TensorProto.STRING,
         "bool": TensorProto.BOOL,
     }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from loopline.errors import InputError
 from loopline.evaluate.calibration import Calibration
-from loopline.models.portable import SINGLE_LIMIT, Portable
+from loopline.models.portable import SINGLE_LIMIT, Portable, PortableModel
+from loopline.models.portable_blend import LEAST, Combiner, members_of
+from loopline.release.exports.onnx_catboost import add_catboost
 from loopline.release.exports.onnx_columns import between_knots
 from loopline.release.exports.onnx_graph import Graph
 from loopline.release.exports.onnx_network import add_network, restored_by
@@ -23,6 +28,11 @@ def refuse_estimator(portable: Portable) -> None:
     Raises:
         InputError: names the model, and forms that answer for it.
     """
+    if portable.kind == "blend":
+        for member in members_of(portable):
+            for part in member:
+                refuse_estimator(part.estimator)
+        return
     name = _name(portable)
     if name not in _MODELS:
         raise InputError(
@@ -31,7 +41,36 @@ def refuse_estimator(portable: Portable) -> None:
         )
 
 
-def add_estimator(graph: Graph, portable: Portable, matrix: str) -> str:
+@dataclass(frozen=True)
+class Numbers:
+    """The matrix that an estimator reads.
+
+    Args:
+        name: its tensor, double (rows, columns).
+        most: the largest code that each column may hold where it holds those of levels, else 0.
+    """
+
+    name: str
+    most: tuple[float, ...]
+
+    def part(self, graph: Graph, start: int, stop: int) -> Numbers:
+        """Some of the columns."""
+        cut = graph.add("Slice", self.name, *_bounds(graph, start, stop))
+        return Numbers(cut, self.most[start:stop])
+
+
+def largest_codes(model: PortableModel) -> tuple[float, ...]:
+    """For each column of the matrix the largest code of its levels, 0 where it has none."""
+    found: list[float] = []
+    for reading, width in zip(model.readings, model.widths, strict=True):
+        if reading.kind == "level":
+            found += np.nan_to_num(reading.arrays["table"]).max(axis=0).tolist()
+        else:
+            found += [0.0] * width
+    return tuple(found)
+
+
+def add_estimator(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     """Add an estimator; gives (rows, classes), or (rows, 1) for values.
 
     Raises:
@@ -70,16 +109,16 @@ def add_calibration(graph: Graph, calibration: Calibration | None, shares: str) 
     return graph.add("Div", whole, total)
 
 
-def _constant(graph: Graph, portable: Portable, matrix: str) -> str:
+def _constant(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     answer = np.atleast_2d(portable.arrays["answer"])
-    rows = graph.add("Shape", matrix, start=0, end=1)
+    rows = graph.add("Shape", matrix.name, start=0, end=1)
     one = graph.constant([1], np.int64)
     return graph.add("Expand", graph.constant(answer), graph.add("Concat", rows, one, axis=0))
 
 
-def _linear(graph: Graph, portable: Portable, matrix: str) -> str:
+def _linear(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     arrays = portable.arrays
-    centred = graph.add("Sub", matrix, graph.constant(arrays["center"]))
+    centred = graph.add("Sub", matrix.name, graph.constant(arrays["center"]))
     ready = graph.add("Div", centred, graph.constant(arrays["scale"]))
     products = graph.add("MatMul", ready, graph.constant(arrays["coefficients"]))
     scores = graph.add("Add", products, graph.constant(arrays["intercepts"]))
@@ -87,11 +126,11 @@ def _linear(graph: Graph, portable: Portable, matrix: str) -> str:
     return _shares(graph, scores, len(arrays["intercepts"])) if num_classes else scores
 
 
-def _lightgbm(graph: Graph, portable: Portable, matrix: str) -> str:
+def _lightgbm(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     data = portable.data
     text = portable.files["model.txt"].decode()
     targets = data["num_classes"] if data["num_classes"] > 2 else 1
-    scores = lightgbm_trees(text, targets).add_to(graph, _wide(graph, matrix, data), targets)
+    scores = lightgbm_trees(text, targets).add_to(graph, _wide(graph, matrix.name, data), targets)
     if data["num_classes"]:
         return _shares(graph, scores, targets)
     if "objective=poisson" in text:
@@ -99,19 +138,28 @@ def _lightgbm(graph: Graph, portable: Portable, matrix: str) -> str:
     return restored_by(graph, scores, data)
 
 
-def _xgboost(graph: Graph, portable: Portable, matrix: str) -> str:
+def _xgboost(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     data = portable.data
     trees, base = xgboost_trees(portable.files[data["file"]])
     low, high = graph.constant(-SINGLE_LIMIT), graph.constant(SINGLE_LIMIT)
-    missing = graph.add("IsNaN", matrix)
-    clipped = graph.add("Min", graph.add("Max", matrix, low), high)
+    missing = graph.add("IsNaN", matrix.name)
+    clipped = graph.add("Min", graph.add("Max", matrix.name, low), high)
     single = graph.cast(graph.cast(clipped, "float"), "double")
-    kept = graph.add("Where", missing, matrix, single)
+    kept = graph.add("Where", missing, matrix.name, single)
     scores = trees.add_to(graph, kept, len(base))
     return _of_scores(graph, graph.add("Add", scores, graph.constant(base)), len(base), data)
 
 
-def _untrained(graph: Graph, portable: Portable, matrix: str) -> str:
+def _catboost(graph: Graph, portable: Portable, matrix: Numbers) -> str:
+    scores, width = add_catboost(graph, portable, matrix.name, matrix.most)
+    return _of_scores(graph, scores, width, portable.data)
+
+
+def _network(graph: Graph, portable: Portable, matrix: Numbers) -> str:
+    return add_network(graph, portable, matrix.name)
+
+
+def _untrained(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     """Boosted trees that found nothing to learn: the same scores for every row."""
     base = portable.arrays["base"]
     answer = Portable("constant", arrays={"answer": base})
@@ -134,13 +182,48 @@ def _of_scores(graph: Graph, scores: str, width: int, data: Any) -> str:
     return graph.add("MatMul", shares, graph.constant(places))
 
 
+def _blend(graph: Graph, portable: Portable, matrix: Numbers) -> str:
+    combiner = Combiner.from_dict(portable.data["combiner"])
+    sums = combiner.kind == "mean"
+    weighed = []
+    for weight, member in zip(combiner.weights, members_of(portable), strict=True):
+        answers = [
+            add_estimator(graph, part.estimator, matrix.part(graph, part.start, part.stop))
+            for part in member
+        ]
+        mean = graph.add("Div", _sum(graph, answers), graph.constant(float(len(answers))))
+        if not sums and len(combiner.intercept) > 1:
+            mean = _centred_logs(graph, mean)
+        weighed.append(graph.add("Mul", mean, graph.constant(weight)))
+    total = _sum(graph, weighed)
+    if sums:
+        return total
+    total = graph.add("Add", total, graph.constant([combiner.intercept]))
+    return graph.add("Softmax", total, axis=1) if len(combiner.intercept) > 1 else total
+
+
+def _sum(graph: Graph, parts: Sequence[str]) -> str:
+    """The sum of parts, one by one: onnxruntime has neither `Sum` nor `Mean` for doubles."""
+    return reduce(lambda total, part: graph.add("Add", total, part), parts)
+
+
+def _centred_logs(graph: Graph, shares: str) -> str:
+    """See `loopline.models.portable_blend.logarithms`."""
+    low, high = graph.constant(LEAST), graph.constant(1 - LEAST)
+    logs = graph.add("Log", graph.add("Min", graph.add("Max", shares, low), high))
+    mean = graph.add("ReduceMean", logs, graph.constant([1], np.int64), keepdims=1)
+    return graph.add("Sub", logs, mean)
+
+
 _MODELS = {
     "constant": _constant,
     "linear": _linear,
     "lightgbm": _lightgbm,
     "xgboost": _xgboost,
+    "catboost": _catboost,
     "boosted": _untrained,
-    "network": add_network,
+    "network": _network,
+    "blend": _blend,
 }
 
 
@@ -176,4 +259,8 @@ def _logs(graph: Graph, shares: str) -> str:
 
 
 def _column(graph: Graph, number: int) -> tuple[str, str, str]:
-    return tuple(graph.constant([value], np.int64) for value in (number, number + 1, 1))  # type: ignore[return-value]
+    return _bounds(graph, number, number + 1)
+
+
+def _bounds(graph: Graph, start: int, stop: int) -> tuple[str, str, str]:
+    return tuple(graph.constant([value], np.int64) for value in (start, stop, 1))  # type: ignore[return-value]

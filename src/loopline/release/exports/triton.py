@@ -31,7 +31,7 @@ class Triton(Form):
         return (
             prove_onnx(subject, model),
             *remarks_of(model),
-            "`tritonserver --model-repository` takes the folder; its ONNX Runtime must be 1.20 or "
+            "`tritonserver --model-repository` takes the folder; its ONNX Runtime must be 1.23 or "
             "newer.",
         )
 
