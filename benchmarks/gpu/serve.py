@@ -11,9 +11,9 @@ waits while the GPU works goes together, nobody waits for a batch to fill. `alon
 does in the service's process without HTTP, in batches of 1 and of 64 rows. At the end a process
 that sees no GPU predicts the same rows, and what came over HTTP is laid beside its answers.
 
-Needs torch, transformers, tokenizers and numpy, and the wheels that the table says:
-polars, polars-runtime-32, pydantic, pydantic-core, annotated-types, typing-inspection, orjson,
-httptools, uvloop, uvicorn, click, h11, blake3, safetensors, pyyaml, lightgbm, scikit-learn, scipy.
+Needs torch, transformers, tokenizers, safetensors, pyyaml and numpy, and as wheels polars,
+polars-runtime-32, pydantic, pydantic-core, annotated-types, typing-inspection, orjson, httptools,
+uvloop, uvicorn, click, h11, blake3, lightgbm, scikit-learn, scipy, joblib and threadpoolctl.
 """
 
 from __future__ import annotations

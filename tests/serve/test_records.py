@@ -131,6 +131,44 @@ def test_a_full_disk_under_the_log(releases: Any, rows: Any, tmp_path: Path) -> 
     assert read_log(store.store)["request_id"].to_list() == [f"id{n}" for n in range(50)]
 
 
+class _SlowStore:
+    """A store whose disk lets a writer wait until it is told to go on."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.begun, self.go_on = store, threading.Event(), threading.Event()
+
+    def put(self, *given: Any, **more: Any) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return self.store.put(*given, **more)
+
+
+def test_a_slow_disk_keeps_only_tables_waiting(releases: Any, rows: Any, tmp_path: Path) -> None:
+    """While a file is written rows go on being packed, and all of them come into the log."""
+    from loopline.serve.model import ServedModel
+
+    settings = ServeSettings(log={"flush_rows": 1_000})
+    model = ServedModel(releases["binary"], settings.input)
+    store, metrics = _SlowStore(Store.open(tmp_path)), Metrics()
+    log = PredictionLog(store, settings.log, b"k" * 32, metrics, lambda *event: None)  # type: ignore[arg-type]
+    raw, checked, _ = model.answer_row(plain(rows)[0])
+    for n in range(1_100):
+        log.add(model, "champion", f"id{n}", checked, raw, ())
+    assert store.begun.wait(30)
+    for n in range(1_100, 9_000):
+        log.add(model, "champion", f"id{n}", checked, raw, ())
+    try:
+        _until(lambda: len(log._entries) < 512)
+        assert metrics.value("log_rows_total") == 0
+        assert log.pending == 9_000
+    finally:
+        store.go_on.set()
+        log.close()
+    found = read_log(store.store)
+    assert sorted(found["request_id"]) == sorted(f"id{n}" for n in range(9_000))
+    assert metrics.value("log_dropped_rows_total") == 0
+
+
 def test_the_service_goes_on_when_the_store_is_gone(
     serve: Serve, releases: Any, rows: Any, tmp_path: Path
 ) -> None:

@@ -38,10 +38,10 @@ class Heads:
 
     >>> heads = Heads()
     >>> head = ShortHead(None, "/predict", 2)
-    >>> heads.add(b"POST /predict HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n{}", head)
-    >>> heads.find(b"POST /predict HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n[]")[1]
+    >>> heads.add(b"POST /predict HTTP/1.1\r\nHost: a\r\n\r\n{}", head)
+    >>> heads.find(b"POST /predict HTTP/1.1\r\nHost: a\r\n\r\n[]")[1]
     b'[]'
-    >>> heads.find(b"POST /predict HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n[]POST /")
+    >>> heads.find(b"POST /predict HTTP/1.1\r\nHost: a\r\n\r\n[]POST /")
     """
 
     def __init__(self) -> None:

@@ -2,9 +2,10 @@
 
 The request path appends to a list in memory and returns. A thread packs what has gathered into
 tables, some hundred rows at a time: these weigh a quarter of what Python's own values do, and it
-never holds the interpreter for long. Once a minute or every 4,096 rows it writes them as Parquet
-into the store, as an artifact of the kind ``predictions``: whole or absent. What waits is bounded;
-beyond it, or while the disk is full, rows are dropped and counted, and the service goes on.
+never holds the interpreter for long. Another one writes them as Parquet into the store, once a
+minute or every 4,096 rows, as an artifact of the kind ``predictions``: whole or absent; a disk that
+is slow keeps only tables waiting. What waits is bounded; beyond it, or while the disk is full, rows
+are dropped and counted, and the service goes on.
 
 A row is kept as the model saw it (columns ``input.<name>``), with its prediction, the
 probabilities, who answered, and which cells were odd. Columns that name persons can be left out,
@@ -74,14 +75,19 @@ class PredictionLog:
         self._packed: dict[_Group, list[pl.DataFrame]] = {}
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._pending = 0
-        self._full = threading.Event()
+        self._pending = self._loose = 0
+        self._packing = threading.Lock()
+        self._full, self._due = threading.Event(), threading.Event()
         self._packs_at = min(_PACKED_ROWS, settings.flush_rows)
         self._ending = False
         self._failing = False
         self._counted, self._kept_at = Counted(metrics), time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=work, name=f"prediction-log-{name}", daemon=True)
+            for name, work in (("packer", self._pack_on), ("writer", self._write_on))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def add(
         self,
@@ -113,7 +119,8 @@ class PredictionLog:
                 return
             self._pending += count
             self._entries.append(entry)
-        if len(self._entries) >= self._packs_at or self._pending >= self._settings.flush_rows:
+            self._loose += count
+        if self._loose >= self._packs_at:
             self._full.set()
 
     @property
@@ -131,7 +138,9 @@ class PredictionLog:
         """Write what waits and end; what cannot be written is counted as lost."""
         self._ending = True
         self._full.set()
-        self._thread.join()
+        self._due.set()
+        for thread in self._threads:
+            thread.join()
         self._keep_counts()
         if not self.flush():
             self._metrics.add("log_dropped_rows_total", (), self._pending)
@@ -141,56 +150,74 @@ class PredictionLog:
         drawn = int.from_bytes(blake2s(request_id.encode(), digest_size=4).digest(), "big")
         return drawn < self._settings.share * 2**32
 
-    def _run(self) -> None:
-        written_at = time.monotonic()
+    def _pack_on(self) -> None:
         while not self._ending:
-            rest = written_at + self._settings.flush_seconds - time.monotonic()
-            self._full.wait(max(0.0, rest))
+            self._full.wait()
             self._full.clear()
-            whole = True
-            if self._pending >= self._settings.flush_rows or rest <= 0:
+            if not self._pack() and not self._ending:
+                self._rest()
+            if self._pending >= self._settings.flush_rows:
+                self._due.set()
+
+    def _write_on(self) -> None:
+        seconds, written_at = self._settings.flush_seconds, time.monotonic()
+        while not self._ending:
+            self._due.wait(max(0.0, written_at + seconds - time.monotonic()))
+            self._due.clear()
+            whole, late = True, time.monotonic() - written_at >= seconds
+            if late or self._pending >= self._settings.flush_rows:
                 whole = self.flush()
                 written_at = time.monotonic()
-            else:
-                with self._writing:
-                    whole = self._pack()
-            if time.monotonic() - self._kept_at >= self._settings.flush_seconds:
+            if time.monotonic() - self._kept_at >= seconds:
                 self._keep_counts()
             if not whole and not self._ending:
-                time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
+                self._rest()
+
+    def _rest(self) -> None:
+        """Before something that failed is tried again."""
+        time.sleep(min(_RETRY_SECONDS, self._settings.flush_seconds))
 
     def _pack(self) -> bool:
         """Turn what has gathered into tables; whether nothing had to be left."""
-        with self._lock:
-            entries, self._entries = list(self._entries), deque()
-        groups: dict[_Group, list[Entry]] = {}
-        for entry in entries:
-            groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
-        left: list[Entry] = []
-        for group, found in groups.items():
-            try:
-                table = log_table(found, self._settings, self._key)
-            except (LooplineError, pl.exceptions.PolarsError) as error:
-                left += found
-                self._failed(error)
-            else:
-                self._packed.setdefault(group, []).append(table)
-        with self._lock:
-            self._entries.extendleft(reversed(left))
+        with self._packing:
+            with self._lock:
+                entries, self._entries = list(self._entries), deque()
+                self._loose = 0
+            groups: dict[_Group, list[Entry]] = {}
+            for entry in entries:
+                groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
+            left: list[Entry] = []
+            for group, found in groups.items():
+                try:
+                    table = log_table(found, self._settings, self._key)
+                except (LooplineError, pl.exceptions.PolarsError) as error:
+                    left += found
+                    self._failed(error)
+                else:
+                    self._packed.setdefault(group, []).append(table)
+            with self._lock:
+                self._entries.extendleft(reversed(left))
         return not left
 
     def _write_packed(self) -> bool:
-        for group in list(self._packed):
+        """Write the tables, one file a release; whether none had to be left."""
+        with self._packing:
+            packed, self._packed = self._packed, {}
+        left: dict[_Group, list[pl.DataFrame]] = {}
+        for group, tables in packed.items():
             try:
-                table = pl.concat(self._packed[group], how="vertical_relaxed")
+                table = pl.concat(tables, how="vertical_relaxed")
                 self._write(*group, table)
             except (LooplineError, OSError, pl.exceptions.PolarsError) as error:
+                left[group] = tables
                 self._failed(error)
             else:
-                del self._packed[group]
                 self._failing = False
                 self._written(table.height)
-        return not self._packed
+        with self._packing:
+            for group, tables in left.items():
+                self._packed[group] = tables + self._packed.get(group, [])
+        return not left
 
     def _keep_counts(self) -> None:
         """Put down how the service did; where that cannot be written, the next time tells it."""
