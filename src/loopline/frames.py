@@ -171,7 +171,10 @@ def _from_pandas(obj: Any) -> pl.DataFrame:
                 _series(name, column.astype(object).where(column.notna(), None).tolist())
             )
         elif kind == "object":
-            columns.append(_series(name, column.where(column.notna(), None).tolist()))
+            cells = column.where(column.notna(), None).tolist()
+            # Lists read from files come as arrays, which polars would take for Python objects.
+            lists = [cell.tolist() if getattr(cell, "ndim", 0) == 1 else cell for cell in cells]
+            columns.append(_series(name, lists))
         elif kind.startswith(("period", "interval")):
             columns.append(_series(name, column.astype(str).where(column.notna(), None).tolist()))
         else:

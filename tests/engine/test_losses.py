@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from loopline.engine.losses import (
     balanced_weights,
     classification_loss,
     cutmix,
+    labels_loss,
     mixup,
     partners,
 )
@@ -93,6 +96,45 @@ def test_sums_and_weights_add_up(rows: int, cut: int, focal: float, smoothing: f
     assert torch.allclose(parts, both(slice(None)), rtol=1e-5, atol=1e-5)
 
 
+def test_labels_by_hand() -> None:
+    """Odds of 3 are a chance of 3/4: -ln(3/4) where the label is there, -ln(1/4) where not."""
+    logits = torch.full((2, 2), math.log(3.0))
+    total, weight = labels_loss(logits, torch.tensor([[1, 1], [1, 0]], dtype=torch.int8))
+    assert float(total) == pytest.approx(-3 * math.log(0.75) - math.log(0.25), rel=1e-6)
+    assert float(weight) == 2.0
+    weighed, mass = labels_loss(
+        logits, torch.tensor([[1, 1], [1, 0]]), row_weights=torch.tensor([0.0, 3.0])
+    )
+    assert float(weighed) == pytest.approx(-3 * math.log(0.75 * 0.25), rel=1e-6)
+    assert float(mass) == 3.0
+
+
+def test_labels_with_smoothing_and_focus_by_hand() -> None:
+    """Smoothing of 0.2 aims at 0.9; a focus of 2 takes the miss squared."""
+    logits, there = torch.full((1, 1), math.log(3.0)), torch.ones(1, 1)
+    smooth, _ = labels_loss(logits, there, smoothing=0.2)
+    assert float(smooth) == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25), rel=1e-6)
+    eased, _ = labels_loss(logits, there, focal=2.0)
+    assert float(eased) == pytest.approx(-(0.25**2) * math.log(0.75), rel=1e-6)
+    missed, _ = labels_loss(logits, 1 - there, focal=2.0)
+    assert float(missed) == pytest.approx(-(0.75**2) * math.log(0.25), rel=1e-6)
+
+
+@given(cut=st.integers(1, 5), seed=st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_labels_have_the_same_loss_however_rows_are_cut(cut: int, seed: int) -> None:
+    """Sums of parts are the sum of the whole, value and gradient, within rounding."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, 3, generator=generator, dtype=torch.float64).requires_grad_()
+    there = (torch.rand(6, 3, generator=generator) < 0.4).to(torch.int8)
+    whole, weight = labels_loss(logits, there)
+    (expected,) = torch.autograd.grad(whole / weight, logits)
+    parts = [labels_loss(logits[part], there[part]) for part in (slice(cut), slice(cut, None))]
+    total = sum(part for part, _ in parts) / sum(mass for _, mass in parts)
+    (found,) = torch.autograd.grad(total, logits)
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_balanced_weights_let_classes_count_alike() -> None:
     """Each class sums to the same, absent ones do no harm, unknown targets are left out."""
     targets = np.array([0, 0, 0, 1, -100, 3])
@@ -137,5 +179,7 @@ def test_wrong_numbers_are_refused() -> None:
     logits, targets = _some()
     with pytest.raises(SettingsError, match=r"`label_smoothing` lies in \[0, 1\)"):
         classification_loss(logits, targets, smoothing=1.0)
+    with pytest.raises(SettingsError, match="`focal` is at least 0"):
+        labels_loss(logits, torch.zeros_like(logits), focal=-1.0)
     with pytest.raises(SettingsError, match="`alpha` of mixed images must be above 0, got 0"):
         partners(np.arange(2), np.arange(2), 5, 0, 0.0)

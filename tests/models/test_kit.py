@@ -16,6 +16,7 @@ QUICK = [check for check in kit.CHECKS if check is not OWN_PROCESS]
 
 OWN_COLUMNS = {"image", "text", "ngram", "lm", "clip", "multimodal"}
 """Families that read certain types of columns, which have tests of their own."""
+LABELS = [name for name in FAMILY_NAMES if "multilabel" in family(name).tasks]
 LANGUAGE = [name for name in FAMILY_NAMES if "language" in family(name).tasks]
 
 
@@ -46,3 +47,10 @@ def test_family_of_language_conforms(which: str, check: kit.Check, tmp_path: Pat
     if which == "lm":
         pytest.importorskip("torch")
     check(family(which), "language", tmp_path)
+
+
+@pytest.mark.parametrize("check", kit.MULTILABEL_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("which", [name for name in LABELS if name not in OWN_COLUMNS])
+def test_family_of_labels_conforms(which: str, check: kit.Check, tmp_path: Path) -> None:
+    """A family that gives a row any of several labels does what the kit's check promises."""
+    check(family(which), "multilabel", tmp_path)

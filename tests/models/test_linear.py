@@ -168,3 +168,25 @@ def test_probabilities_are_exact_at_both_ends():
     assert found[3].tolist() == [0.0, 1.0]
     many = probabilities(np.array([[800.0, 0.0, -800.0]]))
     assert many.tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_many_labels_choose_the_penalty_on_some():
+    """Of 30 labels 20 choose the penalty, and all are fitted with it, each a task of its own."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3))
+    scores = x @ rng.normal(size=(3, 30)) - np.linspace(0.0, 2.0, 30)
+    labels = (scores + rng.normal(size=scores.shape) > 0).astype(np.int8)
+    family, context = Linear(), FitContext(seed=0)
+    several = family.fit_matrix(
+        matrix(x[:200], labels[:200]),
+        matrix(x[200:], labels[200:]),
+        task="multilabel",
+        num_classes=30,
+        params=family.resolve({}, "multilabel", 200),
+        context=context,
+    )
+    penalty = several.params["penalty"]
+    assert penalty in PENALTY_PATH
+    for label in (0, 7, 29):
+        alone = fit(matrix(x[:200], labels[:200, label]), classes=2, penalty=penalty)
+        np.testing.assert_allclose(several.predict(x)[:, label], alone.predict(x)[:, 1], atol=1e-5)

@@ -34,6 +34,23 @@ def test_a_tuned_encoder_conforms(kind: type, check: kit.Check, tmp_path: Path) 
     check(kind(), "multiclass", tmp_path)
 
 
+@pytest.mark.parametrize("check", kit.MULTILABEL_CHECKS, ids=lambda check: check.__name__)
+def test_a_head_conforms_where_rows_have_several_labels(check: kit.Check, tmp_path: Path) -> None:
+    """A frozen encoder with one logistic regression a label does what the kit promises."""
+    check(TinyText(), "multilabel", tmp_path)
+
+
+@pytest.mark.parametrize("check", [*CORE, kit.check_weights, kit.check_class_order])
+@pytest.mark.parametrize("kind", [TinyFull, TinyLora])
+def test_a_tuned_encoder_conforms_where_rows_have_several_labels(
+    kind: type, check: kit.Check, tmp_path: Path
+) -> None:
+    """A tuned encoder with a sigmoid a label does what the kit's core checks promise."""
+    if kind is TinyLora:
+        pytest.importorskip("peft")
+    check(kind(), "multilabel", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", QUICK, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("task", kit.TASKS)

@@ -29,7 +29,7 @@ from loopline.audit.price import Pricing, price_structure
 from loopline.audit.times import measure_times, propose_times
 from loopline.data.duplicates.find import Kind, NearDuplicates, find_duplicates
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Role, Schema, holds_answer
+from loopline.data.schema import Role, Schema, is_audited
 from loopline.errors import DataError, SettingsError, SplitError
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.feasible import make_feasible_split
@@ -128,13 +128,13 @@ def find_structure(
     if found is not None:
         with reporter.step("price what is double"):
             together = found.clusters if alike is None else connected(exact, [alike])
-            worth_a_price = not holds_answer(schema.task) and any(
+            worth_a_price = is_audited(schema.task) and any(
                 kind.rows >= RARE_TWINS * frame.height for kind in found.kinds
             )
             view = trial.view() if worth_a_price else None
             findings += twin_findings(found, frame, view, exact, together, pricing)
     free = choose and str(given.get("method", "auto")) == "auto"
-    if not holds_answer(schema.task):
+    if is_audited(schema.task):
         with reporter.step("look for rows that belong together"):
             findings += _groups(trial, pricing)
             findings += _times(trial, pricing)

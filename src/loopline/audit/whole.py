@@ -28,7 +28,7 @@ from loopline.audit.structure import Structure, find_structure, twin_findings
 from loopline.audit.wide import narrowed
 from loopline.data.duplicates.find import find_duplicates
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Schema, has_classes, holds_answer
+from loopline.data.schema import Schema, has_classes, is_audited
 from loopline.errors import SplitError
 from loopline.progress import Reporter, SilentReporter
 from loopline.splits.feasible import make_feasible_split
@@ -236,9 +236,9 @@ def _row_findings(
 def reviewable(out: OutOfFold) -> bool:
     """Whether labels can be reviewed at all: enough predicted rows, and two classes of them.
 
-    A text that is predicted, or found, has no label.
+    A text that is predicted, or found, has no label; several labels a row are not reviewed yet.
     """
-    if holds_answer(out.view.schema.task):
+    if not is_audited(out.view.schema.task):
         return False
     target = out.view.target[out.known]
     return target.size >= FEWEST_LABELS and np.unique(target).size > 1

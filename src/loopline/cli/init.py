@@ -15,11 +15,12 @@ def init(
     data: Annotated[str, typer.Argument(help="A file, glob or URL of rows.")],
     target: Annotated[str, typer.Option("--target", help="The column to predict.")],
     task: Annotated[
-        Literal["language", "retrieval"] | None,
+        Literal["multilabel", "language", "retrieval"] | None,
         typer.Option(
             "--task",
-            help="`language`: the target's texts themselves are predicted; `retrieval`: images "
-            "are found by the target's words.",
+            help="`multilabel`: the target holds any of several labels a row (inferred where its "
+            "cells are lists); `language`: the target's texts themselves are predicted; "
+            "`retrieval`: images are found by the target's words.",
         ),
     ] = None,
     test: Annotated[
@@ -43,7 +44,7 @@ def init(
     from loopline.data.writers import check_file_name, write_text
     from loopline.errors import InputError
     from loopline.line.pair import column_names
-    from loopline.line.proposal import propose
+    from loopline.line.proposal_labels import propose_labels, propose_table
     from loopline.line.proposal_language import propose_language
     from loopline.line.proposal_pairs import propose_pairs
 
@@ -57,8 +58,12 @@ def init(
     check_file_name(output)
     names = column_names(columns) if columns is not None else None
     heard = reporter(quiet=as_json)
-    makers = {"language": propose_language, "retrieval": propose_pairs}
-    make = makers.get(task or "", propose)
+    makers = {
+        "multilabel": propose_labels,
+        "language": propose_language,
+        "retrieval": propose_pairs,
+    }
+    make = makers.get(task or "", propose_table)
     proposal = make(data, target, test=test, file=output, reporter=heard, columns=names)
     write_text(proposal.text, output)
     if as_json:

@@ -66,5 +66,5 @@ def predict(
     show.remarks(remarks)
     show.say(f"{predicted.height:,} predictions by {found.name} ({found.id[:20]}) → {output}")
     if found.threshold is not None:
-        label = found.schema.classes[-1]
-        show.say(f"{label!r} is predicted from a probability of {found.threshold:.4g} on.")
+        label = "A label" if found.task == "multilabel" else repr(found.schema.classes[-1])
+        show.say(f"{label} is predicted from a probability of {found.threshold:.4g} on.")

@@ -14,6 +14,7 @@ from loopline.words import counted, estimate, sentence, size
 OTHERS = {
     "binary": ("auc", "log_loss", "balanced_accuracy", "f1"),
     "multiclass": ("log_loss", "accuracy", "balanced_accuracy", "f1"),
+    "multilabel": ("log_loss", "micro_f1", "macro_f1", "subset_accuracy"),
     "regression": ("rmse", "mae", "r2"),
     "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
     "retrieval": ("recall_at_1", "recall_at_5", "mean_reciprocal_rank"),

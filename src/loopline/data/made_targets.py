@@ -1,7 +1,8 @@
-"""Tasks whose target column is made: what is predicted stands in a feature, and a number for it.
+"""Tasks whose target column is made from the one that a settings file names.
 
-A settings file names the column of texts or captions as the target. The table gets a column of
-numbers in its place, which every stage that works on rows with a number can use.
+What is predicted of texts and captions stands in a feature, and a number for it in the target; the
+labels of a row are brought into one form. So every stage that works on rows with a number, or with
+a text, can use them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from loopline.data.language import language_schema, predicted_text, with_bytes
+from loopline.data.multilabel import labels_of, multilabel_schema, with_labels
 from loopline.data.retrieval import caption_of, retrieval_schema, with_numbers
 from loopline.data.schema import Schema
 
@@ -22,18 +24,24 @@ class MadeTarget:
     """How the target of such a task is made.
 
     Args:
-        add: the table with the column of numbers, given the column that the settings name.
+        add: the table with the made column, given the column that the settings name and what they
+            say of columns.
         schema: types and roles of that table, given the named column and overrides.
         named: the column that the settings named, from the schema.
     """
 
-    add: Callable[[pl.DataFrame, str], pl.DataFrame]
+    add: Callable[[pl.DataFrame, str, Mapping[str, Mapping[str, Any]]], pl.DataFrame]
     schema: Callable[[pl.DataFrame, str, Mapping[str, Mapping[str, Any]]], Schema]
     named: Callable[[Schema], str]
 
 
 MADE_TARGETS: Mapping[str, MadeTarget] = {
-    "language": MadeTarget(with_bytes, language_schema, predicted_text),
-    "retrieval": MadeTarget(with_numbers, retrieval_schema, caption_of),
+    "language": MadeTarget(
+        lambda frame, text, _: with_bytes(frame, text), language_schema, predicted_text
+    ),
+    "retrieval": MadeTarget(
+        lambda frame, caption, _: with_numbers(frame, caption), retrieval_schema, caption_of
+    ),
+    "multilabel": MadeTarget(with_labels, multilabel_schema, labels_of),
 }
 """By task; other tasks take the target as it stands."""

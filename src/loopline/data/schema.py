@@ -15,7 +15,7 @@ from loopline.errors import DataError
 
 ColumnType = Literal["number", "boolean", "category", "datetime", "text", "image", "other"]
 Role = Literal["feature", "target", "group", "time", "weight", "id", "ignore"]
-Task = Literal["binary", "multiclass", "regression", "language", "retrieval"]
+Task = Literal["binary", "multiclass", "multilabel", "regression", "language", "retrieval"]
 Missing = Literal["auto", "mean", "median", "most_frequent", "constant", "keep", "error"]
 Label = str | int | float | bool
 
@@ -24,12 +24,21 @@ ROLES: tuple[str, ...] = get_args(Role)
 
 
 def has_classes(task: str) -> bool:
-    """Whether a task gives each row one of some labels; otherwise it gives each row a number.
+    """Whether a task gives each row exactly one of some labels.
 
-    >>> has_classes("binary"), has_classes("regression"), has_classes("language")
+    >>> has_classes("binary"), has_classes("multilabel"), has_classes("regression")
     (True, False, False)
     """
     return task in ("binary", "multiclass")
+
+
+def has_labels(task: str) -> bool:
+    """Whether rows have labels at all, one or several; otherwise each row has a number.
+
+    >>> has_labels("multiclass"), has_labels("multilabel"), has_labels("regression")
+    (True, True, False)
+    """
+    return has_classes(task) or task == "multilabel"
 
 
 def holds_answer(task: Task) -> bool:
@@ -39,6 +48,17 @@ def holds_answer(task: Task) -> bool:
     (True, False)
     """
     return task in ("language", "retrieval")
+
+
+def is_audited(task: Task) -> bool:
+    """Whether columns, groups, times and labels are looked at for what they give away.
+
+    Not where the features hold the answer, and not yet where a row has several labels.
+
+    >>> is_audited("binary"), is_audited("multilabel")
+    (True, False)
+    """
+    return not holds_answer(task) and task != "multilabel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +93,8 @@ class Schema:
             its bytes, a prediction the nats that a model needs for them (`loopline.data.language`).
             "retrieval": a row's caption among others, from its image; the target is a number that
             stands for the caption, a prediction its rank (`loopline.data.retrieval`).
+            "multilabel": which of some labels a row has, none or several; a prediction is one
+            probability a label (`loopline.data.multilabel`).
         classes: the labels in code order (label `classes[i]` has code `i`); for a binary task the
             class of interest stands last, so its probability is column 1. Empty without classes.
     """
@@ -115,7 +137,7 @@ class Schema:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where rows have numbers."""
+        """Number of classes (or labels of a multilabel task); 0 where rows have numbers."""
         return len(self.classes)
 
     def changed(self, name: str, **changes: Any) -> Schema:

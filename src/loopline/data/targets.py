@@ -64,6 +64,11 @@ def infer_task(target: pl.Series) -> tuple[Task, str]:
     'regression'
     """
     dtype = target.dtype
+    if isinstance(dtype, pl.List | pl.Array):
+        raise DataError(
+            f"The target {target.name!r} holds lists. If they are lists of labels, say `task: "
+            "multilabel`."
+        )
     if not (dtype.is_numeric() or dtype in (pl.Boolean(), pl.String())):
         raise DataError(
             f"The target {target.name!r} is of type {dtype}; a target is a number, text or a truth "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,9 +12,23 @@ import polars as pl
 
 from loopline.errors import EnvironmentProblem, InputError
 
+
+def flat_lists(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists as JSON in a text, for formats whose cells are single values."""
+    lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]
+    return frame.with_columns(
+        pl.Series(name, [_as_json(cell) for cell in frame[name].to_list()], dtype=pl.String())
+        for name in lists
+    )
+
+
+def _as_json(cell: list[object] | None) -> str | None:
+    return None if cell is None else json.dumps(cell, ensure_ascii=False, default=str)
+
+
 _WRITERS: dict[str, Callable[[pl.DataFrame, Path], None]] = {
-    ".csv": lambda frame, path: frame.write_csv(path),
-    ".tsv": lambda frame, path: frame.write_csv(path, separator="\t"),
+    ".csv": lambda frame, path: flat_lists(frame).write_csv(path),
+    ".tsv": lambda frame, path: flat_lists(frame).write_csv(path, separator="\t"),
     ".jsonl": lambda frame, path: frame.write_ndjson(path),
     ".parquet": lambda frame, path: frame.write_parquet(path),
     ".arrow": lambda frame, path: frame.write_ipc(path),

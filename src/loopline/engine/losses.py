@@ -48,13 +48,7 @@ def classification_loss(
     >>> round(float(total), 4), float(weight)
     (2.7726, 2.0)
     """
-    if not 0.0 <= smoothing < 1.0 or focal < 0.0:
-        raise SettingsError(
-            [
-                "`label_smoothing` lies in [0, 1) and `focal` is at least 0, "
-                f"got {smoothing} and {focal}."
-            ]
-        )
+    _check_easing(smoothing, focal)
     logs = functional.log_softmax(logits.float(), dim=-1)
     classes = logits.shape[-1]
     if targets.is_floating_point():
@@ -74,6 +68,54 @@ def classification_loss(
     shares = shares * (1.0 - smoothing) + smoothing / classes
     eased = logs if focal == 0.0 else logs * (1.0 - logs.exp()).clamp(min=1e-8) ** focal
     return _summed(-(shares * eased).sum(-1), weight, row_weights)
+
+
+def labels_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    smoothing: float = 0.0,
+    focal: float = 0.0,
+    row_weights: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Binary cross-entropy summed over labels and rows, and the weight of the rows.
+
+    Each label is there or not, whatever the others are. The weight counts rows, not labels, so a
+    rate that suits one label suits many.
+
+    Args:
+        logits: log odds of each label, shape (..., labels).
+        targets: 1 where the label is there, else 0; same shape.
+        smoothing: share of the target that is spread over both answers, in [0, 1).
+        focal: exponent by which easy labels count less, >= 0; 0 for none (Lin et al. 2017).
+        row_weights: shape (...).
+
+    Raises:
+        SettingsError: numbers out of these ranges.
+
+    >>> total, weight = labels_loss(torch.zeros(2, 3), torch.tensor([[1, 0, 0], [0, 0, 0]]))
+    >>> round(float(total), 4), float(weight)
+    (4.1589, 2.0)
+    """
+    _check_easing(smoothing, focal)
+    scores, truth = logits.float(), targets.float()
+    aim = truth * (1.0 - smoothing) + smoothing / 2.0
+    found, missed = functional.logsigmoid(scores), functional.logsigmoid(-scores)
+    if focal:
+        found = found * missed.exp().clamp(min=1e-8) ** focal
+        missed = missed * (1.0 - missed.exp()).clamp(min=1e-8) ** focal
+    losses = -(aim * found + (1.0 - aim) * missed).sum(-1)
+    return _summed(losses, torch.ones_like(losses), row_weights)
+
+
+def _check_easing(smoothing: float, focal: float) -> None:
+    if not 0.0 <= smoothing < 1.0 or focal < 0.0:
+        raise SettingsError(
+            [
+                "`label_smoothing` lies in [0, 1) and `focal` is at least 0, "
+                f"got {smoothing} and {focal}."
+            ]
+        )
 
 
 def _summed(

@@ -49,9 +49,9 @@ def evaluate_predictions(
     Args:
         task: what is predicted.
         classes: the labels in code order; empty for regression.
-        y: class codes or values, shape (rows,).
+        y: class codes or values, shape (rows,), or which labels each row has, (rows, labels).
         prediction: as `FittedModel.predict` gives it.
-        threshold: where a probability becomes the label 1 (binary).
+        threshold: where a probability becomes the label 1 (binary) or a label (multilabel).
         units: rows with equal entries count as one unit.
         weight: weight of each row.
         folds: which model predicted each row, for out-of-fold predictions.
@@ -224,12 +224,13 @@ def curves(
           truth), ``residuals`` (the same bins: mean and quantiles of truth less prediction),
           ``residual_histogram``.
         - language and retrieval: nothing; a text's bits, or a rank, are one number.
+        - multilabel: nothing yet.
 
     Raises:
         DataError: the arrays do not fit the task or each other.
     """
     rows = _rows(task, classes, y, prediction, threshold=0.5, weight=weight)
-    if holds_answer(task):
+    if holds_answer(task) or task == "multilabel":
         return {}
     if not has_classes(task):
         return _value_curves(rows)

@@ -68,7 +68,8 @@ def undefined(reason: str) -> Scored:
     return Scored(value=float("nan"), reason=reason)
 
 
-def _mean(contribution: Floats, rows: Rows, scale: Scale) -> Scored:
+def mean_of(contribution: Floats, rows: Rows, scale: Scale) -> Scored:
+    """A metric that is a mean over rows, from what each row gives to it."""
     value = float(np.average(contribution, weights=rows.weight))
     return Scored(value, contribution - value, scale)
 
@@ -84,21 +85,25 @@ def _root_of_mean(squares: Floats, rows: Rows) -> Scored:
 
 
 def log_loss(rows: Rows) -> Scored:
-    """Mean of minus the logarithm of the probability given to the true class."""
-    if rows.task == "binary":
+    """Mean of minus the logarithm of the probability given to what is true.
+
+    Of several labels a row, each of which is there or not: the mean over them.
+    """
+    if rows.task in ("binary", "multilabel"):
         given = np.where(rows.y == 1, rows.prediction, 1.0 - rows.prediction)
     else:
         given = rows.prediction[np.arange(rows.num_rows), rows.y]
-    return _mean(-np.log(np.clip(given, PROBABILITY_FLOOR, 1.0)), rows, "log")
+    losses = -np.log(np.clip(given, PROBABILITY_FLOOR, 1.0))
+    return mean_of(losses.mean(axis=1) if rows.task == "multilabel" else losses, rows, "log")
 
 
 def brier(rows: Rows) -> Scored:
     """Mean squared distance of the probabilities from the truth (multiclass: summed, 0 … 2)."""
     if rows.task == "binary":
-        return _mean((rows.prediction - rows.y) ** 2, rows, "log")
+        return mean_of((rows.prediction - rows.y) ** 2, rows, "log")
     truth = np.zeros_like(rows.prediction)
     truth[np.arange(rows.num_rows), rows.y] = 1.0
-    return _mean(((rows.prediction - truth) ** 2).sum(axis=1), rows, "log")
+    return mean_of(((rows.prediction - truth) ** 2).sum(axis=1), rows, "log")
 
 
 def auc(rows: Rows) -> Scored:
@@ -109,15 +114,14 @@ def auc(rows: Rows) -> Scored:
     A constant per fold then has 0.5, where pooling the folds gives less (Forman & Scholz 2010).
     """
     if rows.task == "binary":
-        return _binary_auc(_Ladder.build(rows, *rows.distinct), rows.y == 1, rows.weight)
+        return binary_auc(Ladder.build(rows, *rows.distinct), rows.y == 1, rows.weight)
     present = np.flatnonzero(np.bincount(rows.y, weights=rows.weight, minlength=rows.num_classes))
     if len(present) < 2:
         return undefined("only one class is present")
     parts = []
     for k in present:
-        values, place = np.unique(rows.prediction[:, k], return_inverse=True)
-        ladder = _Ladder.build(rows, values, place.reshape(-1))
-        parts.append(_binary_auc(ladder, rows.y == k, rows.weight))
+        ladder = Ladder.of_column(rows, int(k))
+        parts.append(binary_auc(ladder, rows.y == k, rows.weight))
     parts = [part for part in parts if np.isfinite(part.value)]
     if not parts:
         return undefined("no fold has rows of two classes")
@@ -131,7 +135,7 @@ def auc(rows: Rows) -> Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ladder:
+class Ladder:
     """Distinct scores, rising within each fold, one fold after another.
 
     Args:
@@ -147,14 +151,20 @@ class _Ladder:
     num_steps: int
 
     @staticmethod
-    def build(rows: Rows, values: Floats, place: Ints) -> _Ladder:
+    def build(rows: Rows, values: Floats, place: Ints) -> Ladder:
         """The ladder of scores given as distinct values and each row's place among them."""
         if rows.folds is None:
             fold = np.zeros(len(place), dtype=np.int64)
-            return _Ladder(place, np.zeros(1, dtype=np.int64), fold, len(values))
+            return Ladder(place, np.zeros(1, dtype=np.int64), fold, len(values))
         steps, step = np.unique(rows.folds * len(values) + place, return_inverse=True)
         starts = np.unique(steps // len(values), return_index=True)[1]
-        return _Ladder(step.reshape(-1), starts, rows.folds, len(steps))
+        return Ladder(step.reshape(-1), starts, rows.folds, len(steps))
+
+    @staticmethod
+    def of_column(rows: Rows, column: int) -> Ladder:
+        """The ladder of one column of a matrix of probabilities."""
+        values, place = np.unique(rows.prediction[:, column], return_inverse=True)
+        return Ladder.build(rows, values, place.reshape(-1))
 
     def mass(self, weight: Floats) -> Floats:
         """Weight on each step."""
@@ -174,7 +184,7 @@ class _Ladder:
         return np.asarray(np.bincount(self.fold, weights=weight)[self.fold])
 
 
-def _binary_auc(ladder: _Ladder, positive: NDArray[np.bool_], weight: Floats) -> Scored:
+def binary_auc(ladder: Ladder, positive: NDArray[np.bool_], weight: Floats) -> Scored:
     """The AUC of scores of which only the order within each fold is given.
 
     With U the weight of concordant pairs and D that of all pairs of one fold, the influence of a
@@ -216,15 +226,18 @@ def pr_auc(rows: Rows) -> Scored:
     B(t) = P(S>=t), and differentiating A, B and E[Y]. Out of fold, A and B count the rows of the
     positive row's own fold, for the reason that `auc` gives.
     """
-    positive = rows.y == 1
-    total = float(rows.weight.sum())
-    share = float(rows.weight[positive].sum()) / total
+    return average_precision(Ladder.build(rows, *rows.distinct), rows.y == 1, rows.weight)
+
+
+def average_precision(ladder: Ladder, positive: NDArray[np.bool_], weight: Floats) -> Scored:
+    """`pr_auc` of scores of which only the order within each fold is given."""
+    total = float(weight.sum())
+    share = float(weight[positive].sum()) / total
     if share == 0:
         return undefined("no row is positive")
-    ladder = _Ladder.build(rows, *rows.distinct)
-    hits = ladder.mass(rows.weight * positive) / total
+    hits = ladder.mass(weight * positive) / total
     reached = ladder.from_on(hits)
-    flagged = ladder.from_on(ladder.mass(rows.weight) / total)
+    flagged = ladder.from_on(ladder.mass(weight) / total)
     # A group of rows without weight at the very top has neither hits nor rows above it.
     precision = np.divide(reached, flagged, out=np.zeros_like(reached), where=flagged > 0)
     value = float(hits @ precision) / share
@@ -327,7 +340,7 @@ def folded_mean(mean: Floats, error: Floats) -> Floats:
 def accuracy(rows: Rows) -> Scored:
     """Share of rows whose label is right."""
     right = (rows.label == rows.y).astype(np.float64)
-    scored = _mean(right, rows, "wilson")
+    scored = mean_of(right, rows, "wilson")
     return Scored(scored.value, scored.influence, "wilson", rows.weight > 0)
 
 
@@ -336,7 +349,7 @@ def cost(rows: Rows, false_positive: float, false_negative: float) -> Scored:
     label = rows.label
     price = false_positive * ((label == 1) & (rows.y == 0))
     price = price + false_negative * ((label == 0) & (rows.y == 1))
-    scored = _mean(price.astype(np.float64), rows, "log")
+    scored = mean_of(price.astype(np.float64), rows, "log")
     possible = (false_positive * (label == 1).any(), false_negative * (label == 0).any())
     return replace(scored, dearest=float(max(possible)))
 
@@ -531,7 +544,7 @@ def recall_at_precision(rows: Rows, least: float) -> Scored:
 
 def mae(rows: Rows) -> Scored:
     """Mean absolute error."""
-    return _mean(np.abs(rows.prediction - rows.y), rows, "log")
+    return mean_of(np.abs(rows.prediction - rows.y), rows, "log")
 
 
 def rmse(rows: Rows) -> Scored:
@@ -556,7 +569,7 @@ def mape(rows: Rows) -> Scored:
     """Mean absolute error relative to the true value."""
     if (rows.y == 0).any():
         return undefined("the target has zeros, for which a relative error has no meaning")
-    return _mean(np.abs((rows.prediction - rows.y) / rows.y), rows, "log")
+    return mean_of(np.abs((rows.prediction - rows.y) / rows.y), rows, "log")
 
 
 def rmsle(rows: Rows) -> Scored:
@@ -569,7 +582,7 @@ def rmsle(rows: Rows) -> Scored:
 def pinball(rows: Rows, quantile: float) -> Scored:
     """Mean pinball loss of predictions of the given quantile."""
     error = rows.y - rows.prediction
-    return _mean(np.maximum(quantile * error, (quantile - 1) * error), rows, "log")
+    return mean_of(np.maximum(quantile * error, (quantile - 1) * error), rows, "log")
 
 
 def median_ae(rows: Rows) -> Scored:
@@ -617,18 +630,18 @@ def byte_perplexity(rows: Rows) -> Scored:
 
 def mean_reciprocal_rank(rows: Rows) -> Scored:
     """Mean of 1 / rank."""
-    return _mean(1.0 / rows.prediction, rows, "below_one")
+    return mean_of(1.0 / rows.prediction, rows, "below_one")
 
 
 def recall_at(most: int, rows: Rows) -> Scored:
     """Share of the rows whose rank is at most so large; half of a rank counts as not reached."""
-    scored = _mean((rows.prediction <= most).astype(np.float64), rows, "wilson")
+    scored = mean_of((rows.prediction <= most).astype(np.float64), rows, "wilson")
     return Scored(scored.value, scored.influence, "wilson", rows.weight > 0)
 
 
 def nats_per_row(rows: Rows) -> Scored:
     """Mean of the nats of a row's text."""
-    return _mean(rows.prediction, rows, "log")
+    return mean_of(rows.prediction, rows, "log")
 
 
 def _bits(rows: Rows) -> Scored:

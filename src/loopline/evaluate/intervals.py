@@ -53,7 +53,7 @@ LEVEL = 0.95
 BOOTSTRAP_REPEATS = 400
 FEW = 8.0
 """Below this many degrees of freedom an interval says that it may be too short."""
-WITHIN_FOLDS = ("auc", "pr_auc")
+WITHIN_FOLDS = ("auc", "pr_auc", "macro_auc", "macro_pr_auc")
 """Metrics of the order of scores: out of fold they compare rows of one fold only."""
 BOOTSTRAP_ROWS = 20_000
 """Larger tables are resampled from this many rows; the error shrinks with the root of the rest."""
@@ -169,7 +169,7 @@ def estimate_rows(
     if scored.influence is not None:
         error, freedom = influence_error(scored.influence, rows, units)
         method = _METHODS[scored.scale]
-        if metric.name == "auc":
+        if metric.name in ("auc", "macro_auc"):
             method = "DeLong, logit scale"
     elif scored.reason:
         return _without_interval(scored.value, "none", units, level, scored.reason)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loopline.data.schema import Task
 from loopline.errors import DataError, SettingsError
-from loopline.evaluate import formulas
+from loopline.evaluate import formulas, label_formulas
 from loopline.evaluate.formulas import Scored
 from loopline.evaluate.rows import Rows
 
@@ -27,6 +27,7 @@ Need = Literal["probability", "label", "value"]
 
 BINARY: frozenset[Task] = frozenset({"binary"})
 CLASSES: frozenset[Task] = frozenset({"binary", "multiclass"})
+LABELS: frozenset[Task] = frozenset({"multilabel"})
 VALUES: frozenset[Task] = frozenset({"regression"})
 LANGUAGE: frozenset[Task] = frozenset({"language"})
 RETRIEVAL: frozenset[Task] = frozenset({"retrieval"})
@@ -140,11 +141,12 @@ _PLAIN: tuple[Metric, ...] = (
     ),
     Metric(
         "log_loss",
-        CLASSES,
+        CLASSES | LABELS,
         False,
         "probability",
         (0.0, -math.log(formulas.PROBABILITY_FLOOR)),
-        "Mean of minus the log of the probability given to what happened; 0 is perfect.",
+        "Mean of minus the log of the probability given to what happened; 0 is perfect "
+        "(multilabel: mean over labels).",
         formulas.log_loss,
     ),
     Metric(
@@ -218,6 +220,61 @@ _PLAIN: tuple[Metric, ...] = (
         (-1.0, 1.0),
         "Correlation of label and truth; 0 is what guessing gives.",
         formulas.mcc,
+    ),
+    Metric(
+        "micro_f1",
+        LABELS,
+        True,
+        "label",
+        _UNIT,
+        "Harmonic mean of precision and recall over all pairs of a row and a label.",
+        label_formulas.micro_f1,
+    ),
+    Metric(
+        "macro_f1",
+        LABELS,
+        True,
+        "label",
+        _UNIT,
+        "Mean over labels of the harmonic mean of precision and recall.",
+        label_formulas.macro_f1,
+    ),
+    Metric(
+        "jaccard",
+        LABELS,
+        True,
+        "label",
+        _UNIT,
+        "Mean over rows of the share of true or given labels that are both; 1 where there are "
+        "neither.",
+        label_formulas.jaccard,
+    ),
+    Metric(
+        "subset_accuracy",
+        LABELS,
+        True,
+        "label",
+        _UNIT,
+        "Share of rows whose whole set of labels is right.",
+        label_formulas.subset_accuracy,
+    ),
+    Metric(
+        "macro_auc",
+        LABELS,
+        True,
+        "probability",
+        _UNIT,
+        "Mean over labels of the chance that a row with the label scores above one without it.",
+        label_formulas.macro_auc,
+    ),
+    Metric(
+        "macro_pr_auc",
+        LABELS,
+        True,
+        "probability",
+        _UNIT,
+        "Mean over labels of the average precision over all recalls.",
+        label_formulas.macro_pr_auc,
     ),
     Metric(
         "mae",
@@ -410,6 +467,15 @@ _STANDARD: dict[Task, tuple[str, ...]] = {
         "brier",
         "ece",
     ),
+    "multilabel": (
+        "log_loss",
+        "micro_f1",
+        "macro_f1",
+        "jaccard",
+        "subset_accuracy",
+        "macro_auc",
+        "macro_pr_auc",
+    ),
     "regression": ("rmse", "mae", "median_ae", "r2"),
     "language": ("bits_per_byte", "byte_perplexity", "nats_per_row"),
     "retrieval": ("recall_at_1", "recall_at_5", "mean_reciprocal_rank"),
@@ -455,6 +521,7 @@ def default_metric(task: Task) -> Metric:
     names: dict[Task, str] = {
         "binary": "auc",
         "multiclass": "log_loss",
+        "multilabel": "log_loss",
         "regression": "rmse",
         "language": "bits_per_byte",
         "retrieval": "mean_reciprocal_rank",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.schema import Task, has_classes
+from loopline.data.schema import Task, has_labels
 from loopline.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -29,11 +29,13 @@ class Rows:
 
     Args:
         task: what is predicted.
-        y: class codes (int64) or values (float64), shape (rows,).
-        prediction: binary: probability of the class with code 1, shape (rows,); multiclass:
-            probabilities, shape (rows, classes); otherwise values, shape (rows,).
+        y: class codes (int64) or values (float64), shape (rows,); multilabel: 0 and 1 (int8), shape
+            (rows, labels).
+        prediction: binary: probability of the class with code 1, shape (rows,); multiclass and
+            multilabel: probabilities, shape (rows, classes); otherwise values, shape (rows,).
         weight: weight of each row, >= 0, all 1 where none was given.
-        threshold: binary only: a row is labelled 1 when its probability is >= `threshold`.
+        threshold: a row is labelled 1 (binary), or has a label (multilabel), when its probability
+            is >= `threshold`.
         folds: which model predicted each row, shape (rows,), for out-of-fold predictions; ranking
             metrics compare rows of one fold only. None when one model predicted them all.
     """
@@ -61,7 +63,7 @@ class Rows:
         A binary task may give probabilities as (rows, 2) or the second column alone as (rows,).
 
         Args:
-            y: class codes or values, shape (rows,).
+            y: class codes or values, shape (rows,), or which labels each row has, (rows, labels).
             prediction: as `FittedModel.predict` gives it.
             values: the task, where rows have numbers; None where they have classes.
             weight: weight of each row, >= 0.
@@ -78,13 +80,20 @@ class Rows:
         """
         truth = np.asarray(y)
         guess = np.asarray(prediction, dtype=np.float64)
-        _check_shapes(truth, guess, values is not None)
+        several = values == "multilabel" or (truth.ndim == 2 and truth.shape[1] > 1)
+        if several:
+            _check_labels(truth, guess)
+        else:
+            _check_shapes(truth, guess, values is not None)
         num_rows = len(truth)
         if not np.isfinite(guess).all():
             row = int(np.flatnonzero(~np.isfinite(guess.reshape(num_rows, -1)).all(axis=1))[0])
             raise DataError(f"Predictions must be finite numbers; row {row} has {guess[row]}.")
         weights = _checked_weight(weight, num_rows)
         parts = _checked_folds(folds, num_rows)
+        if several:
+            _check_probabilities(guess, whole=False)
+            return Rows("multilabel", truth.astype(np.int8), guess, weights, threshold, parts)
         if values is not None:
             numbers = truth.astype(np.float64)
             if not np.isfinite(numbers).all():
@@ -108,8 +117,8 @@ class Rows:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where rows have numbers."""
-        if not has_classes(self.task):
+        """Number of classes or labels; 0 where rows have numbers."""
+        if not has_labels(self.task):
             return 0
         return 2 if self.task == "binary" else int(self.prediction.shape[1])
 
@@ -122,8 +131,11 @@ class Rows:
 
     @property
     def label(self) -> Ints:
-        """Predicted class codes: by threshold (binary) or the most probable class."""
-        if self.task == "binary":
+        """Predicted class codes: by threshold (binary) or the most probable class.
+
+        Of a multilabel task 0 and 1, shape (rows, labels), by threshold.
+        """
+        if self.task in ("binary", "multilabel"):
             return (self.prediction >= self.threshold).astype(np.int64)
         return np.asarray(self.prediction.argmax(axis=1), dtype=np.int64)
 
@@ -228,6 +240,22 @@ def _check_shapes(truth: NDArray[Any], guess: Floats, numbers: bool) -> None:
         )
 
 
+def _check_labels(truth: NDArray[Any], guess: Floats) -> None:
+    if truth.ndim != 2 or truth.shape != guess.shape or truth.shape[1] < 2:
+        raise DataError(
+            "Several labels a row need truth and probabilities of one shape (rows, labels), with "
+            f"two or more labels; got {truth.shape} and {guess.shape}."
+        )
+    if len(truth) == 0:
+        raise DataError("A metric needs at least one row, got none.")
+    wrong = ~np.isin(truth, (0, 1))
+    if wrong.any():
+        row, label = np.argwhere(wrong)[0]
+        raise DataError(
+            f"A row has a label (1) or not (0); row {row} has {truth[row, label]} at label {label}."
+        )
+
+
 def _checked_weight(weight: NDArray[Any] | None, num_rows: int) -> Floats:
     if weight is None:
         return np.ones(num_rows)
@@ -258,13 +286,13 @@ def _checked_folds(folds: NDArray[Any] | None, num_rows: int) -> Ints | None:
     return np.unique(given, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _check_probabilities(guess: Floats) -> None:
+def _check_probabilities(guess: Floats, *, whole: bool = True) -> None:
     matrix = guess.reshape(len(guess), -1)
     outside = ((matrix < -SUM_TOLERANCE) | (matrix > 1 + SUM_TOLERANCE)).any(axis=1)
     if outside.any():
         row = int(np.flatnonzero(outside)[0])
         raise DataError(f"Probabilities must lie in [0, 1]; row {row} has {guess[row]}.")
-    if guess.ndim == 2:
+    if guess.ndim == 2 and whole:
         off = np.abs(matrix.sum(axis=1) - 1.0) > SUM_TOLERANCE
         if off.any():
             row = int(np.flatnonzero(off)[0])

@@ -32,7 +32,7 @@ from loopline.features.settings import (
 from loopline.features.target import Outcome, encode_training, learn_target
 from loopline.features.texts import learn_text
 from loopline.seeds import child_seed
-from loopline.splits.views import TrainView
+from loopline.splits.views import TrainView, strata
 
 Matrix = NDArray[np.float64]
 Encoder = Callable[[], Floats]
@@ -227,7 +227,10 @@ class _Fitter:
         if weight is not None and len(weight) and weight.sum() > 0:
             weight = weight / weight.mean()
         names: tuple[str, ...]
-        if not has_classes(view.schema.task):
+        if view.schema.task == "multilabel":
+            targets = view.target.astype(np.float64)
+            names = tuple(str(label) for label in view.schema.classes)
+        elif not has_classes(view.schema.task):
             targets, names = np.asarray(view.target, dtype=np.float64)[:, None], ("target",)
         elif view.schema.task == "binary":
             targets, names = (view.target == 1).astype(np.float64)[:, None], ("target",)
@@ -244,10 +247,9 @@ class _Fitter:
         if size is None:
             size = TEXT_SIZE[self.recipe]
         target = self.view.target
-        if not has_classes(self.view.schema.task):
+        groups = strata(target, self.view.schema.task)
+        if groups is None:
             groups = (target > np.median(target)).astype(np.int64) if len(target) else target
-        else:
-            groups = target
         return learn_text(
             values,
             np.asarray(groups, dtype=np.int64),

@@ -135,7 +135,8 @@ def learn_text(
 
     Args:
         values: the column's training rows.
-        groups: class of each row (0, 1, …), or below/above the median target for regression.
+        groups: class of each row (0, 1, …), its rarest label where it has several, or below/above
+            the median target for regression.
         size: number of term columns.
         sizes: whether to give the length and number of words.
         missing: ``keep``, ``error`` or ``constant``.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopline.data.schema import holds_answer
+from loopline.data.schema import is_audited
 from loopline.errors import DataError, SettingsError
 from loopline.evaluate.intervals import LEVEL, Estimate
 from loopline.line.curves import Curve, fits_to_make, learning_curve, shares_of
@@ -198,7 +198,7 @@ class _Pricing:
             self.unpriced.append(Unpriced("more_rows", f"More rows: {error}"))
             return
         self.steps.append(self._rows_step(self.curve))
-        if holds_answer(self.run.schema.task):  # a text lies in no slice of columns
+        if not is_audited(self.run.schema.task):  # slices need one class or number a row
             return
         where = Regions(self.ground, self.curve).step()
         if where is not None:

@@ -22,7 +22,7 @@ from loopline.audit.finding import Finding, Remedy, ranked
 from loopline.audit.labels import label_findings, review_labels
 from loopline.audit.quality import quality_findings
 from loopline.audit.whole import leak_findings, reviewable
-from loopline.data.schema import holds_answer
+from loopline.data.schema import is_audited
 from loopline.errors import LeakError, SettingsError
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
@@ -32,6 +32,11 @@ from loopline.store.artifacts import Artifact
 
 AUDIT_VERSION = 9
 REVIEW_VERSION = 6
+NOT_AUDITED = (
+    "Rows with several labels: the audit looks for copies and near duplicates; columns that give "
+    "the answer away, groups, times and wrong labels are not looked for. Give groups and times "
+    "their roles under `columns`."
+)
 
 
 def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]:
@@ -45,7 +50,7 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
 
     def make() -> Artifact:
         findings: list[Finding] = []
-        if not holds_answer(prepared.schema.task):  # there the features are the answer
+        if is_audited(prepared.schema.task):
             findings = leak_findings(
                 prepared.train,
                 prepared.test,
@@ -53,6 +58,8 @@ def audit(context: LineContext, prepared: Prepared) -> tuple[Artifact, Prepared]
                 pricing=pricing(context),
                 reporter=context.reporter,
             )
+        elif prepared.schema.task == "multilabel":
+            findings = [Finding("not_looked_for", "warning", NOT_AUDITED)]
         return context.store.put(
             "audit",
             lambda folder: None,
@@ -139,7 +146,7 @@ def review(context: LineContext, prepared: Prepared, raced: Sequence[Raced]) -> 
             findings = quality_findings(
                 train,
                 {name: types[name] for name in prepared.schema.features},
-                view=train,
+                view=train if is_audited(train.schema.task) else None,
                 pricing=pricing(context),
             )
             out = None if best is None else out_of_fold(context, prepared, best)

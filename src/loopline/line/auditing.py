@@ -15,9 +15,10 @@ from loopline.audit.whole import Audited, audit_features, audit_frame
 from loopline.cores import num_cores
 from loopline.data.clean import CleanPolicy, apply_repairs, find_problems, plan_repairs
 from loopline.data.inference import infer_schema
+from loopline.data.made_targets import MADE_TARGETS
 from loopline.data.schema import Task
 from loopline.data.sources import read_table
-from loopline.errors import LooplineError
+from loopline.errors import LooplineError, SettingsError
 from loopline.frames import as_frame, is_frame
 from loopline.line.audit_page import write_audit_page
 from loopline.line.console import console_reporter
@@ -118,6 +119,13 @@ def _with_target(
     pricing: Pricing,
     reporter: Reporter,
 ) -> Audited:
+    if task in MADE_TARGETS:
+        raise SettingsError(
+            [
+                f"An audit looks at targets of one class or number a row, not at `task: {task}`. "
+                "Leave out the target: copies and poor rows are found without it."
+            ]
+        )
     with reporter.step("look at the columns and clean"):
         policy = CleanPolicy()
         schema = infer_schema(frame, target=target, task=task, overrides=columns)

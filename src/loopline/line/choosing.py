@@ -17,6 +17,7 @@ from loopline.errors import LimitError
 from loopline.evaluate.calibration import Calibration, fit_calibration
 from loopline.evaluate.evaluation import evaluate_predictions
 from loopline.evaluate.intervals import Estimate
+from loopline.evaluate.label_threshold import choose_label_threshold
 from loopline.evaluate.metrics import metric
 from loopline.evaluate.prices import cheapest_threshold
 from loopline.evaluate.promise import promise
@@ -176,6 +177,8 @@ def _settled(
             calibrated=calibration is not None,
             confidence=None if require is None else require.confidence,
         )
+    elif prepared.schema.task == "multilabel":
+        threshold = choose_label_threshold(view.target, prediction, weight=view.weight, units=units)
     scores: dict[str, Estimate] = evaluate_predictions(
         prepared.schema.task,
         prepared.schema.classes,

@@ -24,7 +24,7 @@ from loopline.line.finished import FinishedRun, Scored
 from loopline.line.refits import Refitted, Variant, as_run, is_known, num_folds, refit
 from loopline.seeds import child_seed
 from loopline.splits.deal import dense, latest_share, row_keys, shuffled_units
-from loopline.splits.views import TrainView
+from loopline.splits.views import TrainView, strata
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -125,8 +125,9 @@ def _joins_at(view: TrainView, seed: int) -> Floats:
     order = shuffled_units(row_keys(view.digests), codes, count, seed)
     sizes = np.bincount(codes, minlength=count)[order]
     label = np.zeros(count, dtype=np.int64)
-    if has_classes(view.schema.task):
-        np.maximum.at(label, codes, view.target)
+    kept = strata(view.target, view.schema.task)
+    if kept is not None:
+        np.maximum.at(label, codes, kept)
     labels = label[order]
     joins = np.empty(count)
     for each in np.unique(labels):

@@ -21,8 +21,9 @@ from loopline.line.structure import Structured
 from loopline.splits.certificate import WINDOW, Certificate
 from loopline.splits.feasible import make_feasible_split
 from loopline.splits.rows import feature_digests_of
+from loopline.splits.spec import TRAIN
 from loopline.splits.split import Split
-from loopline.splits.views import TestView, TrainView
+from loopline.splits.views import TestView, TrainView, encode_target
 from loopline.store.artifacts import Artifact
 
 LEFT_OUT_REASON = "left out by the audit: it gives the answer away"
@@ -142,6 +143,7 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
             )
             if PART in frame.columns:
                 reason = "The official test file gives the test rows."
+            reason += _unlearned(frame, schema, value)
 
         context.let_go(snapshot)
 
@@ -167,6 +169,21 @@ def split(context: LineContext, plan: Plan, structured: Structured) -> Prepared:
         make=make,
     )
     return Prepared(context, plan, schema, artifact)
+
+
+def _unlearned(frame: pl.DataFrame, schema: Schema, split: Split) -> str:
+    """A sentence on labels of which no training row has one; "" where there is none."""
+    if schema.task != "multilabel":
+        return ""
+    rows = np.flatnonzero(split.side == TRAIN)
+    known = np.flatnonzero(encode_target(frame[schema.target], schema, rows).any(axis=0))
+    seen = {schema.classes[code] for code in known.tolist()}
+    absent = [repr(label) for label in schema.classes if label not in seen]
+    if not absent:
+        return ""
+    shown = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
+    have = "a label stands" if len(absent) == 1 else f"{len(absent):,} labels stand"
+    return f" No training row has {shown}: {have} in the test rows only, and cannot be learned."
 
 
 def certificate_facts(certificate: Certificate, columns: Sequence[str]) -> dict[str, Any]:

@@ -153,7 +153,8 @@ def fit(
         target: the column to predict.
         test: an official test file, if there is one.
         task: "binary", "multiclass" or "regression"; inferred from the target by default.
-            "language" predicts the text of the target column itself.
+            "language" predicts the text of the target column itself, "multilabel" which of several
+            labels a row has.
         metric: what ranks the candidates; auc, log_loss or rmse by default.
         group: columns whose rows must stay together (customer, patient, device).
         time: columns that order the rows in time, the first one leading.

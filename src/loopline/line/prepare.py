@@ -58,7 +58,7 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
             if spec.data.test is not None:
                 whole = _with_official_test(context, table)
             if made is not None:
-                whole = made.add(whole, spec.target)
+                whole = made.add(whole, spec.target, _column_settings(context))
         for note in table.facts.notes:
             context.reporter.note(note)
         with context.reporter.step("digest and store the snapshot"):
@@ -79,7 +79,16 @@ def ingest(context: LineContext, key: Mapping[str, Any], frame: pl.DataFrame | N
     settings: dict[str, Any] = {"source": dict(key), "format": given}
     if made is not None:
         settings["texts"] = spec.target
+        own = spec.columns.get(spec.target)
+        if own is not None and own.separator is not None:
+            settings["separator"] = own.separator
     return context.stage("ingest", 2, settings=settings, inputs={}, make=make)
+
+
+def _column_settings(context: LineContext) -> dict[str, dict[str, Any]]:
+    """What the settings say of columns, as plain data."""
+    columns = context.spec.columns.items()
+    return {name: column.model_dump(exclude_none=True) for name, column in columns}
 
 
 def check_test_columns(table: Table, test: Table, name: str) -> None:
@@ -150,7 +159,7 @@ class Plan:
 def plan(context: LineContext, source: Artifact) -> Plan:
     """Infer the schema, find problems, apply the repairs; the result is a new snapshot."""
     spec = context.spec
-    columns = {name: column.model_dump(exclude_none=True) for name, column in spec.columns.items()}
+    columns = _column_settings(context)
     settings = {
         "target": spec.target,
         "task": spec.task,
@@ -208,7 +217,7 @@ def _make_plan(
         cleaned = apply_repairs(frame, repairs)
         if repairs:
             if made is not None:
-                _refuse_changed_texts(cleaned.frame, spec.target, made)
+                _refuse_changed_texts(cleaned.frame, spec.target, columns, made)
             schema = infer(cleaned.frame)
             after = write_snapshot(
                 context.store,
@@ -248,9 +257,11 @@ def _make_plan(
     return context.store.put("plan", write, inputs={"raw": before.id, "snapshot": after.id})
 
 
-def _refuse_changed_texts(frame: pl.DataFrame, text: str, made: MadeTarget) -> None:
-    """The numbers were made before the repairs, so no repair may change a text that is scored."""
-    if not made.add(frame, text).equals(frame):
+def _refuse_changed_texts(
+    frame: pl.DataFrame, text: str, columns: Mapping[str, Mapping[str, Any]], made: MadeTarget
+) -> None:
+    """The target was made before the repairs, so none may change what it was made of."""
+    if not made.add(frame, text, columns).equals(frame):
         raise SettingsError(
             [
                 f"A repair under `clean` would change texts in {text!r}, and a model is scored on "
@@ -322,7 +333,7 @@ def _check_settings_against(schema: Schema, context: LineContext) -> None:
             if value is not None:
                 problems.append(
                     f"`{label}` has no effect: the target {schema.target!r} makes this a "
-                    "regression. Remove it, or set `task`."
+                    f"{schema.task} task. Remove it, or set `task`."
                 )
     if spec.objective.metric is not None:
         try:

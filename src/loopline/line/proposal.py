@@ -72,6 +72,7 @@ def propose(
     file: Path,
     reporter: Reporter,
     columns: Sequence[str] | None = None,
+    pair: tuple[Table, Table | None] | None = None,
 ) -> Proposal:
     """Read the data, infer what its columns are and are for, and write it down.
 
@@ -82,9 +83,12 @@ def propose(
         file: where the settings file will stand; paths in it are relative to it.
         reporter: hears of progress.
         columns: names for files without a header row.
+        pair: the data and the test file, where they were read before.
     """
-    with reporter.step("read the data"):
-        table, official = read_pair(data, test, columns)
+    if pair is None:
+        with reporter.step("read the data"):
+            pair = read_pair(data, test, columns)
+    table, official = pair
     with reporter.step("look at the columns"):
         schema, frame, findings = _columns(table.frame, target)
     maps = {} if official is None else label_map(table.frame[target], official.frame[target])

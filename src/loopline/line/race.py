@@ -83,6 +83,7 @@ def candidates(context: LineContext, schema: Schema | None = None) -> list[Candi
     listed = list(context.spec.models)
     if schema is not None and "models" not in context.spec.model_fields_set:
         listed = list(suited(schema)[0])
+        context.settled["models"] = [entry.model_dump(mode="json") for entry in listed]
     if all(candidate.family != "baseline" for candidate in listed):
         listed.append(CandidateSpec(name="baseline", family="baseline"))
     order = {candidate.name: number for number, candidate in enumerate(listed)}

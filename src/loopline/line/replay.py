@@ -64,7 +64,7 @@ def replay(
         tensors = {
             "rows": _as_they_came(before, prepared.snapshot, plan, view.digests),
             "raw": np.ascontiguousarray(raw),
-            "codes": _codes(raw, threshold),
+            "codes": _codes(raw, threshold, several=prepared.schema.task == "multilabel"),
         }
 
         def write(folder: Path) -> None:
@@ -92,10 +92,12 @@ def _as_they_came(
     return np.ascontiguousarray(np.asarray(before.rows())[places])
 
 
-def _codes(raw: Floats, threshold: float | None) -> NDArray[np.int64]:
-    """Class codes of predictions; none for regression."""
+def _codes(raw: Floats, threshold: float | None, *, several: bool) -> NDArray[np.int64]:
+    """Class codes of predictions, or which of several labels each row gets; none for regression."""
     if raw.ndim == 1:
         return np.empty(0, dtype=np.int64)
+    if several:
+        return (raw >= (0.5 if threshold is None else threshold)).astype(np.int64)
     if threshold is not None:
         return (raw[:, 1] >= threshold).astype(np.int64)
     return np.asarray(np.argmax(raw, axis=1), dtype=np.int64)

@@ -145,8 +145,8 @@ def render(facts: Facts) -> str:
         body.append(block("What it costs", chart(compared) + costs))
     drawn = [chart(figure) for figure in curve_charts(facts.evaluation["curves"], release["task"])]
     confusion = chart(confusion_chart(facts.evaluation.get("confusion")))
-    if drawn or confusion:
-        decision = release["threshold"]
+    decision = release["threshold"]
+    if drawn or confusion or decision:
         told = f"<p>Decision threshold: {prose(decision['sentence'])}</p>" if decision else ""
         body.append(block("On the test rows", told + columns_of([*drawn, confusion])))
     importance = chart(importance_chart(facts.evaluation["importance"], summary["metric"]))

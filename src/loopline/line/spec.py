@@ -128,6 +128,12 @@ class ColumnSpec(_Part):
     map: dict[Scalar, Scalar | None] | None = Field(
         None, description="Values to replace, old: new; null makes them missing."
     )
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the labels of a target that is text, for "
+        "`task: multilabel`.",
+    )
 
 
 class SplitSpec(_Part):
@@ -390,9 +396,10 @@ class Spec(_Part):
     target: str = Field(min_length=1, description="The column to predict.")
     task: Task | None = Field(
         None,
-        description="What is predicted; inferred from the target when left out. `language`: the "
-        "target column's text itself, token by token; `retrieval`: images, found by the words of "
-        "the target column.",
+        description="What is predicted; inferred from the target when left out. `multilabel`: "
+        "which of several labels a row has, from a column of lists or separated texts; "
+        "`language`: the target column's text itself, token by token; `retrieval`: images, found "
+        "by the words of the target column.",
     )
     positive: Scalar | None = Field(None, description="For binary tasks: the class of interest.")
     columns: dict[str, ColumnSpec] = Field({}, description="What columns are, by name.")
@@ -552,6 +559,23 @@ def _contradictions(spec: Spec) -> Sequence[str]:
             problems.append(
                 f"`columns.{name}.missing` has no effect: the column's role is {column.role}."
             )
+        if column.separator is not None and (spec.task != "multilabel" or name != spec.target):
+            problems.append(
+                f"`columns.{name}.separator` has no effect: it parts the labels of the target of a "
+                "`task: multilabel`. Remove it."
+            )
+    if spec.task == "multilabel" and spec.audit == "strict":
+        problems.append(
+            "`audit: strict` cannot keep its word with `task: multilabel`: columns that give the "
+            "answer away, groups and times are not looked for yet. Remove it, and look yourself."
+        )
+    if spec.task == "multilabel" and own is not None:
+        problems += [
+            f"`columns.{spec.target}.{field}` has no effect with `task: multilabel`: the column "
+            "holds the labels. Remove it."
+            for field in ("type", "missing", "map")
+            if getattr(own, field) is not None
+        ]
     if split.column is not None and split.method != "predefined":
         problems.append(
             f"`split.column` has no effect with `split.method: {split.method}`. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from loopline.data.schema import Schema
+from loopline.data.schema import ColumnType, Schema
 from loopline.line.spec import Candidate
 from loopline.models.families import CORE_FAMILIES
 from loopline.models.pretrained import missing_for_text
@@ -27,6 +27,8 @@ def suited(schema: Schema) -> tuple[tuple[Candidate, ...], str]:
     if schema.task == "retrieval":
         return _retrieval()
     types = {schema.named(name).type for name in schema.features}
+    if schema.task == "multilabel":
+        return _labels(types)
     if "image" not in types:
         names = [*CORE_FAMILIES, "multimodal"] if mixes(schema) else list(CORE_FAMILIES)
         return _named(names), "" if len(names) == len(CORE_FAMILIES) else _MIXED
@@ -56,6 +58,12 @@ def mixes(schema: Schema) -> bool:
     if len(parts) < 2 or any(find_spec(name) is None for name in _EXTRAS["multimodal"]):
         return False
     return "image" in parts or not missing_for_text()
+
+
+def _labels(types: set[ColumnType]) -> tuple[tuple[Candidate, ...], str]:
+    if types == {"image"}:
+        return _named(["baseline"]), "no family reads images for several labels a row yet"
+    return _named(list(CORE_FAMILIES)), ""
 
 
 def _language() -> tuple[tuple[Candidate, ...], str]:

@@ -1,8 +1,9 @@
 """The baseline: what can be said without looking at a single feature.
 
-Every candidate has to beat it. It answers with the class shares of the training rows, or with one
-value: the mean (best for squared error), the median (best for absolute error), or the last value
-in time (hard to beat on slow series). Of texts that are predicted it knows the shares of bytes.
+Every candidate has to beat it. It answers with the class shares of the training rows (the share of
+each label where a row has several), or with one value: the mean (best for squared error), the
+median (best for absolute error), or the last value in time (hard to beat on slow series). Of texts
+that are predicted it knows the shares of bytes.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Baseline(Family):
     name = "baseline"
     complexity = 0
     tasks: frozenset[Task] = frozenset(
-        {"binary", "multiclass", "regression", "language", "retrieval"}
+        {"binary", "multiclass", "multilabel", "regression", "language", "retrieval"}
     )
     rules: ClassVar[Mapping[str, Rule]] = {
         "statistic": Rule("choice", words=("mean", "median", "last")),
@@ -122,6 +123,8 @@ class Baseline(Family):
         if task == "regression":
             value = _statistic(settings["statistic"], target, weight, train.order)
             return BaselineModel(task, np.array([value]), settings)
+        if task == "multilabel":
+            return BaselineModel(task, np.average(target, axis=0, weights=weight), settings)
         mass = np.bincount(target, weights=weight, minlength=train.schema.num_classes)
         return BaselineModel(task, mass / mass.sum(), settings)
 

@@ -179,7 +179,9 @@ def start_bias(target: NDArray[Any], weight: NDArray[Any] | None, num_classes: i
 
 
 def scaled_target(view: TrainView, target: Target, num_classes: int) -> NDArray[Any]:
-    """Class codes (int64), or scaled values (float32)."""
+    """Class codes (int64), which labels a row has (int8), or scaled values (float32)."""
+    if view.target.ndim == 2:
+        return view.target.copy()
     if num_classes:
         return np.asarray(view.target, dtype=np.int64).copy()
     return target.scaled(view.target).astype(np.float32)

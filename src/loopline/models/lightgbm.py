@@ -36,6 +36,7 @@ from loopline.models.boosting import (
     settle_rounds,
     threads_for,
 )
+from loopline.models.lightgbm_labels import LabelGoal, label_base
 from loopline.models.lightgbm_library import CONTRIBUTIONS, LightGBMPrediction, lightgbm_library
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable
@@ -56,6 +57,7 @@ class LightGBMEstimator(Estimator):
         num_classes: number of classes, 0 for regression.
         target: how scores become values (regression).
         params: the resolved parameters.
+        base: where a row has several labels: what is added to each one's score; else None.
     """
 
     def __init__(
@@ -65,19 +67,22 @@ class LightGBMEstimator(Estimator):
         num_classes: int,
         target: Target,
         params: Mapping[str, Any],
+        base: Floats | None = None,
     ) -> None:
         self.params = dict(params)
         self._text = text
         self._num_columns = num_columns
         self._num_classes = num_classes
         self._target = target
-        self._outputs = num_classes if num_classes > 2 else 1
+        self._base = base
+        self._outputs = num_classes if num_classes > 2 or base is not None else 1
         self._prediction = LightGBMPrediction(
             text,
             num_columns=num_columns,
             num_classes=num_classes,
             offset=target.offset,
             scale=target.scale,
+            base=base,
         )
         self._booster = self._prediction.booster
 
@@ -98,6 +103,7 @@ class LightGBMEstimator(Estimator):
                 "num_classes": self._num_classes,
                 **self._target.to_dict(),
             },
+            {} if self._base is None else {"base": self._base},
             files={"model.txt": self._text.encode()},
             packages=("lightgbm",),
         )
@@ -121,6 +127,7 @@ class LightGBMEstimator(Estimator):
             "num_columns": self._num_columns,
             "num_classes": self._num_classes,
             "target": self._target.to_dict(),
+            **({} if self._base is None else {"base": self._base.tolist()}),
         }
         (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
 
@@ -135,6 +142,7 @@ class LightGBM(BoostingFamily):
 
     name = "lightgbm"
     complexity = 20
+    tasks = frozenset({"binary", "multiclass", "multilabel", "regression"})
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,
         "num_leaves": Rule("integer", low=2, high=131_072),
@@ -190,32 +198,48 @@ class LightGBM(BoostingFamily):
         rounds, patience = settle_rounds(params, has_valid=valid is not None)
         wide = max(1, train.rows.num_columns)
         dataset_type = _training_types()[0]
+        base = label_base(train) if task == "multilabel" else None
+        goal = None if base is None else LabelGoal.of(train, base)
+        if goal is not None:
+            # `train` would add it, and a set's parameters must not change once it is constructed.
+            settings["num_iterations"] = rounds
         dataset = dataset_type(
             _data(train.rows, settings, sampled=True),
-            label=target.scaled(train.target),
-            weight=train.weight,
+            **(_plain_goal(train, target) if goal is None else goal.data),
             feature_name=[f"f{position}" for position in range(wide)],
             categorical_feature=list(categorical_columns(train)),
             params=settings,
             free_raw_data=True,
         )
-        watched = []
+        asked: dict[str, Any] = {}
+        if goal is not None and _has_splits(dataset, wide):
+            asked = {"objective": goal.gradient}
+        watched, score = [], None
         with context.reporter.step("lightgbm", total=rounds) as step:
             callbacks: list[Callable[..., None]] = [lambda _: step.advance()]
             if valid is not None:
+                held_goal = None if base is None else LabelGoal.of(valid, base)
+                score = None if held_goal is None else held_goal.loss
                 held = dataset_type(
                     _data(valid.rows, settings, sampled=False),
                     reference=dataset,
-                    label=target.scaled(valid.target),
-                    weight=valid.weight,
+                    **(_plain_goal(valid, target) if held_goal is None else held_goal.data),
                     params=settings,
                 )
                 watched = [held]
                 callbacks.append(lightgbm.early_stopping(patience, verbose=False))
             try:
-                booster = lightgbm.train(
-                    settings, dataset, rounds, valid_sets=watched, callbacks=callbacks
-                )
+                if goal is not None and not asked:
+                    booster = lightgbm.Booster(settings, dataset)  # no tree: the shares alone
+                else:
+                    booster = lightgbm.train(
+                        settings | asked,
+                        dataset,
+                        rounds,
+                        valid_sets=watched,
+                        feval=score,
+                        callbacks=callbacks,
+                    )
             except lightgbm.basic.LightGBMError as error:
                 raise LooplineError(
                     f"LightGBM could not train on {train.rows.num_rows:,} rows × "
@@ -229,6 +253,7 @@ class LightGBM(BoostingFamily):
             num_classes,
             target,
             {**params, "rounds": max(1, used)},
+            base,
         )
 
     def load_estimator(self, folder: Path) -> LightGBMEstimator:
@@ -244,6 +269,7 @@ class LightGBM(BoostingFamily):
             facts["num_classes"],
             Target.from_dict(facts["target"]),
             {},
+            np.array(facts["base"]) if "base" in facts else None,
         )
 
     def versions(self) -> dict[str, str]:
@@ -251,11 +277,22 @@ class LightGBM(BoostingFamily):
         return {"lightgbm": importlib.metadata.version("lightgbm")}
 
 
+def _has_splits(dataset: Any, num_columns: int) -> bool:
+    """Whether any column can part the rows; LightGBM does not train on others by our gradient."""
+    dataset.construct()
+    return any(dataset.feature_num_bin(place) > 0 for place in range(num_columns))
+
+
+def _plain_goal(part: Matrix, target: Target) -> dict[str, Any]:
+    """Label and weight of rows with one answer each."""
+    return {"label": target.scaled(part.target), "weight": part.weight}
+
+
 def _native_settings(
     params: Params, task: Task, num_classes: int, context: FitContext
 ) -> dict[str, Any]:
     objective = {
-        "auto": {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[task],
+        "auto": "none" if task == "multilabel" else task,
         "mae": "regression_l1",
         "huber": "huber",
         "poisson": "poisson",
@@ -264,7 +301,7 @@ def _native_settings(
         objective, num_classes = "binary", 2
     return {
         "objective": objective,
-        "num_class": num_classes if objective == "multiclass" else 1,
+        "num_class": num_classes if objective in ("multiclass", "none") else 1,
         "learning_rate": params["learning_rate"],
         "num_leaves": params["num_leaves"],
         "max_depth": params["max_depth"],

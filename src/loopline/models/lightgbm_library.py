@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loopline.errors import EnvironmentProblem, LooplineError
 from loopline.models.portable import restored
-from loopline.models.probability import with_complement
+from loopline.models.probability import separate_probabilities, with_complement
 
 Floats = NDArray[np.float64]
 
@@ -39,13 +39,24 @@ class LightGBMPrediction:
         num_classes: number of classes, 0 for values.
         offset: of the scaled target (values).
         scale: of the scaled target (values).
+        base: where each class is there or not for itself: what is added to its score, shape
+            (classes,); else None.
     """
 
     def __init__(
-        self, text: str, *, num_columns: int, num_classes: int, offset: float, scale: float
+        self,
+        text: str,
+        *,
+        num_columns: int,
+        num_classes: int,
+        offset: float,
+        scale: float,
+        base: Floats | None = None,
     ) -> None:
-        self.booster = Booster(text, num_columns, num_classes if num_classes > 2 else 1)
+        several = num_classes > 2 or base is not None
+        self.booster = Booster(text, num_columns, num_classes if several else 1)
         self._num_classes = num_classes
+        self._base = base
         self._offset, self._scale = offset, scale
 
     def predict(self, values: Floats) -> Floats:
@@ -55,11 +66,13 @@ class LightGBMPrediction:
     def predict_one(self, values: Floats) -> Floats:
         """One row in a few microseconds; same bits as `predict`."""
         out = self.booster.predict_one(values)
-        if self._num_classes == 2:
+        if self._num_classes == 2 and self._base is None:
             return np.array([1.0 - out[0], out[0]])
         return self._finish(out.reshape(1, -1)).reshape(-1)
 
     def _finish(self, raw: Floats) -> Floats:
+        if self._base is not None:
+            return separate_probabilities(raw + self._base)
         if self._num_classes > 2:
             return raw
         if self._num_classes:

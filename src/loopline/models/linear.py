@@ -28,7 +28,7 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, IntegrityError
 from loopline.models.base import FitContext, Floats, Params
-from loopline.models.boosting import Target
+from loopline.models.boosting import Target, threads_for
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable, linear_prediction, scaled
 from loopline.models.probability import probabilities
@@ -44,6 +44,8 @@ _Fit = tuple[float, Floats, Floats]
 _BLOCK_ROWS = 65_536
 _PATH_ROWS = 100_000
 """Rows on which logistic regression walks the path; the chosen penalty is then fitted on all."""
+_PATH_LABELS = 20
+"""Labels on which the path is walked where a row can have more; all are then fitted."""
 _LARGE = 10.0
 """A column with a mean or a deviation above this is centred and scaled inside the model."""
 _PATIENCE = 2
@@ -82,6 +84,7 @@ class LinearEstimator(Estimator):
         spreads: deviation of each scaled column in training, shape (columns,).
         num_classes: number of classes, 0 for regression.
         params: the resolved parameters.
+        apart: whether each class is there or not for itself, with a score of its own.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class LinearEstimator(Estimator):
         spreads: Floats,
         num_classes: int,
         params: Mapping[str, Any],
+        apart: bool = False,
     ) -> None:
         self.params = dict(params)
         self._coefficients = np.ascontiguousarray(coefficients)
@@ -102,18 +106,23 @@ class LinearEstimator(Estimator):
         self._means = means
         self._spreads = spreads
         self._num_classes = num_classes
+        self.apart = apart
 
     def predict(self, values: Floats) -> Floats:
         """Class probabilities (rows, classes) or values (rows,)."""
         return linear_prediction(
-            self._scaling.apply(values), self._coefficients, self._intercepts, self._num_classes
+            self._scaling.apply(values),
+            self._coefficients,
+            self._intercepts,
+            self._num_classes,
+            apart=self.apart,
         )
 
     def portable(self) -> Portable:
         """See `Estimator.portable`."""
         return Portable(
             "linear",
-            {"num_classes": self._num_classes},
+            self._kind(),
             {
                 "coefficients": self._coefficients,
                 "intercepts": self._intercepts,
@@ -154,15 +163,23 @@ class LinearEstimator(Estimator):
             {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
             folder / "coefficients.safetensors",
         )
-        text = canonical_json({"num_classes": self._num_classes}) + "\n"
+        text = canonical_json(self._kind()) + "\n"
         (folder / "estimator.json").write_text(text, encoding="utf-8")
+
+    def _kind(self) -> dict[str, Any]:
+        """What its scores mean."""
+        return {"num_classes": self._num_classes, **({"apart": True} if self.apart else {})}
 
 
 class Linear(TableFamily):
-    """Logistic regression, ridge or elastic net, with the penalty chosen on held-out rows."""
+    """Logistic regression, ridge or elastic net, with the penalty chosen on held-out rows.
+
+    Where a row has several labels, one logistic regression a label, all with the same penalty.
+    """
 
     name = "linear"
     complexity = 10
+    tasks = frozenset({"binary", "multiclass", "multilabel", "regression"})
     recipe = "linear"
     uses_validation = True
     rules: ClassVar[Mapping[str, Rule]] = {
@@ -198,8 +215,11 @@ class Linear(TableFamily):
         )
 
         del task
+        threads = context.threads
+        if train.target.ndim == 2:  # many small fits, for which threads wait more than they work
+            threads = threads_for(train.rows.num_rows * train.rows.num_columns, threads)
         # Sums of products depend on how many threads share them: equal threads, equal bits.
-        with threadpool_limits(context.threads):
+        with threadpool_limits(threads):
             return _fit(train, valid, num_classes, params, context)
 
     def load_estimator(self, folder: Path) -> LinearEstimator:
@@ -217,6 +237,7 @@ class Linear(TableFamily):
             spreads=tensors["spreads"],
             num_classes=facts["num_classes"],
             params={},
+            apart=facts.get("apart", False),
         )
 
     def consolidate(self, fitted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -255,10 +276,15 @@ def _fit(
         params=params,
         context=context,
     )
-    if num_classes and len(penalties) > 1 and train.values.shape[0] > _PATH_ROWS:
+    many = goal.ndim == 2 and goal.shape[1] > _PATH_LABELS
+    if num_classes and len(penalties) > 1 and (train.values.shape[0] > _PATH_ROWS or many):
         assert valid is not None
-        part = _choose(problem.thinned(), valid, num_classes, target)
-        problem = replace(problem, penalties=(part[0],))
+        part, held = problem.thinned(), valid
+        if many:
+            few = _some_labels(goal)
+            part = replace(part, target=part.target[:, few])
+            held = replace(valid, target=valid.target[:, few])
+        problem = replace(problem, penalties=(_choose(part, held, num_classes, target)[0],))
     penalty, coefficients, intercepts = _choose(problem, valid, num_classes, target)
     return LinearEstimator(
         coefficients=coefficients * target.scale,
@@ -268,7 +294,15 @@ def _fit(
         spreads=spreads,
         num_classes=num_classes,
         params={**params, "penalty": penalty},
+        apart=train.target.ndim == 2,
     )
+
+
+def _some_labels(target: NDArray[Any]) -> NDArray[np.int64]:
+    """Labels to choose a penalty on where there are many: evenly spread from rare to frequent."""
+    order = np.argsort(target.sum(axis=0, dtype=np.int64), kind="stable")
+    places = np.linspace(0, order.size - 1, _PATH_LABELS).astype(np.int64)
+    return np.sort(order[places])
 
 
 def _refuse_non_finite(train: Matrix) -> None:
@@ -324,7 +358,8 @@ class _Problem:
 
     def thinned(self) -> _Problem:
         """Evenly spaced rows of a large problem, enough to choose a penalty on."""
-        rows = np.linspace(0, self.target.size - 1, _PATH_ROWS).astype(np.int64)
+        count = min(_PATH_ROWS, self.target.shape[0])
+        rows = np.linspace(0, self.target.shape[0] - 1, count).astype(np.int64)
         return replace(
             self, values=self.values[rows], target=self.target[rows], weight=self.weight[rows]
         )
@@ -332,7 +367,9 @@ class _Problem:
 
 def _choose(problem: _Problem, valid: Matrix | None, num_classes: int, target: Target) -> _Fit:
     """Walk the path; the fit of the smallest held-out loss, the stronger penalty on a tie."""
-    if num_classes:
+    if problem.target.ndim == 2:
+        fits = _labels_path(problem)
+    elif num_classes:
         fits = _logistic_path(problem, num_classes)
     elif problem.params["l1_ratio"] > 0:
         fits = _elastic_path(problem)
@@ -447,6 +484,26 @@ def _logistic_path(problem: _Problem, num_classes: int) -> Iterator[_Fit]:
         yield penalty, *_among_all(model.coef_.T, model.intercept_, present, mass)
 
 
+def _labels_path(problem: _Problem) -> Iterator[_Fit]:
+    """Each penalty with one logistic regression a label, side by side."""
+    kept = problem.weight > 0
+    values = problem.scaling.apply(problem.values)
+    columns = np.zeros(values.shape[1])
+    ready = replace(
+        problem,
+        values=values if kept.all() else values[kept],
+        weight=problem.weight[kept],
+        scaling=_Scaling(columns, columns + 1.0),
+    )
+    paths = [
+        _logistic_path(replace(ready, target=label), 2)
+        for label in problem.target[kept].T.astype(np.int64)
+    ]
+    for fits in zip(*paths, strict=True):
+        coefficients = np.hstack([fit[1] for fit in fits])
+        yield fits[0][0], coefficients, np.concatenate([fit[2] for fit in fits])
+
+
 def _converge(
     model: Any,
     rows: tuple[Floats, NDArray[Any], Floats],
@@ -500,6 +557,9 @@ def _loss(scores: Floats, valid: Matrix, num_classes: int, target: Target) -> fl
     if not num_classes:
         errors = (scores[:, 0] - target.scaled(valid.target)) ** 2
         return float(np.average(errors, weights=valid.weight))
+    if valid.target.ndim == 2:
+        losses = np.logaddexp(0.0, scores) - valid.target * scores
+        return float(np.average(losses.mean(axis=1), weights=valid.weight))
     shares = probabilities(scores[:, 0] if scores.shape[1] == 1 else scores)
     chosen = shares[np.arange(shares.shape[0]), valid.target]
     return float(np.average(-np.log(np.maximum(chosen, 1e-15)), weights=valid.weight))

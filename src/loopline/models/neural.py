@@ -136,6 +136,7 @@ class NeuralModel(FittedModel):
             num_classes=self.num_classes,
             batch_size=self._kind.predict_batch,
             lengths=self.encoder.lengths(arrays),
+            apart=self.task == "multilabel",
         )
 
     def portable(self) -> PortableModel:
@@ -415,9 +416,9 @@ class NeuralFamily(Family):
 
     def examples(self, job: Job, encoder: Encoder) -> EngineTask:
         """The rows of a fit as the engine wants them; families that train otherwise override."""
-        from loopline.nets.examples import Examples
+        from loopline.nets.examples import Examples, LabelExamples
 
-        return Examples(
+        return (LabelExamples if job.train.target.ndim == 2 else Examples)(
             job.train.labelled(encoder),
             None if job.valid is None else job.valid.labelled(encoder),
             encoder.collate,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopline.features.readers import Reading
-from loopline.models.probability import probabilities
+from loopline.models.probability import probabilities, separate_probabilities
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,12 @@ def scaled(values: Floats, center: Floats, scale: Floats) -> Floats:
 
 
 def linear_prediction(
-    scaled_values: Floats, coefficients: Floats, intercepts: Floats, num_classes: int
+    scaled_values: Floats,
+    coefficients: Floats,
+    intercepts: Floats,
+    num_classes: int,
+    *,
+    apart: bool = False,
 ) -> Floats:
     """Probabilities or values of a linear model.
 
@@ -114,10 +119,13 @@ def linear_prediction(
         coefficients: shape (columns, scores), one score for two classes and for values.
         intercepts: shape (scores,).
         num_classes: number of classes, 0 for values.
+        apart: whether each class is there or not for itself: one score a class, even for two.
     """
     scores = scaled_values @ coefficients + intercepts
     if not num_classes:
         return np.ascontiguousarray(scores[:, 0])
+    if apart:
+        return separate_probabilities(scores)
     return probabilities(scores[:, 0] if scores.shape[1] == 1 else scores)
 
 
@@ -196,7 +204,13 @@ def _open_linear(portable: Portable) -> Predictor:
 
     def predict(values: Floats) -> Floats:
         ready = scaled(values, arrays["center"], arrays["scale"])
-        return linear_prediction(ready, arrays["coefficients"], arrays["intercepts"], num_classes)
+        return linear_prediction(
+            ready,
+            arrays["coefficients"],
+            arrays["intercepts"],
+            num_classes,
+            apart=bool(portable.data.get("apart")),
+        )
 
     return _Predictor(predict)
 
@@ -211,6 +225,7 @@ def _open_lightgbm(portable: Portable) -> Predictor:
         num_classes=data["num_classes"],
         offset=data["offset"],
         scale=data["scale"],
+        base=portable.arrays.get("base"),
     )
 
 

@@ -12,6 +12,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
+def separate_probabilities(scores: Floats) -> Floats:
+    """A probability of its own for each score, the log odds of one label; any shape.
+
+    >>> separate_probabilities(np.array([[0.0, 1000.0]])).tolist()
+    [[0.5, 1.0]]
+    """
+    small = np.exp(-np.abs(scores))
+    return np.where(scores >= 0, 1.0, small) / (1.0 + small)
+
+
 def probabilities(scores: Floats) -> Floats:
     """Class probabilities from scores.
 

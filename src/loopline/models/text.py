@@ -59,6 +59,7 @@ class Text(NeuralFamily):
 
     name = "text"
     complexity = 50
+    tasks = frozenset({"binary", "multiclass", "multilabel", "regression"})
     reads = frozenset({"text"})
     tolerance = 1e-5
     importance_rows = 500

@@ -72,7 +72,8 @@ class Head:
         weights = inner / self.scale[:, None]
         bias = intercepts - self.center @ weights
         whole: Floats = np.vstack([bias[None, :], weights])
-        return np.hstack([-whole / 2, whole / 2]) if self.num_classes == 2 else whole
+        two = self.num_classes == 2 and not self.estimator.apart
+        return np.hstack([-whole / 2, whole / 2]) if two else whole
 
 
 @dataclass(frozen=True)

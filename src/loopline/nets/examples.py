@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loopline.engine.losses import classification_loss
+from loopline.engine.losses import classification_loss, labels_loss
 from loopline.engine.precision import exact_products
 from loopline.engine.task import Batch, Task
 
@@ -33,7 +33,8 @@ class Labelled:
 
     Args:
         arrays: what the encoder gave.
-        target: class codes (int64) or scaled values (float32), shape (rows,).
+        target: class codes (int64) or scaled values (float32), shape (rows,); or which labels each
+            row has (int8), shape (rows, labels).
         weight: shape (rows,), mean 1; None when every row counts the same.
         lengths: length of each row where batches of like length save work, else None.
     """
@@ -135,13 +136,45 @@ class Examples(Task):
         return float(np.average(errors, weights=weight)), {}
 
 
+class LabelExamples(Examples):
+    """The engine's task where each row has any of some labels: a sigmoid a label.
+
+    Targets are 0 and 1 of shape (rows, labels).
+    """
+
+    def row_losses(self, scores: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+        """Sum of the rows' binary cross-entropies over all labels, and the sum of their weights."""
+        return labels_loss(
+            scores, target, smoothing=self.smoothing, focal=self.focal, row_weights=weight
+        )
+
+    def predict(self, model: Any, batch: Batch) -> Any:
+        """Probabilities (rows, labels)."""
+        return answers(model(**inputs_of(batch)), self.num_classes, apart=True)
+
+    def score(self, predictions: Any) -> tuple[float, dict[str, float]]:
+        """Log loss of the held-out rows, the mean over labels, weighted as they are."""
+        assert self.valid is not None
+        given = np.where(self.valid.target == 1, predictions, 1.0 - predictions)
+        losses = -np.log(np.maximum(given.astype(np.float64), 1e-15)).mean(axis=1)
+        return float(np.average(losses, weights=self.valid.weight)), {}
+
+
 def inputs_of(batch: Batch) -> dict[str, Any]:
     """The entries of a batch that go into the network."""
     return {name[3:]: value for name, value in batch.items() if name.startswith("in.")}
 
 
-def answers(scores: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Probabilities (rows, classes) or values (rows,) from raw scores."""
+def answers(scores: torch.Tensor, num_classes: int, *, apart: bool = False) -> torch.Tensor:
+    """Probabilities (rows, classes) or values (rows,) from raw scores.
+
+    Args:
+        scores: shape (rows, outputs) or (rows, members, outputs).
+        num_classes: number of classes, 0 for regression.
+        apart: whether each class is there or not for itself, so that a row need not sum to 1.
+    """
+    if apart:
+        return torch.sigmoid(scores if scores.dtype == torch.float64 else scores.float())
     if num_classes:
         shares = torch.softmax(scores if scores.dtype == torch.float64 else scores.float(), dim=-1)
         return shares.mean(dim=1) if shares.ndim == 3 else shares
@@ -159,6 +192,7 @@ def predict_rows(
     num_classes: int,
     batch_size: int,
     lengths: Ints | None = None,
+    apart: bool = False,
 ) -> Floats:
     """Predictions of encoded rows in their order, batch by batch, on the network's device.
 
@@ -170,9 +204,11 @@ def predict_rows(
         num_classes: number of classes, 0 for regression.
         batch_size: rows computed at once.
         lengths: rows of like length are computed together where given.
+        apart: whether each class is there or not for itself.
 
     Returns:
-        Probabilities (rows, classes), each row summing to 1, or values (rows,), float64.
+        Probabilities (rows, classes), each row summing to 1 unless they are apart, or values
+        (rows,), float64.
     """
     out = np.empty((num_rows, num_classes) if num_classes else (num_rows,))
     order = np.arange(num_rows) if lengths is None else np.argsort(lengths, kind="stable")
@@ -184,8 +220,9 @@ def predict_rows(
             for name, array in collate(arrays, rows, None).items()
         }
         with exact_products():
-            found = answers(network(**inputs), num_classes).double().cpu().numpy()
-        out[rows] = found / found.sum(axis=1, keepdims=True) if num_classes else found
+            found = answers(network(**inputs), num_classes, apart=apart).double().cpu().numpy()
+        whole = num_classes and not apart
+        out[rows] = found / found.sum(axis=1, keepdims=True) if whole else found
     return out
 
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from loopline.data.clean import Repair, repair_row, repair_values
 from loopline.data.made_targets import MADE_TARGETS
-from loopline.data.schema import Label, Schema, Task, has_classes
+from loopline.data.multilabel import told_labels
+from loopline.data.schema import Label, Schema, Task, has_labels
 from loopline.data.sources import Table, TableFormat, read_table
 from loopline.data.units import read_unit_row, read_units
 from loopline.errors import DataError, InputError, IntegrityError, NotFoundError
@@ -88,13 +89,13 @@ class Release:
 
     @property
     def task(self) -> Task:
-        """binary, multiclass, regression, language or retrieval."""
+        """binary, multiclass, multilabel, regression, language or retrieval."""
         task: Task = self.facts["task"]
         return task
 
     @property
     def classes(self) -> tuple[Label, ...]:
-        """The labels in the order of the probability columns."""
+        """The classes, or the labels of a multilabel task, in the order of the probabilities."""
         return tuple(self.facts["classes"])
 
     @cached_property
@@ -136,7 +137,10 @@ class Release:
 
     @property
     def threshold(self) -> float | None:
-        """For binary tasks: the probability from which on the positive class is predicted."""
+        """The probability from which on the positive class (binary) or a label is predicted.
+
+        None for other tasks.
+        """
         data = self.facts["threshold"]
         return None if data is None else float(data["value"])
 
@@ -223,7 +227,8 @@ class Release:
 
         Returns:
             A table with `prediction` and, for classes, one `probability_<class>` column each, in
-            the input's row order; of the same kind as the input (polars for paths).
+            the input's row order; of the same kind as the input (polars for paths). Of a multilabel
+            task `prediction` holds lists of labels.
 
         Raises:
             DataError: a column is missing or has another type; the message names it.
@@ -239,9 +244,13 @@ class Release:
 
     def as_table(self, raw: Floats) -> pl.DataFrame:
         """Probabilities or values as `predict` tells them: one column of predictions and more."""
-        if not has_classes(self.task):
+        if not has_labels(self.task):
             return pl.DataFrame({"prediction": raw})
-        labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
+        if self.task == "multilabel":
+            told = told_labels(self.codes(raw) == 1, self.classes)
+            labels = pl.Series("prediction", told, dtype=pl.List(pl.String()))
+        else:
+            labels = pl.Series("prediction", list(self.classes)).gather(self.codes(raw))
         columns = {
             f"probability_{label}": np.ascontiguousarray(raw[:, code])
             for code, label in enumerate(self.classes)
@@ -249,7 +258,12 @@ class Release:
         return pl.DataFrame({"prediction": labels, **columns})
 
     def codes(self, probabilities: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Class codes from probabilities: at the threshold if binary, else the most probable."""
+        """Class codes from probabilities: at the threshold if binary, else the most probable.
+
+        Of a multilabel task 0 and 1 at the threshold, shape (rows, labels).
+        """
+        if self.task == "multilabel":
+            return (probabilities >= self._label_threshold).astype(np.int64)
         if self.threshold is not None:
             return (probabilities[:, 1] >= self.threshold).astype(np.int64)
         return np.asarray(np.argmax(probabilities, axis=1), dtype=np.int64)
@@ -259,18 +273,25 @@ class Release:
 
         Returns:
             ``{"prediction": value}`` for regression, else also ``"probability"``, a mapping from
-            class to probability.
+            class to probability. Of a multilabel task the prediction is a list of labels.
         """
         raw = self.raw_row(self.contract.check_row(self.repaired_row(row)))
-        if not has_classes(self.task):
+        if not has_labels(self.task):
             return {"prediction": float(raw[0])}
-        classes = self.classes
+        probability = dict(zip(self.classes, raw.tolist(), strict=True))
+        return {"prediction": self.told(raw), "probability": probability}
+
+    def told(self, raw: Floats) -> Label | list[Label]:
+        """The class, or the labels, that the probabilities of one row give it."""
+        if self.task == "multilabel":
+            return [self.classes[code] for code in np.flatnonzero(raw >= self._label_threshold)]
         threshold = self.threshold
         code = int(raw[1] >= threshold) if threshold is not None else int(raw.argmax())
-        return {
-            "prediction": classes[code],
-            "probability": dict(zip(classes, raw.tolist(), strict=True)),
-        }
+        return self.classes[code]
+
+    @property
+    def _label_threshold(self) -> float:
+        return 0.5 if self.threshold is None else self.threshold
 
     def explain(self, data: Any) -> Any:
         """What each raw column adds to each row's raw score (TreeSHAP for tree families).
@@ -331,9 +352,7 @@ class Release:
 
         frame = as_frame(data) if is_frame(data) else self.read(data).frame
         target = self.schema.target
-        made = MADE_TARGETS.get(self.task)
-        if made is not None:
-            frame = made.add(frame, made.named(self.schema))
+        frame = self.with_target(frame)
         if target not in frame.columns:
             raise DataError(
                 f"To evaluate, the data needs the target column {target!r}; it has "
@@ -353,6 +372,18 @@ class Release:
             metrics=self.facts["objective"]["further"],
         )
         return Evaluation(metrics, len(y), remarks)
+
+    def with_target(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The table with the target column, where that is made of the one the settings name.
+
+        Raises:
+            DataError: that column is absent, or its cells cannot be used.
+        """
+        made = MADE_TARGETS.get(self.task)
+        if made is None:
+            return frame
+        columns = self.facts["spec"].get("columns", {})
+        return made.add(frame, made.named(self.schema), columns)
 
 
 def _empty_rows(checked: pl.DataFrame) -> tuple[str, ...]:

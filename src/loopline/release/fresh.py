@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopline.data.schema import has_classes
+from loopline.data.schema import has_labels
 from loopline.errors import LooplineError
 from loopline.processes import said_by
 from loopline.release.bundle import Release, load_release
@@ -50,14 +50,18 @@ def of_rows(release: Release, answers: Sequence[Mapping[str, Any]]) -> Answers:
 
     Classes are found by their text too, since JSON knows no other keys.
     """
-    if not has_classes(release.task):
+    if not has_labels(release.task):
         values = np.array([float(answer["prediction"]) for answer in answers])
         return Answers(values, np.empty(0, dtype=np.int64))
     codes = {str(label): code for code, label in enumerate(release.classes)}
     raw = np.full((len(answers), len(codes)), np.nan)
-    labels = np.empty(len(answers), dtype=np.int64)
+    several = release.task == "multilabel"
+    labels = np.zeros((len(answers), len(codes)) if several else len(answers), dtype=np.int64)
     for row, answer in enumerate(answers):
-        labels[row] = codes.get(str(answer["prediction"]), -1)
+        if several:
+            labels[row, [codes[str(label)] for label in answer["prediction"]]] = 1
+        else:
+            labels[row] = codes.get(str(answer["prediction"]), -1)
         for label, value in answer["probability"].items():
             raw[row, codes[str(label)]] = value
     return Answers(raw, labels)
@@ -65,7 +69,7 @@ def of_rows(release: Release, answers: Sequence[Mapping[str, Any]]) -> Answers:
 
 def _of_table(release: Release, frame: pl.DataFrame) -> Answers:
     raw, _ = release.probabilities(frame)
-    codes = release.codes(raw) if has_classes(release.task) else np.empty(0, dtype=np.int64)
+    codes = release.codes(raw) if has_labels(release.task) else np.empty(0, dtype=np.int64)
     return Answers(raw, codes)
 
 

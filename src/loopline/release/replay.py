@@ -22,7 +22,8 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from loopline.data.schema import has_classes
+from loopline.data.multilabel import told_labels
+from loopline.data.schema import has_labels
 from loopline.data.snapshot import Snapshot, open_snapshot
 from loopline.errors import IntegrityError, NotFoundError
 from loopline.models.families import family
@@ -46,7 +47,8 @@ class Answers:
 
     Args:
         raw: probabilities (rows, classes) or values (rows,), calibrated.
-        codes: class codes (rows,); empty for regression.
+        codes: class codes (rows,), or which labels a row was given (rows, labels); empty for
+            regression.
     """
 
     raw: Floats
@@ -227,6 +229,11 @@ def _other_label(
         return np.zeros(len(expected.raw), dtype=np.bool_)
     if codes.shape != expected.codes.shape:
         return np.ones(len(expected.raw), dtype=np.bool_)
+    if release.task == "multilabel":
+        threshold = 0.5 if release.threshold is None else release.threshold
+        far = np.abs(expected.raw - threshold) > allowed
+        wrong: NDArray[np.bool_] = ((codes != expected.codes) & far).any(axis=1)
+        return wrong
     if release.threshold is not None:
         close = np.abs(expected.raw[:, 1] - release.threshold) <= allowed
     else:
@@ -255,9 +262,15 @@ def _told(release: Release, answers: Answers, row: int) -> str:
     if row >= len(answers.raw):
         return "nothing"
     raw = np.atleast_1d(answers.raw[row])
-    if not has_classes(release.task):
+    if not has_labels(release.task):
         return f"{raw[0]:.10g}"
-    label = release.classes[int(answers.codes[row])] if row < len(answers.codes) else "no class"
+    label: Any = "no class"
+    if row < len(answers.codes):
+        code = answers.codes[row]
+        several = release.task == "multilabel"
+        label = (
+            told_labels(code[None] == 1, release.classes)[0] if several else release.classes[code]
+        )
     numbers = ", ".join(f"{value:.8g}" for value in raw[:6])
     return f"{label!r} ({numbers}{', …' if len(raw) > 6 else ''})"
 

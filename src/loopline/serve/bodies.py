@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from loopline.data.writers import flat_lists
 from loopline.errors import DataError, LooplineError
 from loopline.serve.model import ServedModel, frame_of
 from loopline.serve.reply import ARROW, CSV, JSON, Refusal, Reply, as_json
@@ -68,7 +69,7 @@ def table_reply(kind: bytes, predicted: pl.DataFrame) -> Reply:
     """Predictions as CSV or Arrow, whichever came."""
     buffer = io.BytesIO()
     if kind == CSV_KIND:
-        predicted.write_csv(buffer)
+        flat_lists(predicted).write_csv(buffer)
         return Reply(200, buffer.getvalue(), CSV)
     predicted.write_ipc_stream(buffer)
     return Reply(200, buffer.getvalue(), ARROW)

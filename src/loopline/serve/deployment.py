@@ -304,4 +304,5 @@ def _num_differing(trial: Trial, ours: Floats, theirs: Floats) -> int:
     if not champion.classes:
         return int((~np.isclose(ours, theirs, rtol=1e-6)).sum())
     a, b = np.atleast_2d(ours), np.atleast_2d(theirs)
-    return int((champion.release.codes(a) != challenger.release.codes(b)).sum())
+    differ = champion.release.codes(a) != challenger.release.codes(b)
+    return int(differ.reshape(len(differ), -1).any(axis=1).sum())

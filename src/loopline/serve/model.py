@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopline.data.multilabel import told_labels
 from loopline.data.schema import Label
 from loopline.errors import DataError
 from loopline.features.contract import InputColumn, Remark
@@ -64,6 +65,7 @@ class ServedModel:
         self.columns: tuple[InputColumn, ...] = release.contract.columns
         self.door = Door(release, settings)
         self._threshold = release.threshold
+        self.several = release.task == "multilabel"
         release.model.quicken()
         self._raw_row = release.raw_row
         self.row_seconds = self._warm_up()
@@ -97,6 +99,8 @@ class ServedModel:
         """One row's prediction as JSON tells it: keys are text, as in `probability_<class>`."""
         if not self.classes:
             return {"prediction": float(raw[0])}
+        if self.several:
+            return self.told_rows(raw[None])[0]
         probabilities = raw.tolist()
         if self._threshold is None:
             code = int(raw.argmax())
@@ -111,21 +115,31 @@ class ServedModel:
         """`told_row` of each row."""
         if not self.classes:
             return [{"prediction": value} for value in raw.tolist()]
-        codes = self.release.codes(raw).tolist()
+        codes = self.release.codes(raw)
+        if self.several:
+            predictions: list[Any] = told_labels(codes == 1, self.classes)
+        else:
+            predictions = [self.classes[code] for code in codes.tolist()]
         return [
             {
-                "prediction": self.classes[code],
+                "prediction": prediction,
                 "probability": dict(zip(self.keys, probabilities, strict=True)),
             }
-            for code, probabilities in zip(codes, raw.tolist(), strict=True)
+            for prediction, probabilities in zip(predictions, raw.tolist(), strict=True)
         ]
 
     def check_label(self, label: Any) -> Label:
         """A label that comes with feedback, as training would read it.
 
         Raises:
-            DataError: it is no class of the model, or no number.
+            DataError: it is no class of the model, or no number, or the model gives several labels,
+                of which feedback is not taken yet.
         """
+        if self.several:
+            raise DataError(
+                f"{self.name!r} gives each row any of several labels; feedback on such models is "
+                "not taken yet. Keep the labels, and train again with them."
+            )
         if not self.classes:
             if type(label) in (int, float) and np.isfinite(label):
                 return float(label)

@@ -37,7 +37,8 @@ _MAX_INPUTS = 100_000
 def metadata(model: ServedModel, versions: Sequence[str]) -> dict[str, Any]:
     """A model's inputs and outputs."""
     inputs = [_told_input(column) for column in model.columns]
-    outputs = [{"name": "prediction", "datatype": _label_type(model), "shape": [-1]}]
+    given = [-1, len(model.classes)] if model.several else [-1]
+    outputs = [{"name": "prediction", "datatype": _label_type(model), "shape": given}]
     if model.classes:
         shape = [-1, len(model.classes)]
         outputs.append({"name": "probability", "datatype": "FP64", "shape": shape})
@@ -147,6 +148,8 @@ def _told_input(column: InputColumn) -> dict[str, Any]:
 def _label_type(model: ServedModel) -> str:
     if not model.classes:
         return "FP64"
+    if model.several:
+        return "BOOL"
     return {bool: "BOOL", int: "INT64", float: "FP64"}.get(type(model.classes[0]), "BYTES")
 
 
@@ -154,6 +157,9 @@ def _outputs(model: ServedModel, raw: Floats) -> dict[str, tuple[str, NDArray[An
     datatype = _label_type(model)
     if not model.classes:
         return {"prediction": (datatype, raw)}
+    if model.several:
+        has = model.release.codes(raw) == 1
+        return {"prediction": (datatype, has), "probability": ("FP64", raw)}
     kind = _NUMBERS.get(datatype, object)
     labels = np.array(model.classes, dtype=kind)[model.release.codes(raw)]
     return {"prediction": (datatype, labels), "probability": ("FP64", raw)}

@@ -66,8 +66,7 @@ class PredefinedSplitter(Splitter):
         if not numbers.size:
             if rows.order is not None:
                 return TimeSplitter().fold(rows, settings, seed)
-            labels = rows.labels if rows.classes else None
-            return dealt_folds(rows, settings.num_folds, seed, labels)
+            return dealt_folds(rows, settings.num_folds, seed, rows.labels)
         number = np.where(part >= 0, np.searchsorted(numbers, part), -1).astype(np.int8)
         folds = validating(number, numbers.size)
         for fold in range(numbers.size):

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Schema, has_classes
+from loopline.data.schema import Schema, has_classes, has_labels
 from loopline.errors import SettingsError
 from loopline.splits.rows import digest_codes
 from loopline.splits.spec import GROUP_METHODS, METHODS, TIME_METHODS, SplitSettings
@@ -95,7 +95,7 @@ def propose_split(
     asked = method != "auto"
     if not asked:
         method = _best_method(schema, values)
-    elif method == "group" and has_classes(schema.task):
+    elif method == "group" and has_labels(schema.task):
         method = "group_stratified"
     group = tuple(values.pop("group", ())) or schema.with_role("group")
     time = tuple(values.pop("time", ())) or schema.with_role("time")
@@ -135,23 +135,24 @@ def _best_method(schema: Schema, values: Mapping[str, Any]) -> str:
         return "predefined"
     group = bool(values.get("group") or schema.with_role("group"))
     time = bool(values.get("time") or schema.with_role("time"))
-    classes = has_classes(schema.task)
+    classes = has_labels(schema.task)
     if group:
         return "group_time" if time else "group_stratified" if classes else "group"
     return "time" if time else "stratified" if classes else "random"
 
 
 def _why(method: str, schema: Schema, chosen: Mapping[str, Any], *, asked: bool) -> str:
+    kept = "class shares" if has_classes(schema.task) else "share of each row's rarest label"
     group = ", ".join(repr(name) for name in chosen.get("group", ()))
     time = ", ".join(repr(name) for name in chosen.get("time", ()))
     share = f"{chosen['test_share']:.0%}"
     test = f"{share} of the rows are for the test"
     text = {
         "random": f"Random: no column groups or orders the rows; {test}.",
-        "stratified": f"Stratified: {test}, with the class shares of {schema.target!r} kept.",
+        "stratified": f"Stratified: {test}, with the {kept} of {schema.target!r} kept.",
         "group": f"Group: rows of one {group} stay together; {test}.",
         "group_stratified": (
-            f"Group: rows of one {group} stay together; {test}, with the class shares of "
+            f"Group: rows of one {group} stay together; {test}, with the {kept} of "
             f"{schema.target!r} kept as well as groups allow."
         ),
         "time": f"Time: {time} orders the rows; the latest {share} of them are for the test.",

@@ -23,7 +23,7 @@ from loopline.errors import DataError
 from loopline.splits.clock import rows_named, time_ranks
 from loopline.splits.deal import Ints, dense, row_keys
 from loopline.splits.spec import SplitSettings
-from loopline.splits.views import encode_target
+from loopline.splits.views import encode_target, strata
 from loopline.splits.windows import refuse_as_feature, window_ends, window_reach
 
 Digests = NDArray[np.uint64]
@@ -44,8 +44,9 @@ class SplitRows:
         clock: the first time column: microseconds (int64) or numbers (float64).
         until: the end of the label's window on that clock; None without label windows.
         reach: the latest rank in time that lies within the window; None without label windows.
-        labels: class codes, or bins of a numeric target; None when there is nothing to stratify.
-        classes: names of the labels, for messages; empty for bins.
+        labels: class codes, a row's rarest label where it has several, or bins of a numeric target;
+            None when there is nothing to stratify.
+        classes: names of the labels, for messages; empty for bins and where rows have several.
         part: for a predefined split: -1 test, -2 train, or the number of the validation fold.
         places: where the rows stand in the table.
     """
@@ -310,6 +311,8 @@ def _labels(
     table: pl.DataFrame, schema: Schema, settings: SplitSettings
 ) -> tuple[Ints | None, tuple[str, ...]]:
     target = encode_target(table[schema.target], schema, np.arange(table.height))
+    if schema.task == "multilabel":
+        return strata(target, schema.task), ()
     if has_classes(schema.task):
         return target.astype(np.int64), tuple(str(label) for label in schema.classes)
     if settings.method not in ("stratified", "group_stratified"):

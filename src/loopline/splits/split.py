@@ -180,9 +180,8 @@ class Split:
         features = feature_table(table, schema, self.num_rows)
         rows = np.flatnonzero(self.side == TRAIN)
         known = encode_target(table[schema.target], schema, rows)
-        target = np.full(
-            self.num_rows, -1 if known.dtype == np.int64 else np.nan, dtype=known.dtype
-        )
+        blank = np.nan if known.dtype.kind == "f" else -1
+        target = np.full((self.num_rows, *known.shape[1:]), blank, dtype=known.dtype)
         target[rows] = known
         weight = None
         if schema.weight is not None:

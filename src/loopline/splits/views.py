@@ -21,7 +21,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.fingerprint import row_digests
-from loopline.data.schema import Schema, has_classes
+from loopline.data.multilabel import label_matrix, rarest_labels
+from loopline.data.schema import Schema, Task, has_classes
 from loopline.errors import DataError, IntegrityError, LeakError, SettingsError
 from loopline.seeds import child_seed
 from loopline.splits.deal import deal, latest_share, row_keys, shares_unit
@@ -36,7 +37,7 @@ DIGESTED_ROWS = 1 << 18
 class SharedRows:
     """What all views of one split share: whole-table arrays, test labels blanked.
 
-    `target` is -1 (classes) or NaN (regression) on every row that is not a training row.
+    `target` is -1 (classes, labels) or NaN (regression) on every row that is not a training row.
     """
 
     schema: Schema
@@ -189,7 +190,10 @@ class TrainView(_View):
 
     @cached_property
     def target(self) -> NDArray[Any]:
-        """Class codes (int64) or values (float64), shape (rows,)."""
+        """Class codes (int64) or values (float64), shape (rows,).
+
+        Of a multilabel task which labels each row has, 0 or 1 (int8), shape (rows, labels).
+        """
         return _locked(self._shared.target[self._rows])
 
     @cached_property
@@ -352,7 +356,7 @@ class TrainView(_View):
         return self.subset(kept), self.subset(held)
 
     def _dealt(self, share: float, seed: int) -> NDArray[np.bool_]:
-        labels = self.target if has_classes(self.schema.task) else None
+        labels = strata(self.target, self.schema.task)
         held = deal(self.units, row_keys(self.digests), (share, 1.0 - share), seed, labels) == 0
         return np.asarray(held)
 
@@ -416,6 +420,8 @@ def feature_table(table: pl.DataFrame, schema: Schema, num_rows: int) -> pl.Data
 def encode_target(series: pl.Series, schema: Schema, rows: NDArray[np.int64]) -> NDArray[Any]:
     """The target of some rows as numbers: class codes (int64) or finite values (float64).
 
+    Of a multilabel task a matrix of 0 and 1 (int8), shape (rows, labels).
+
     Args:
         series: the whole target column.
         schema: task and classes; the label ``classes[i]`` becomes `i`.
@@ -432,6 +438,8 @@ def encode_target(series: pl.Series, schema: Schema, rows: NDArray[np.int64]) ->
             f"The target {series.name!r} is empty in {wanted.null_count()} of {wanted.len()} rows, "
             f"the first is row {first}; drop these rows before splitting."
         )
+    if schema.task == "multilabel":
+        return label_matrix(wanted, schema.classes)
     if not has_classes(schema.task):
         return _as_values(wanted, rows)
     found = wanted.unique()
@@ -457,6 +465,18 @@ def target_codes(series: pl.Series, schema: Schema) -> NDArray[Any]:
     array([1, 0])
     """
     return encode_target(series, schema, np.arange(series.len()))
+
+
+def strata(target: NDArray[Any], task: Task) -> NDArray[np.int64] | None:
+    """What a random division keeps the shares of: classes, or each row's rarest label; else None.
+
+    Args:
+        target: as `encode_target` gives it.
+        task: what is predicted.
+    """
+    if task == "multilabel":
+        return rarest_labels(target)
+    return target if has_classes(task) else None
 
 
 def _as_values(wanted: pl.Series, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -25,7 +25,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.data.language import bytes_column, with_bytes
-from loopline.data.schema import Column, ColumnType, Schema, Task, has_classes
+from loopline.data.multilabel import label_matrix, told_labels
+from loopline.data.schema import Column, ColumnType, Schema, Task, has_labels
 from loopline.models.base import Family, FitContext, FittedModel, Floats
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
@@ -35,6 +36,7 @@ TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 CLASSES: dict[Task, tuple[str, ...]] = {
     "binary": ("no", "yes"),
     "multiclass": ("amber", "blue", "crimson"),
+    "multilabel": ("amber", "blue", "crimson"),
     "regression": (),
     "language": (),
 }
@@ -175,6 +177,7 @@ def make_view(
     *,
     weight: NDArray[np.float64] | None = None,
     order: NDArray[np.int64] | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> TrainView:
     """A training view of a whole table such as `make_table` gives.
 
@@ -183,6 +186,7 @@ def make_view(
         frame: any of the columns of `make_table`, with `target`.
         weight: sample weights, shape (rows,).
         order: rank in time, shape (rows,).
+        classes: the labels in code order, where they are not the kit's.
     """
     frame = make_table(task) if frame is None else frame
     columns = [
@@ -191,12 +195,12 @@ def make_view(
         if name not in ("target", _BYTES)
     ]
     target = _BYTES if task == "language" else "target"
-    columns.append(Column(target, "category" if has_classes(task) else "number", "target"))
+    columns.append(Column(target, "category" if has_labels(task) else "number", "target"))
     if weight is not None:
         frame = frame.with_columns(pl.Series("weight", weight))
         columns.append(Column("weight", "number", "weight"))
     digests = np.random.default_rng(7).integers(0, 2**63, (frame.height, 2)).astype(np.uint64)
-    schema = Schema(tuple(columns), task, CLASSES[task])
+    schema = Schema(tuple(columns), task, classes or CLASSES[task])
     return all_train(digests, order=order).train_view(frame, schema)
 
 
@@ -295,8 +299,10 @@ def check_weights(family: Family, task: Task, folder: Path) -> None:
     """Weights count: heavy rows pull; a common factor changes nothing; weight 2 is a row twice."""
     del folder
     table = table_for(family, task)
-    top = table["target"].to_numpy()
-    heavy = (top > 1.0) if task == "regression" else (top == CLASSES[task][-1])
+    if task == "regression":
+        heavy = table["target"].to_numpy() > 1.0
+    else:
+        heavy = _with_label(table, task, CLASSES[task][-1]).to_numpy()
     weight = np.where(heavy, 4.0, 1.0)
     plain = _mean_answer(fit(family, task), table)
     pulled = fit(family, task, make_view(task, table, weight=weight))
@@ -347,11 +353,11 @@ def check_class_order(family: Family, task: Task, folder: Path) -> None:
         return
     table = table_for(family, task, 200)
     for absent in (None, CLASSES[task][0]):
-        part = table if absent is None else table.filter(pl.col("target") != absent)
+        part = table if absent is None else table.filter(~_with_label(table, task, absent))
         predicted = fit(family, task, make_view(task, part)).predict(part)
         _expect_valid(predicted, task)
         for code, label in enumerate(CLASSES[task]):
-            share = float((part["target"] == label).mean())  # type: ignore[arg-type]  # a number
+            share = float(_with_label(part, task, label).mean())  # type: ignore[arg-type]
             off = abs(float(predicted[:, code].mean()) - share)
             assert off < 0.15, f"class {label} is {off:.2f} off its share of {share:.2f}"
 
@@ -399,6 +405,9 @@ def check_few_rows(family: Family, task: Task, folder: Path) -> None:
     _expect_valid(predicted, task)
     if task == "regression":
         np.testing.assert_allclose(predicted, same["target"][0], rtol=1e-6)
+    elif task == "multilabel":
+        has = label_matrix(same["target"], CLASSES[task]) == 1
+        assert np.abs(predicted - has).max() < 0.1, "the labels that never vary were not predicted"
     else:
         code = CLASSES[task].index(same["target"][0])
         assert predicted[:, code].min() > 0.9, "the only class was not predicted"
@@ -428,7 +437,7 @@ def check_contributions(family: Family, task: Task, folder: Path) -> None:
     if parts is None:
         return
     assert set(parts) <= {"size", "noise", "flag", "kind"}, f"contributions name {set(parts)}"
-    shape = (30, 3) if task == "multiclass" else (30,)
+    shape = (30, 3) if task in ("multiclass", "multilabel") else (30,)
     assert all(part.shape == shape for part in parts.values()), "wrong shape of contributions"
     mass = {name: float(np.abs(part - part.mean(axis=0)).sum()) for name, part in parts.items()}
     assert max(mass, key=lambda name: mass[name]) == "size", f"contributions weigh {mass}"
@@ -447,6 +456,27 @@ def check_importances(family: Family, task: Task, folder: Path) -> None:
         return
     assert abs(sum(found.values()) - 1.0) < 1e-9, f"importances sum to {sum(found.values())}"
     assert max(found, key=lambda name: found[name]) == "size", f"importances are {found}"
+
+
+def check_labels_apart(family: Family, task: Task, folder: Path) -> None:
+    """Each label is learned for itself: labels in another order change nothing but the order.
+
+    A label is named anew so that it stands first instead of last.
+    """
+    del folder
+    if task != "multilabel":
+        return
+    table = table_for(family, task, 200)
+    names = dict(zip(CLASSES[task], ("third", "second", "first"), strict=True))
+    told = [
+        json.dumps(sorted(names[label] for label in json.loads(cell))) for cell in table["target"]
+    ]
+    moved = table.with_columns(target=pl.Series(told))
+    before = fit(family, task, make_view(task, table)).predict(table)
+    view = make_view(task, moved, classes=("first", "second", "third"))
+    after = fit(family, task, view).predict(table)
+    far = float(np.abs(before - after[:, ::-1]).max())
+    assert far < 1e-3, f"labels in another order moved predictions by {far:.2g}"
 
 
 def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
@@ -512,10 +542,41 @@ LANGUAGE_CHECKS: tuple[Check, ...] = (
 """The checks of families that predict texts themselves, which have neither labels nor weights."""
 
 
+MULTILABEL_CHECKS: tuple[Check, ...] = (
+    check_shape,
+    check_parameters,
+    check_determinism,
+    check_save_and_load,
+    check_one_row,
+    check_blocks,
+    check_weights,
+    check_zero_weight,
+    check_class_order,
+    check_labels_apart,
+    check_unknown_cells,
+    check_poor_features,
+    check_few_rows,
+    check_contributions,
+    check_importances,
+    check_load_runs_no_code,
+)
+"""The checks of families that give a row any of several labels."""
+
+
+def _with_label(table: pl.DataFrame, task: Task, label: str) -> pl.Series:
+    """Which rows have a label."""
+    if task == "multilabel":
+        return table["target"].str.contains(json.dumps(label), literal=True)
+    return table["target"] == label
+
+
 def _labels(task: Task, score: Floats) -> list[Any]:
     if task == "regression":
         labels: list[Any] = score.tolist()
         return labels
+    if task == "multilabel":
+        has = np.column_stack([score > -1.0, score > 1.0, np.abs(score) < 1.5])
+        return [json.dumps(labels) for labels in told_labels(has, CLASSES[task])]
     cuts = [0.0] if task == "binary" else [-1.0, 1.0]
     return [CLASSES[task][code] for code in np.digitize(score, cuts)]
 
@@ -528,7 +589,9 @@ def _expect_valid(predicted: Floats, task: Task, rows: int | None = None) -> Non
     assert np.isfinite(predicted).all(), "a prediction is not finite"
     if CLASSES[task]:
         assert (predicted >= 0).all(), "a probability is negative"
-        np.testing.assert_allclose(predicted.sum(axis=1), 1.0, rtol=0, atol=1e-12)
+        assert (predicted <= 1).all(), "a probability is above 1"
+        if task != "multilabel":
+            np.testing.assert_allclose(predicted.sum(axis=1), 1.0, rtol=0, atol=1e-12)
 
 
 def _mean_answer(model: FittedModel, table: pl.DataFrame) -> float:
@@ -540,6 +603,9 @@ def _raw_scores(predicted: Floats, task: Task) -> Floats:
     if task == "regression":
         return predicted
     logs: Floats = np.log(np.maximum(predicted, 1e-300))
+    if task == "multilabel":
+        odds: Floats = logs - np.log(np.maximum(1.0 - predicted, 1e-300))
+        return odds
     return logs[:, 1] - logs[:, 0] if task == "binary" else logs
 
 

@@ -47,6 +47,11 @@ def export(
     """
     if to not in FORMS:
         raise InputError(f"`--to` must be a known form, got {to!r}. {nearest(to, FORM_NAMES)}")
+    if release.task == "multilabel":
+        raise InputError(
+            f"{release.name} gives each row any of {len(release.classes):,} labels, and no form of "
+            "export holds that yet. Serve the release itself: `loopline serve`."
+        )
     subject = Subject(release, _kept(store, release), repaired)
     return write_export(FORMS[to], subject, Path(target).expanduser())
 

@@ -1,0 +1,97 @@
+"""Models that give a row any of several labels, behind HTTP: answers, forms, and what refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.serve.conftest import Client
+
+import loopline
+from loopline.serve.log import read_log
+from loopline.store.artifacts import Store
+
+
+def table_of(rows: int = 160, seed: int = 0) -> pl.DataFrame:
+    """One number that says which of two labels a row has; some have both, some none."""
+    x = np.random.default_rng(seed).normal(size=rows)
+    tags = [[*(["high"] if v > 0.4 else []), *(["wide"] if abs(v) > 0.8 else [])] for v in x]
+    return pl.DataFrame({"x": x, "tags": tags})
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A release of two labels."""
+    return loopline.fit(
+        table_of(), "tags", task="multilabel", models=[{"linear": {"penalty": 1.0}}],
+        settings={"split": {"folds": 2}}, store=tmp_path_factory.mktemp("store"), progress=False,
+    ).release  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(release: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The release behind a port."""
+    with loopline.open_service(release, store=tmp_path_factory.mktemp("log")) as running:
+        yield Client(running)
+
+
+ROWS = table_of(30, seed=3).drop("tags")
+
+
+def test_a_row_is_answered_with_a_list(client: Client, release: Any) -> None:
+    """JSON tells the labels as a list and one probability a label, as the release itself does."""
+    for row in ROWS.head(8).to_dicts():
+        answer = client.post("/predict", row).json()
+        expected = release.predict_one(row)
+        assert answer["prediction"] == expected["prediction"]
+        assert answer["probability"] == expected["probability"]
+
+
+def test_many_rows_are_answered_alike(client: Client, release: Any) -> None:
+    """Several rows of JSON, CSV and Arrow give the lists of `Release.predict`."""
+    expected = release.predict(ROWS)["prediction"].to_list()
+    assert [] in expected
+    told = client.post("/predict", ROWS.to_dicts()).json()
+    assert [each["prediction"] for each in told["predictions"]] == expected
+    csv = client.post("/predict", ROWS.write_csv().encode(), {"Content-Type": "text/csv"})
+    cells = pl.read_csv(csv.body)["prediction"]
+    assert [json.loads(cell) for cell in cells] == expected
+
+
+def test_the_inference_protocol_has_a_truth_value_a_label(client: Client, release: Any) -> None:
+    """A tensor holds no lists: `prediction` is [rows, labels] of truth values."""
+    name = release.name
+    told = client.get(f"/v2/models/{name}").json()
+    shapes = {entry["name"]: (entry["datatype"], entry["shape"]) for entry in told["outputs"]}
+    assert shapes["prediction"] == ("BOOL", [-1, 2])
+    body = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [3.0, 0.0]}]}
+    outputs = client.post(f"/v2/models/{name}/infer", body).json()["outputs"]
+    found = {entry["name"]: entry for entry in outputs}
+    raw, _ = release.probabilities(pl.DataFrame({"x": [3.0, 0.0]}))
+    assert found["probability"]["data"] == raw.ravel().tolist()
+    assert found["prediction"]["data"] == (raw >= release.threshold).ravel().tolist()
+    assert found["prediction"]["shape"] == found["probability"]["shape"] == [2, 2]
+
+
+def test_feedback_is_refused_in_a_sentence(client: Client) -> None:
+    """Labels of such rows are not taken yet, which is said rather than half done."""
+    request = client.post("/predict", {"x": 1.0}).json()["id"]
+    answer = client.post("/feedback", {"id": request, "label": "high"})
+    assert answer.status in (400, 422)
+    assert "feedback on such models is not taken yet" in answer.json()["error"]
+
+
+def test_answers_are_logged(release: Any, tmp_path: Path) -> None:
+    """The log holds the lists and the probabilities beside the inputs."""
+    with loopline.open_service(release, store=tmp_path) as running:
+        Client(running).post("/predict", ROWS.to_dicts())
+        Client(running).post("/predict", ROWS.to_dicts()[0])
+    logged = read_log(Store.open(tmp_path), name=release.name)
+    expected = release.predict(ROWS)["prediction"].to_list()
+    assert logged["prediction"].to_list() == [*expected, expected[0]]
+    assert {"probability_high", "probability_wide", "input.x"} <= set(logged.columns)
