@@ -5,14 +5,14 @@
 200 rows of 20 mixed features, one a request, through checks, preprocessing and 100 trees of
 LightGBM, sent as JSON over connections that are kept, from a second process. All services run at
 once and are asked in turns, so that a noisy machine is as noisy for each. Reported are processor
-time a request (all
-processes of a service), the time of a request at concurrency 1 and 32, and resident memory; of
-several turns the median and the best. Every peer holds the very same model file, and its answer
-must be ours. Loopline checks the input contract, watches windows and logs every prediction; the
-peers do none of these. `loopline (no log)` leaves the log out.
+time a request (all processes of a service), the time of a request at concurrency 1 and 32, and
+resident memory; of several turns the median and the best. Every peer holds the very same model
+file, and its answer must be ours. Loopline checks the input contract, watches windows and logs
+every prediction; the peers do none of these. `loopline (no log)` leaves the log out.
 
-MLServer takes numbers only: it is sent the finished row, without preprocessing, and 0 for a missing
-number, which its JSON cannot say.
+MLServer stands here twice: its own LightGBM runtime, which takes numbers only, is sent finished
+rows (`mlserver`: no preprocessing, and 0 for a missing number, which its JSON cannot say); a
+runtime by hand makes the numbers of a row as the other peers do (`mlserver_rows`).
 """
 
 from __future__ import annotations
@@ -215,38 +215,54 @@ def commands(folder: Path, store: Path, rows: list[dict], peers: Path) -> Iterat
         elif name == "mlflow":
             yield mlflow_line(folder, rows, python)
         else:
-            place = folder / "mlserver"
-            place.mkdir()
-            (place / "model-settings.json").write_text(
-                json.dumps(
-                    {
-                        "name": "bench",
-                        "implementation": "mlserver_lightgbm.LightGBMModel",
-                        "parameters": {"uri": str(folder / "model.txt")},
-                    }
-                )
-            )
-            start = str(python.parent / "mlserver")
+            yield from mlserver_lines(folder, rows, python)
 
-            def command_of(port: int, start: str = start, place: Path = place) -> list[str]:
-                settings = {
-                    "http_port": port,
-                    "grpc_port": free_port(),
-                    "debug": False,
-                    "metrics_port": free_port(),
-                    "parallel_workers": 0,
-                }
-                (place / "settings.json").write_text(json.dumps(settings))
-                return [start, "start", str(place)]
 
-            numbers = folder / "numbers.jsonl"
-            yield (
-                name,
-                command_of,
-                "/v2/models/bench/infer",
-                numbers,
-                lambda answer: answer["outputs"][0]["data"][0],
-            )
+def mlserver_lines(folder: Path, rows: list[dict], python: Path) -> Iterator[tuple]:
+    """MLServer's own LightGBM runtime on finished numbers, and one by hand on rows."""
+    tensors = write_bodies(folder / "tensors.jsonl", [{"inputs": as_tensors(row)} for row in rows])
+    kinds = {
+        "mlserver": ("mlserver_lightgbm.LightGBMModel", folder / "numbers.jsonl"),
+        "mlserver_rows": ("mlserver_app.Rows", tensors),
+    }
+    for name, (implementation, bodies) in kinds.items():
+        place = folder / name
+        place.mkdir()
+        model = {"uri": str(folder / "model.txt")}
+        (place / "model-settings.json").write_text(
+            json.dumps({"name": "bench", "implementation": implementation, "parameters": model})
+        )
+
+        def command_of(port: int, place: Path = place) -> list[str]:
+            settings = {
+                "http_port": port,
+                "grpc_port": free_port(),
+                "debug": False,
+                "metrics_port": free_port(),
+                "parallel_workers": 0,
+            }
+            (place / "settings.json").write_text(json.dumps(settings))
+            return [str(python.parent / "mlserver"), "start", str(place)]
+
+        def read(answer: dict) -> float:
+            return answer["outputs"][0]["data"][0]
+
+        yield name, command_of, "/v2/models/bench/infer", bodies, read
+
+
+def as_tensors(row: dict) -> list[dict]:
+    """A row as the Open Inference Protocol sends it: one tensor a column that is not missing."""
+    kinds = {bool: "BOOL", str: "BYTES"}
+    return [
+        {
+            "name": name,
+            "shape": [1],
+            "datatype": kinds.get(type(value), "FP64"),
+            "data": [value],
+        }
+        for name, value in row.items()
+        if value is not None
+    ]
 
 
 def mlflow_line(folder: Path, rows: list[dict], python: Path) -> tuple:

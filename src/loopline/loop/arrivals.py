@@ -226,7 +226,7 @@ def broken(champion: Release, frame: pl.DataFrame, now: float) -> list[str]:
         if checked[column.name].null_count() == frame.height and column.missing_share < 0.5
     ]
     if frame.height >= FEWEST_TO_JUDGE:
-        told = judge(columns, {column.name: checked[column.name] for column in columns})
+        told = judge(columns, {column.name: checked[column.name].to_list() for column in columns})
         fine = {column.name for column in columns if len(set(column.quantiles)) >= FINE_QUANTILES}
         found += [
             remark.text
