@@ -82,9 +82,16 @@ class TinyText(Text):
 
 
 class TinyFull(TinyText):
-    """The same, the whole encoder trained."""
+    """The same, the whole encoder trained, until seeds no longer decide what it says.
+
+    After the usual 4 passes at 0.003 the mean prediction differs by 1 standard deviation of the
+    target from seed to seed, which is not what the kit's checks of weights are to see.
+    """
 
     tune = "full"
+
+    def defaults(self, task, num_rows):
+        return {**super().defaults(task, num_rows), "learning_rate": 1e-3, "epochs": 12.0}
 
 
 class TinyLora(TinyText):
