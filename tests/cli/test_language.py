@@ -37,6 +37,17 @@ def language_line(folder: Path, models: str) -> None:
     )
 
 
+def test_a_plain_text_needs_no_target(call: Call, here: Path) -> None:
+    """`init` on a file of plain text proposes to predict what it says."""
+    tale(here)
+    assert call("init", "tale.txt").code == 0
+    named = (here / "loopline.yaml").read_text()
+    whole = call("init", "tale.txt", "--target", "text", "--task", "language", "--force")
+    assert whole.code == 0
+    assert (here / "loopline.yaml").read_text() == named
+    assert "\ntask: language" in named
+
+
 def test_from_a_text_file_to_a_model_that_writes(call: Call, here: Path) -> None:
     """The decoder beats the shares of bytes, is released, writes, and scores a new text."""
     language_line(here, f"[{{lm: {TINY}}}]")

@@ -13,7 +13,14 @@ from loopline.cli.options import Json, program, reporter, same_file
 
 def init(
     data: Annotated[str, typer.Argument(help="A file, glob or URL of rows.")],
-    target: Annotated[str, typer.Option("--target", help="The column to predict.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            help="The column to predict. A file of plain text (.txt, .md) needs none: "
+            "what it says is predicted.",
+        ),
+    ] = None,
     task: Annotated[
         Literal["multilabel", "language", "retrieval"] | None,
         typer.Option(
@@ -48,6 +55,8 @@ def init(
     from loopline.line.proposal_language import propose_language
     from loopline.line.proposal_pairs import propose_pairs
 
+    if target is None:
+        target, task = _of_plain_text(data, task)
     output = output.expanduser()
     for given in (data, *([] if test is None else [test])):
         _find(given)
@@ -73,6 +82,19 @@ def init(
         show.say(f"• {told}")
     place = "" if output == Path("loopline.yaml") else f" {shlex.quote(str(output))}"
     show.say(f"\nWrote {output}. Read it, change what is wrong, then: {program()} run{place}")
+
+
+def _of_plain_text(data: str, task: str | None) -> tuple[str, Literal["language"]]:
+    """Target and task of a file without columns."""
+    from loopline.data.documents import PLAIN_TEXT, TEXT
+    from loopline.errors import InputError
+
+    if Path(data).suffix.lower() not in PLAIN_TEXT or task not in (None, "language"):
+        raise InputError(
+            "Missing option '--target': which column is to be predicted? Only a file of plain text "
+            f"({', '.join(PLAIN_TEXT)}) needs none."
+        )
+    return TEXT, "language"
 
 
 def _find(source: str) -> None:

@@ -18,6 +18,8 @@ from loopline.errors import DataError
 from loopline.words import counted
 
 TEXT, LINE = "text", "line"
+PLAIN_TEXT = (".txt", ".md")
+"""Endings of files that may be texts without columns."""
 DOCUMENT_BYTES = 4_096
 _CUTS = (re.compile(r"\n[ \t]*\n\s*"), re.compile(r"\n"), re.compile(r"[ \t]"))
 _MARKS = (
