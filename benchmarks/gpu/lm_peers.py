@@ -81,8 +81,11 @@ def their_model(work):
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").float()
 
 
-def huggingface(work, device, name):
-    """Times of blocks of steps of the Trainer with its own model, compiled, BF16 autocast."""
+def huggingface(work, device, name, layout=None):
+    """Times of blocks of steps of the Trainer with its own model, compiled, BF16 autocast.
+
+    `layout` is what it is told of several cards.
+    """
     from transformers import Trainer, TrainingArguments
 
     way, on_card = TRAINERS[name], device.type == "cuda"
@@ -90,6 +93,7 @@ def huggingface(work, device, name):
     model = their_model(work)
     given = {
         **way.settings,
+        **(layout or {}),
         "max_steps": work.warm + work.steps,
         "per_device_train_batch_size": work.batch,
         "learning_rate": 1e-4,

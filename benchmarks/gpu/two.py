@@ -1,5 +1,7 @@
 """A decoder on two cards beside one: GPT-2 124M under DDP, the Llama-1B shape under FSDP2.
 
+The same of Hugging Face's Trainer at its best (`--cases gpt2_trainer,llama_trainer`).
+
     PYTHONPATH=src python benchmarks/gpu/two.py --out $OUT/two.json
     PYTHONPATH=src python benchmarks/gpu/two.py --tiny --out two.json     # two processes, a minute
 
@@ -27,6 +29,7 @@ from lm import GPT2, LLAMA, TINY
 from lm_cases import Work, engine
 
 from loopline.engine.layout import Layout
+from loopline.engine.meter import peak_bytes
 from loopline.engine.tools.launch import launch
 
 CASES = {
@@ -36,11 +39,50 @@ CASES = {
 }
 
 
+TRAINERS = {
+    "gpt2_trainer": ("gpt2", {"ddp_find_unused_parameters": False}),
+    "llama_trainer": ("llama", {"fsdp": True, "fsdp_config": {
+        "version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}),
+}  # fmt: skip
+"""The Trainer's cases: whose work, and what it is told where there are two cards."""
+
+
+def of_the_trainer(chosen) -> None:
+    """One case of the Trainer, which finds the processes by itself."""
+    from lm_peers import huggingface
+
+    like, layout = TRAINERS[chosen.case]
+    work, kind = CASES[like]
+    if chosen.tiny:
+        work = small()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
+    found = huggingface(work, device, "trainer_best", layout if world > 1 else {})
+    if rank == 0:
+        seconds = statistics.median(found.pop("times"))
+        told = {
+            "case": chosen.case,
+            "layout": kind if world > 1 else "single",
+            "cards": world,
+            "tokens_per_second_a_card": round(work.batch * work.length / seconds),
+            "seconds_a_step": seconds,
+            "memory": {"peak": peak_bytes(device)} if device.type == "cuda" else {},
+            **found,
+        }
+        Path(chosen.out).write_text(json.dumps(told), encoding="utf-8")
+
+
+def small() -> Work:
+    """What a processor trains in a moment."""
+    return Work(TINY, 4, warm=1, steps=4, block=2, precision="fp32", compiled=False)
+
+
 def measured(chosen) -> None:
     """One case on the processes that are here, written by the leading one."""
     work, kind = CASES[chosen.case]
     if chosen.tiny:
-        work = Work(TINY, 4, warm=1, steps=4, block=2, precision="fp32", compiled=False)
+        work = small()
     layout = Layout.open(kind if chosen.processes > 1 else "single")
     work = replace(work, batch=work.batch * layout.world)
     found = engine(work, layout)
@@ -70,6 +112,8 @@ def main() -> None:
     if chosen.case:
         if chosen.processes > 1 and "WORLD_SIZE" not in os.environ:
             launch([__file__, *sys.argv[1:]], chosen.processes)
+        elif chosen.case in TRAINERS:
+            of_the_trainer(chosen)
         else:
             measured(chosen)
         return
