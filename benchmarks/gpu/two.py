@@ -124,7 +124,8 @@ def main() -> None:
             part = f"{chosen.out}.part"
             command = [sys.executable, __file__, "--case", case, "--processes", str(processes)]
             command += ["--out", part, *["--tiny"] * chosen.tiny]
-            done = subprocess.run(command, check=False)
+            seen = {"CUDA_VISIBLE_DEVICES": "0"} if processes == 1 else {}  # a Trainer takes all
+            done = subprocess.run(command, env=os.environ | seen, check=False)
             failed = {"case": case, "cards": processes, "failed": done.returncode}
             found = failed if done.returncode else json.loads(Path(part).read_text())
             print(json.dumps(found), flush=True)
