@@ -59,3 +59,28 @@ def test_examples_reach_their_scores(
     monkeypatch.setenv("LOOPLINE_DATA", str(data_dir(folder).parent))
     result = loopline.run(EXAMPLES / name, overrides=[f"store={tmp_path}"], progress=False)
     assert result.evaluate()["accuracy"]["value"] > least
+
+
+@pytest.mark.slow
+def test_long_reviews_of_films_are_told_apart(
+    data_dir: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A head on the frozen encoder knows praise from scorn; reviews that are cut are counted."""
+    for name, count in (("train", 600), ("test", 400)):
+        rows = pl.read_csv(data_dir("imdb_with_label_errors") / f"imdb_{name}.csv.gz")
+        rows.sample(count, seed=0).write_csv(tmp_path / f"{name}.csv")
+    result = loopline.fit(
+        tmp_path / "train.csv",
+        "sentiment",
+        test=tmp_path / "test.csv",
+        models=["baseline", "text"],
+        settings={
+            "split": {"folds": 2},
+            "columns": {"rating_LEAK": {"role": "ignore"}, "id": {"role": "id"}},
+        },
+        store=tmp_path / "store",
+        progress=True,
+    )
+    assert result.release.facts["family"] == "text"
+    assert "600 texts are longer than" in capfd.readouterr().err
+    assert result.evaluate()["accuracy"]["value"] > 0.7
