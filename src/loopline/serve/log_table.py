@@ -49,10 +49,15 @@ def log_table(entries: Sequence[Entry], settings: LogSettings, key: bytes) -> pl
     single = [entry for entry in entries if not isinstance(entry.rows, pl.DataFrame)]
     if single:
         frames.append(_frame_of_rows(model, single))
-    table = pl.concat(frames, how="vertical_relaxed")
+    # one by one and only where asked: each call that polars plans wakes its threads
+    table = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
     hidden = {f"input.{name}" for name in settings.leave_out} & set(table.columns)
     hashed = {f"input.{name}" for name in settings.hash} & set(table.columns)
-    return table.drop(hidden).with_columns(_hashed(table[name], key) for name in sorted(hashed))
+    if hidden:
+        table = table.drop(hidden)
+    if hashed:
+        table = table.with_columns(_hashed(table[name], key) for name in sorted(hashed))
+    return table
 
 
 def _frame_of(model: ServedModel, entry: Entry) -> pl.DataFrame:
@@ -71,7 +76,7 @@ def _frame_of(model: ServedModel, entry: Entry) -> pl.DataFrame:
 def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame:
     head = {
         "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
-        "row": pl.repeat(0, len(entries), eager=True, dtype=pl.Int32),
+        "row": pl.Series(np.zeros(len(entries), dtype=np.int32)),
         "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
         "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
         "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
