@@ -48,9 +48,13 @@ def test_a_sum_that_noise_explains_reaches_down_to_zero():
     """Gaps as large as noise makes them: 0 is possible, and a sum below noise is no certainty."""
     usual = gaps([0.08, 0.08], [0.1, 0.1])
     assert usual.ends(1.96)[0] == 0.0
-    lucky = gaps([1e-4, 1e-4], [0.1, 0.1])
-    assert lucky.ends(1.96)[0] == 0.0
-    assert lucky.ends(1.96)[1] > 0.05
+
+
+def test_luck_makes_no_short_interval():
+    """A sum below noise is read as one error below it: the same upper end as that sum has."""
+    noise, spread = gaps([0.1, 0.1], [0.1, 0.1]).sum_if(0.0)
+    least = gaps([noise - spread] * 2, [0.1, 0.1]).ends(1.96)
+    assert gaps([1e-4, 1e-4], [0.1, 0.1]).ends(1.96) == pytest.approx(least, rel=1e-6)
 
 
 def test_rows_of_one_unit_in_a_bin_count_together():
@@ -66,6 +70,14 @@ def test_rows_of_one_unit_in_a_bin_count_together():
     assert len(once.error) == len(thrice.error)
     assert thrice.error == pytest.approx(once.error)
     assert thrice.common == pytest.approx(once.common)
+
+
+def test_units_that_lie_in_all_bins_make_noise_common():
+    """40 units, each with all its rows right or wrong in four bins: four times the variance."""
+    y, stated = np.repeat(np.arange(40) % 2, 4), np.tile([0.1, 0.2, 0.3, 0.4], 40)
+    rows = metric("ece").rows(y, stated)
+    assert Gaps.of(rows, Units.build(np.arange(160) // 4, 160)).common == pytest.approx(4, rel=0.05)
+    assert Gaps.of(rows, Units.build(None, 160)).common == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize("slope", [1.0, 0.8, 0.4])
