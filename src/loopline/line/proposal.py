@@ -220,18 +220,39 @@ def _of_test(official: Table | None, maps: Mapping[str, str], target: str) -> li
     return told
 
 
+def data_lines(
+    data: str, test: str | None, file: Path, pieces: str, form: Sequence[str] = ()
+) -> list[str]:
+    """Where the data lies, as every proposal begins.
+
+    Args:
+        data: path, glob or URL.
+        test: an official test file.
+        file: where the settings file will stand; paths in it are relative to it.
+        pieces: what the test file holds, `"rows"`.
+        form: lines of `data.format`.
+    """
+    lines = ["data:", f"  source: {scalar(relative(data, file))}"]
+    if test is not None:
+        lines.append(f"  test: {scalar(relative(test, file))}  # the official test {pieces}")
+    return [*lines, "  format:", *form] if form else lines
+
+
+def named_columns(names: Sequence[str] | None) -> list[str]:
+    """The line of `data.format` for names that were given; none where none were."""
+    return [f"    columns: {scalar(list(names))}"] if names else []
+
+
 def _format_lines(table: Table | None) -> list[str]:
     if table is None:
         return []
     lines = []
     if table.format.columns is not None:
-        lines += [
-            f"    header: {'true' if table.format.header else 'false'}",
-            f"    columns: {scalar(list(table.format.columns))}",
-        ]
+        lines.append(f"    header: {'true' if table.format.header else 'false'}")
+        lines += named_columns(table.format.columns)
     if table.format.images:
         lines.append(f"    images: {scalar(list(table.format.images))}  # paths of the pictures")
-    return ["  format:", *lines] if lines else []
+    return lines
 
 
 def _text(
@@ -244,17 +265,13 @@ def _text(
     given: tuple[Table | None, Mapping[str, str]] = (None, {}),
 ) -> str:
     positive = schema.classes[-1] if schema.task == "binary" else None
+    named, maps = given
     lines = [
         "# A Loopline line. What was inferred stands here with its reason; change what is wrong.",
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
-        "data:",
-        f"  source: {scalar(relative(data, file))}",
+        *data_lines(data, test, file, "rows", _format_lines(named)),
     ]
-    if test is not None:
-        lines.append(f"  test: {scalar(relative(test, file))}  # the official test rows")
-    named, maps = given
-    lines += _format_lines(named)
     target = schema.named(schema.target)
     known = f"target of a {schema.task} task: "
     lines += [

@@ -13,7 +13,14 @@ from loopline.data.schema import Schema
 from loopline.data.sources import Table
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import read_pair
-from loopline.line.proposal import Proposal, column_line, propose, relative, scalar
+from loopline.line.proposal import (
+    Proposal,
+    column_line,
+    data_lines,
+    named_columns,
+    propose,
+    scalar,
+)
 from loopline.models.pretrained import missing_for_text
 from loopline.progress import Reporter
 from loopline.splits.propose import propose_split
@@ -111,7 +118,7 @@ def _proposal(
         "# A Loopline line for rows with several labels each: every label is there or not.",
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
-        *_data(data, test, file, names),
+        *data_lines(data, test, file, "rows", named_columns(names)),
         f"target: {scalar(target)}",
         f"task: multilabel  # {found[1] if found else LISTS}",
         "",
@@ -132,15 +139,6 @@ def _proposal(
         "seed: 0",
     ]
     return Proposal("\n".join(lines) + "\n", (*sentences, *([reason] if reason else [])), schema)
-
-
-def _data(data: str, test: str | None, file: Path, names: Sequence[str] | None) -> list[str]:
-    lines = ["data:", f"  source: {scalar(relative(data, file))}"]
-    if test is not None:
-        lines.append(f"  test: {scalar(relative(test, file))}  # the official test rows")
-    if names:
-        lines += ["  format:", f"    columns: {scalar(list(names))}"]
-    return lines
 
 
 def _models(schema: Schema) -> list[str]:

@@ -10,7 +10,7 @@ from loopline.data.language import language_schema, predicted_text, prompts_of, 
 from loopline.data.schema import Schema
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import read_pair
-from loopline.line.proposal import Proposal, column_line, relative, scalar
+from loopline.line.proposal import Proposal, column_line, data_lines, named_columns, scalar
 from loopline.line.suited import suited
 from loopline.progress import Reporter
 from loopline.words import counted, sentence
@@ -77,14 +77,11 @@ def _text(
         "# A Loopline line for language: texts are predicted themselves, byte by byte.",
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
-        "data:",
-        f"  source: {scalar(relative(data, file))}",
+        *data_lines(data, test, file, "texts", named_columns(names)),
+        f"target: {scalar(text)}",
+        "task: language",
+        "",
     ]
-    if test is not None:
-        lines.append(f"  test: {scalar(relative(test, file))}  # the official test texts")
-    if names:
-        lines += ["  format:", f"    columns: {scalar(list(names))}"]
-    lines += [f"target: {scalar(text)}", "task: language", ""]
     if shown:
         lines += ["columns:", *(column_line(column) for column in shown), ""]
     by = f"  # test and validation come after training in the order of {order[0]}" if order else ""

@@ -9,7 +9,7 @@ from loopline.data.retrieval import caption_of, image_of, retrieval_schema, with
 from loopline.data.sources import Table
 from loopline.evaluate.metrics import default_metric
 from loopline.line.pair import read_pair
-from loopline.line.proposal import Proposal, relative, scalar
+from loopline.line.proposal import Proposal, data_lines, named_columns, scalar
 from loopline.line.suited import suited
 from loopline.progress import Reporter
 from loopline.words import counted, sentence
@@ -52,7 +52,7 @@ def propose_pairs(
         "# A Loopline line for pairs: images are found by the words of their captions.",
         "# All settings: docs/settings.md, or `loopline schema`.",
         "version: 1",
-        *_data(data, test, file, table, columns),
+        *data_lines(data, test, file, "pairs", _form(table, columns)),
         f"target: {scalar(caption_of(schema))}",
         "task: retrieval",
         "",
@@ -64,14 +64,9 @@ def propose_pairs(
     return Proposal("\n".join(lines) + "\n", tuple(sentences), schema)
 
 
-def _data(
-    data: str, test: str | None, file: Path, table: Table, names: Sequence[str] | None
-) -> list[str]:
-    lines = ["data:", f"  source: {scalar(relative(data, file))}"]
-    if test is not None:
-        lines.append(f"  test: {scalar(relative(test, file))}  # the official test pairs")
-    given = {"columns": list(names or ()), "images": list(table.format.images or ())}
-    if any(given.values()) and table.facts.kind != "folder":
-        lines.append("  format:")
-        lines += [f"    {key}: {scalar(value)}" for key, value in given.items() if value]
-    return lines
+def _form(table: Table, names: Sequence[str] | None) -> list[str]:
+    """Lines of `data.format`; a folder of pictures needs none."""
+    if table.facts.kind == "folder":
+        return []
+    images = table.format.images
+    return [*named_columns(names), *([f"    images: {scalar(list(images))}"] if images else [])]
