@@ -15,8 +15,8 @@ from loopline.store.ledger import Event, Ledger
 
 PREFIX = "loop."
 WHATS = (
-    "arrived", "held", "waiting", "looked", "alarm", "triggered", "trained", "failed", "decided",
-    "rolled_back", "confirmed", "accepted",
+    "arrived", "held", "waiting", "looked", "alarm", "triggered", "trained", "failed",
+    "shadowing", "decided", "rolled_back", "confirmed", "accepted",
 )  # fmt: skip
 """The kinds of entries, each the event ``loop.<what>`` whose subject is the line's name."""
 
