@@ -129,3 +129,31 @@ def test_prometheus_hears_what_the_loop_did(ledger: Ledger, tmp_path: Path) -> N
         'loopline_loop_promotions{model="machines"} 1',
         'loopline_loop_rollbacks{model="machines"} 0',
     ]
+
+
+def messages(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, diary: Diary) -> list[Any]:
+    """What `notify` hands to the receivers."""
+    got: list[Any] = []
+    monkeypatch.setattr(
+        "loopline.loop.receivers.deliver", lambda sent, settings: got.extend(sent) or []
+    )
+    notify(ledger, diary, BOTH)
+    return got
+
+
+def test_one_look_is_one_message(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three alarms of one look: the first in full, the others as lines of the same message."""
+    diary = Diary(ledger, "machines")
+    alarms = [{"sentence": f"{name} moved."} for name in ("heat", "load", "hum")]
+    diary.tell("alarm", "heat moved. Also: load, hum.", pages=3, alarms=alarms)
+    (message,) = messages(monkeypatch, ledger, diary)
+    assert message.page
+    assert message.lines == ("load moved.", "hum moved.")
+
+
+def test_notes_of_a_look_wake_nobody(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that moved without an effect is told to those who want notes."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "hum moved.", pages=0, alarms=[{"sentence": "hum moved."}])
+    (message,) = messages(monkeypatch, ledger, diary)
+    assert not message.page

@@ -242,7 +242,7 @@ class Controller:
         return self.diary.tell(
             "looked",
             f"{int(pool.new.sum()):,} new rows, {labelled.height:,} of them labelled. {told}"
-            + (f" {counted(len(pages), 'alarm')} paged." if pages else ""),
+            + (f" One page, of {counted(len(pages), 'alarm')}." if pages else ""),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse,
         )  # fmt: skip
 

@@ -169,7 +169,7 @@ def judged(told: Sequence[Mapping[str, Any]], limit: float | None) -> Check:
         sum(int(data[name]) for data in trials)
         for name in ("requests", "failed", "rows", "differing", "dropped")
     )
-    facts = {
+    facts: dict[str, Any] = {
         "requests": requests, "failed": failed, "rows": rows, "differing": differing,
         "dropped": dropped, "services": len(trials),
     }  # fmt: skip

@@ -17,7 +17,7 @@ from loopline.errors import DataError
 from loopline.line.finished import FinishedRun
 from loopline.line.reference import reference_of, times_of
 from loopline.loop.watching import Notice
-from loopline.monitor.alarm import Alarm
+from loopline.monitor.alarm import Alarm, in_order
 from loopline.monitor.losses import codes_of
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
@@ -37,7 +37,7 @@ class MonitorWatch:
     def look(
         self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int] = ()
     ) -> Sequence[Notice]:
-        """What the newest window shows that those before did not.
+        """What the newest window shows that those before did not, the weightiest first.
 
         Args:
             champion: the run that made the champion.
@@ -56,7 +56,9 @@ class MonitorWatch:
             alarms = watcher.check(window).alarms
             if number >= told:
                 new += [alarm for alarm in alarms if alarm.state == "new"]
-        return [Notice(alarm.kind, alarm.subject, _said(alarm), alarm.page) for alarm in new]
+        return [
+            Notice(alarm.kind, alarm.subject, _said(alarm), alarm.page) for alarm in in_order(new)
+        ]
 
     def _windows(
         self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int]

@@ -72,6 +72,7 @@ class Alarm:
         p: chance of so large a move in one window of this size without a cause.
         state: ``new`` in the window that opens it, ``open`` while it lasts, ``closed`` at its end.
         facts: further numbers.
+        opened: the number of the window that opened it, from 1; None where nothing is followed.
     """
 
     kind: Kind
@@ -89,6 +90,7 @@ class Alarm:
     p: float | None = None
     state: State = "new"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    opened: int | None = None
 
     @property
     def cause(self) -> tuple[str, str]:
@@ -106,6 +108,19 @@ class Alarm:
         values["rows"] = tuple(values["rows"])
         values["impact"] = Impact(**values["impact"]) if values["impact"] else None
         return Alarm(**values)
+
+
+def together(alarms: Iterable[Alarm]) -> list[tuple[Alarm, ...]]:
+    """Alarms that one window opened, the weightiest first: what a person hears of as one.
+
+    Columns that move in one window mostly move for one reason, and the model's answers with them.
+    What is over stands apart from what lasts. Alarms that are not followed stand alone.
+    """
+    groups: dict[tuple[Any, ...], list[Alarm]] = {}
+    for alarm in in_order(alarms):
+        of_window = (alarm.opened, alarm.state == "closed")
+        groups.setdefault(alarm.cause if alarm.opened is None else of_window, []).append(alarm)
+    return [tuple(group) for group in groups.values()]
 
 
 def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:
