@@ -2,7 +2,7 @@
 
     python benchmarks/loop.py                 # everything: about half an hour on two quiet cores
     python benchmarks/loop.py --streams       # the streams alone: about three minutes
-    python benchmarks/loop.py --campaign 5    # so many seeds of 41 scenarios each; --first-seed 1000
+    python benchmarks/loop.py --campaign 5    # five seeds of 41 scenarios (--first-seed: others)
 
 Writes benchmarks/results/loop.json and prints the tables of docs/loop.md. The streams need
 LOOPLINE_DATA for elec2 and bike_sharing; the simulated ones need nothing.
