@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import time
@@ -15,11 +16,13 @@ import pytest
 from tests.loop.conftest import Shop, customers, told
 
 from loopline.errors import DataError
+from loopline.line.serving import add_all, find_served, make_serve_settings, shadows
 from loopline.loop.diary import Diary, Entry
 from loopline.loop.live import judged
 from loopline.loop.serving import serve_champion
-from loopline.serve.following import SHADOWED
+from loopline.serve.following import SHADOWED, Follower
 from loopline.serve.server import RunningService
+from loopline.serve.service import Service
 
 LIVE = {"shadow": {"requests": 5, "within": "10m"}}
 SEEN = {
@@ -116,6 +119,29 @@ def test_it_is_promoted_after_live_requests(tried: Shop) -> None:
     assert "As a shadow it answered 5 live requests" in decided
     assert aliases(tried) == {"shop@champion": challenger}
     assert not told(tried.look(), "decided")
+
+
+def test_a_trial_of_the_services_own_stays(tried: Shop) -> None:
+    """`loopline serve --challenger` chose whom to try; the alias does not take its place."""
+    with tried.project() as project:
+        found = find_served("shop@champion", lambda: project)
+        service = Service(make_serve_settings({}), store=None)
+        add_all(service, [(None, found.release)], project.release("shop@shadow"))
+        own = service.deployments["shop"].trial
+
+        async def look() -> None:
+            follower = Follower(service, {}, shadows([found]))
+            await follower.look()
+            assert service.deployments["shop"].trial is own
+            service.deployments["shop"].end_trial()
+            await follower.look()
+            assert service.deployments["shop"].trial is not None
+            project.aliases.remove("shop", "shadow")
+            await follower.look()
+            assert service.deployments["shop"].trial is None
+            await service.close()
+
+        asyncio.run(look())
 
 
 def test_one_error_keeps_it_out(tried: Shop) -> None:
@@ -240,6 +266,12 @@ def test_counts_of_several_services_add_up() -> None:
 def test_it_must_be_fast_enough(seconds: float, limit: float | None, passed: bool) -> None:
     """Within the line's limit; without one, twice the champion or a millisecond more."""
     assert judged([SEEN | {"seconds": seconds}], limit).passed is passed
+
+
+def test_values_do_not_agree_or_differ() -> None:
+    """No two models give one and the same number, so nothing is said of it."""
+    assert "agrees" in judged([SEEN], None).sentence
+    assert "agrees" not in judged([SEEN | {"differing": None}], None).sentence
 
 
 def test_a_few_answers_say_nothing_of_speed() -> None:

@@ -28,7 +28,7 @@ from loopline.line.files import LineFile
 from loopline.line.project import Project
 from loopline.loop.attempt import Attempt, fresh_bout, history_bout, protected, run_of, train
 from loopline.loop.bout import Check
-from loopline.loop.diary import Diary
+from loopline.loop.diary import Diary, promoted
 from loopline.loop.gate import Verdict, judge
 from loopline.loop.labels import answered_rows
 from loopline.loop.live import LiveShadow
@@ -249,7 +249,7 @@ class Decider:
             after=moves[-1].event if moves else 0,
         )  # fmt: skip
         self._diary.tell(
-            "decided", f"Promoted {challenger[:20]}: {verdict.reason}", promoted=True,
+            "decided", promoted(challenger, verdict.reason), promoted=True,
             attempt=attempt.id, champion=attempt.champion, challenger=challenger,
             verdict=verdict.to_dict(), unconfirmed=False,
         )  # fmt: skip

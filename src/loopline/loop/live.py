@@ -166,7 +166,7 @@ def judged(told: Sequence[Mapping[str, Any]], limit: float | None) -> Check:
     """  # noqa: E501  # one sentence
     trials = list({data["trial"]: data for data in told}.values())
     requests, failed, rows, differing, dropped = (
-        sum(int(data[name]) for data in trials)
+        sum(int(data[name] or 0) for data in trials)
         for name in ("requests", "failed", "rows", "differing", "dropped")
     )
     facts: dict[str, Any] = {
@@ -186,10 +186,12 @@ def judged(told: Sequence[Mapping[str, Any]], limit: float | None) -> Check:
     if requests >= FEWEST_TIMED and mine > allowed:
         told_limit = "more than twice as long" if limit is None else f"limit {limit * 1e3:.3g} ms"
         return Check("live", False, f"On live requests it takes {speed}: {told_limit}.", facts)
+    named = all(data["differing"] is not None for data in trials)
+    agrees = f"agrees on {1 - differing / max(1, rows):.1%}, " if named else ""
     let_go = f"; {dropped:,} came too fast for it and were let go" if dropped else ""
     return Check(
         "live", True, f"As a shadow it answered {counted(requests, 'live request')}{let_go}, "
-        f"agrees on {1 - differing / max(1, rows):.1%}, and takes {speed}.", facts,
+        f"{agrees}and takes {speed}.", facts,
     )  # fmt: skip
 
 

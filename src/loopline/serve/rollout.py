@@ -110,8 +110,9 @@ class Trial:
     def counts(self) -> dict[str, Any]:
         """What the challenger did so far, as plain data without any cell of a request.
 
-        Requests answered, failed and let go; rows answered and rows answered otherwise; seconds for
-        a row of both sides, in the median of the last answers, None before there are any.
+        Requests answered, failed and let go; rows answered, and of classes those answered
+        otherwise; seconds for a row of both sides, in the median of the last answers, None before
+        there are any.
         """
         ours, theirs = self.sides["challenger"], self.sides["champion"]
         return {
@@ -120,7 +121,7 @@ class Trial:
             "failure": self.failure,
             "dropped": self.dropped,
             "rows": self.rows,
-            "differing": self.differing,
+            "differing": self.differing if self.champion.classes else None,
             "seconds": statistics.median(ours.seconds) if ours.seconds else None,
             "champion_seconds": statistics.median(theirs.seconds) if theirs.seconds else None,
         }
