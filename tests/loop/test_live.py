@@ -247,6 +247,17 @@ def test_killed_around_the_trial(shop: Shop, monkeypatch: pytest.MonkeyPatch, af
         assert len(Diary(project.ledger, "shop").entries("decided")) == 1
 
 
+def test_a_promotion_that_was_not_written_down_stands(tried: Shop) -> None:
+    """Dead between the move and its entry; what a service tells later does not make it unsaid."""
+    with tried.project() as project:
+        name = project.aliases.get("shop", "shadow")
+        project.aliases.promote("shop", "champion", name, why="the gate")
+        late = SEEN | {"name": "shop", "release": name, "failed": 1, "failure": "DataError"}
+        project.ledger.append(SHADOWED, subject=name, data=late)
+    assert told(tried.look(), "decided")[0].startswith("Promoted")
+    assert tried.champion() == name
+
+
 def test_counts_of_several_services_add_up() -> None:
     """The newest word of each trial counts: 60 and 100 requests, 160 together."""
     early, late = SEEN | {"requests": 10}, SEEN | {"requests": 60}

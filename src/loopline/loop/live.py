@@ -111,12 +111,14 @@ class LiveShadow:
             for event in self._project.ledger.events(kind=kind, subject=tried.challenger)
             if event.id > tried.entry.id
         ]
+        if serving == tried.challenger:  # decided, and the controller died before it said so
+            return Check("live", True, "It was promoted after it was tried on live requests.")
         check = judged([data for data in events if "reason" not in data], self._limit())
         reasons = [str(data["reason"]) for data in events if "reason" in data]
         if reasons:
             told = f"A service took the challenger back after live requests, {reasons[0]}."
             check = Check("live", False, told, check.facts)
-        if not check.passed or serving == tried.challenger or asked is None:
+        if not check.passed or asked is None:
             return check
         if check.facts["requests"] >= asked.requests or self._over(tried.entry, asked):
             return check
