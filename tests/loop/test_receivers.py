@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from loopline.loop.diary import Diary
+from loopline.loop.monitored import said
 from loopline.loop.receivers import NOTIFIED, notify, write_gauges
+from loopline.monitor.alarm import Alarm, Impact
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.sinks import Undelivered
 from loopline.store.ledger import Ledger
@@ -157,3 +159,16 @@ def test_notes_of_a_look_wake_nobody(ledger: Ledger, monkeypatch: pytest.MonkeyP
     diary.tell("alarm", "hum moved.", pages=0, alarms=[{"sentence": "hum moved."}])
     (message,) = messages(monkeypatch, ledger, diary)
     assert not message.page
+
+
+def test_what_two_alarms_do_alike_is_said_once() -> None:
+    """Twelve columns of one new device: the estimated harm stands at the first of them."""
+    impact = Impact("error", 0.05, 0.03, 0.07, "guessed")
+    alarms = [
+        Alarm("column", "shift", name, True, f"{name} moved.", impact=impact, since="May")
+        for name in ("heat", "load")
+    ]
+    told: set[str] = set()
+    first, second = (said(alarm, told) for alarm in alarms)
+    assert first == f"heat moved. Since May. {impact}."
+    assert second == "load moved. Since May."

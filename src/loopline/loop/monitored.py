@@ -56,8 +56,10 @@ class MonitorWatch:
             alarms = watcher.check(window).alarms
             if number >= told:
                 new += [alarm for alarm in alarms if alarm.state == "new"]
+        impacts: set[str] = set()
         return [
-            Notice(alarm.kind, alarm.subject, _said(alarm), alarm.page) for alarm in in_order(new)
+            Notice(alarm.kind, alarm.subject, said(alarm, impacts), alarm.page)
+            for alarm in in_order(new)
         ]
 
     def _windows(
@@ -87,10 +89,18 @@ def _window(champion: FinishedRun, rows: pl.DataFrame) -> Window:
     return Window(checked, release.raw(checked), (), times_of(repaired, champion.schema), labels)
 
 
-def _said(alarm: Alarm) -> str:
+def said(alarm: Alarm, impacts: set[str]) -> str:
+    """An alarm in words; what does the same to the model as one before it does not say so again.
+
+    Args:
+        alarm: the alarm.
+        impacts: what was said of the model before; added to.
+    """
     told = f"{alarm.sentence.rstrip('.')}."
     if alarm.since and "since" not in told:
         told += f" Since {alarm.since}."
-    if alarm.impact is not None and alarm.kind != "performance":
-        told += f" {str(alarm.impact).rstrip('.')}."
+    impact = "" if alarm.impact is None else str(alarm.impact).rstrip(".")
+    if impact and alarm.kind != "performance" and impact not in impacts:
+        impacts.add(impact)
+        told += f" {impact}."
     return told
