@@ -470,7 +470,7 @@ def test_counting_from_threads_loses_nothing() -> None:
     def count() -> None:
         for n in range(3000):
             metrics.add("rows_total", (("model", str(n % 50)),))
-            metrics.time((("route", "/predict"),), 0.001)
+            metrics.meter("/predict", 200).add(0.001)
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -486,7 +486,7 @@ def test_counters_of_workers_add_up() -> None:
     one, two = Metrics(), Metrics()
     for metrics, amount in ((one, 2), (two, 3)):
         metrics.add("rows_total", (("model", 'a"\n\\'),), amount)
-        metrics.time((("route", "/predict"),), 0.0007)
+        metrics.meter("/predict", 200).add(0.0007)
     both = Metrics.merged([json.loads(json.dumps(m.snapshot())) for m in (one, two)])
     text = both.text()
     assert 'loopline_rows_total{model="a\\"\\n\\\\"} 5' in text

@@ -13,7 +13,7 @@ from loopline.features.contract import Remark
 from loopline.models.base import Floats
 from loopline.serve.edge import attempt
 from loopline.serve.ids import RequestIds
-from loopline.serve.metrics import Metrics
+from loopline.serve.metrics import Counter, Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import ServeSettings
 from loopline.serve.window import REST_SECONDS, InputWindow
@@ -73,7 +73,7 @@ class Keeping:
         self.name = name
         self._shared = shared
         self._windows: dict[str, InputWindow] = {}
-        self._labels: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
 
     def forget(self, version: str) -> None:
@@ -111,11 +111,12 @@ class Keeping:
         """
         shared = self._shared
         rows = checked.height if isinstance(checked, pl.DataFrame) else 1
-        labels = self._labels.get((model.version, role))
-        if labels is None:
+        counter = self._counters.get((model.version, role))
+        if counter is None:
             labels = (("model", self.name), ("role", role), ("version", model.version))
-            self._labels[model.version, role] = labels
-        shared.metrics.add("rows_total", labels, rows)
+            counter = shared.metrics.counter("rows_total", labels)
+            self._counters[model.version, role] = counter
+        counter.add(rows)
         if shared.log is not None:
             kept = checked if body is None else body
             shared.log.add(model, role, request_id, kept, raw, remarks)
