@@ -102,11 +102,13 @@ def test_a_run_corrects_the_next_ones_estimate(project: Project) -> None:
 
 
 def test_when_the_time_is_over_no_trial_is_wanted(project: Project) -> None:
-    """A budget in the past."""
+    """A budget in the past; the first trial is told of only where it was begun in time."""
     made, context = clock(project, 5.0)
+    assert "and the first trial was not done after" in made.too_short()
     context.started -= 10.0
     assert not made.wanted()
     assert "does not suffice for one trial" in made.too_short()
+    assert "the first trial" not in made.too_short()
 
 
 def test_a_fit_ends_at_its_next_round_after_the_deadline() -> None:

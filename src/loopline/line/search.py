@@ -38,7 +38,7 @@ from loopline.line.trial import Job
 from loopline.line.trial_scores import fold_sizes
 from loopline.models.families import family
 from loopline.models.together import num_started
-from loopline.search.arms import Arm, hopeless
+from loopline.search.arms import Arm
 from loopline.search.method import Decision, decide
 from loopline.search.pool import Pool, conduct
 from loopline.search.pruning import Step, steps
@@ -302,14 +302,15 @@ class Hunt:
                 f"Interrupted: going on with the best of {counted(len(records), 'trial')}. "
                 "Interrupt again to stop everything; the same command goes on with the search."
             )
-        if self.stopped == "budget":
+        if self.stopped == "budget" and records:
             note(self.clock.sentence(len(records)))
         for arm in self.study.arms:
             own = [record for record in records if record.arm == arm.name]
-            if own and all(record.state == "failed" for record in own):
-                note(f"{arm.name} failed in every trial and is left out: {own[0].reason}")
-            elif hopeless(arm, records):
-                note(f"{arm.name} is left out: every trial of it was given up ({own[0].reason}).")
+            if not own or any(record.state == "complete" for record in own):
+                continue
+            failed = all(record.state == "failed" for record in own)
+            ends = "failed in every trial" if failed else "was given up in every trial"
+            note(f"The search leaves out {arm.name}, which {ends}: {own[0].reason}")
 
     def finish(self) -> Searched:
         """The candidates for the race, the study as an artifact, and what to tell of it."""
@@ -351,7 +352,7 @@ def _nothing(records: Sequence[Record], clock: Clock) -> str:
     for record in records:
         reasons.setdefault(f"{record.arm}: {record.reason}", []).append(str(record.number))
     told = " ".join(
-        f"({', '.join(numbers[:5])}{' …' if len(numbers) > 5 else ''}) {reason}."
+        f"({', '.join(numbers[:5])}{' …' if len(numbers) > 5 else ''}) {reason.removesuffix('.')}."
         for reason, numbers in list(reasons.items())[:5]
     )
     return (

@@ -75,7 +75,12 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
             continue
         if not space:
             others.append(entry)
-            reasons[entry.name] = "the family has nothing to search here"
+            own = family(entry.family).space(facts)
+            reasons[entry.name] = (
+                "`models` and `search.space` leave none of its parameters to be searched"
+                if own
+                else "the family has nothing to search here"
+            )
             continue
         defaults = resolve_params(context, prepared, entry, num_rows)
         arms.append(

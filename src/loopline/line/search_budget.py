@@ -130,11 +130,11 @@ class Clock:
         """What to tell when the time did not suffice for one trial."""
         before = self._began - self._context.started
         tried = time.monotonic() - self._began
-        return (
-            f"`search.budget` of {self._budget:g} s does not suffice for one trial: what comes "
-            f"before the search took {before:.1f} s, and the first trial was not done after "
-            f"{tried:.1f} s. Give more time, fewer folds (`split.folds`), or no `search`."
-        )
+        told = f"`search.budget` of {self._budget:g} s does not suffice for one trial: what comes "
+        told += f"before the search took {before:.1f} s"
+        if before < (self._budget or 0.0):
+            told += f", and the first trial was not done after {tried:.1f} s"
+        return f"{told}. Give more time, fewer folds (`split.folds`), or no `search`."
 
 
 def put_down(context: LineContext, facts: Mapping[str, float]) -> None:
