@@ -1,6 +1,6 @@
 """How many trials does Bayesian search need to be as good as random search after 64?
 
-    python benchmarks/search_trials.py trials.jsonl [--only SPACE ...] [--seeds 10]
+    python benchmarks/search_trials.py trials.jsonl [--only SPACE ...] [--seeds 0 1 ...]
     python benchmarks/search_trials.py trials.jsonl --into results/search.json
 
 Ten spaces: ten real tables (LOOPLINE_DATA, default ../shared/data) under five families with the
