@@ -9,8 +9,10 @@ fraction of a second. Every trial is a real one: proposed by the study of `loopl
 fitted on the three folds of the line's split, pruning off, by one thread. For each space and seed
 random search makes 64 trials, then Bayesian search makes trials until one is at least as good as
 the best of those. Both have the same rows, folds and fit seeds, and both begin with the family's
-defaults, which count as the first trial. Where 64 trials do not suffice the count is 65, which is
-above every limit that is asked for. It counts trials, not time.
+defaults, which count as the first trial. Bayesian search then draws up to ten trials at random, the
+very ones of random search: the runs in which the best is not among these are told apart. Where 64
+trials do not suffice the count is 65, which is above every limit that is asked for. It counts
+trials, not time.
 
 Each line of the file is one space and seed; what is there is not made again, so that the script can
 be stopped at any time.
@@ -49,7 +51,8 @@ from loopline.search.record import Record
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("LOOPLINE_DATA", ROOT.parent / "shared" / "data"))
 TRIALS = 64
-METHODS = ("random", "bayesian")
+SHARED = 11
+"""Both methods make at most so many equal trials: the defaults, and ten random ones."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +246,12 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return median(counts) if counts else None
 
     every = [count for counts in needed.values() for count in counts]
+    apart = [row for row in rows if row["random_found_at"] > SHARED]
+    missed = [
+        abs(row["goal"] - row["best"]) / (abs(row["goal"] - row["defaults"]) or math.inf)
+        for row in rows
+        if row["needed"] > TRIALS
+    ]
     return {
         "part": "bayesian", "trials": TRIALS, "needed": needed,
         "median": median(every),
@@ -251,7 +260,10 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "median_tuned_on": middle([name for name, case in CASES.items() if case.tuned_on]),
         "median_others": middle([name for name, case in CASES.items() if not case.tuned_on]),
         "not_within_64": sum(count > TRIALS for count in every), "runs": len(every),
-        "random_median": median(row["random_found_at"] for row in rows),
+        "share_of_gain_missed_then": round(median(missed), 3) if missed else None,
+        "random_best_not_in_shared_start": {
+            "runs": len(apart), "median": median(row["needed"] for row in apart)
+        },
         "samplers": {name: found[0]["sampler"] for name, found in spaces.items() if found},
         "dimensions": {name: found[0]["dimensions"] for name, found in spaces.items() if found},
         "cpu_seconds": round(math.fsum(row["cpu_seconds"] for row in rows)),
