@@ -8,10 +8,13 @@ every rank.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loopline.engine.layout import unwrapped
 from loopline.errors import SettingsError
@@ -206,6 +209,47 @@ class SpikeStop(Event):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Mean, variance and number of the losses seen."""
+        return {"kept": self.kept}
+
+
+@dataclass
+class Rungs(Event):
+    """Tell what the held-out rows are predicted to be after 1, 2, 4, 8 … epochs.
+
+    Whoever is told may raise, which ends the run. What was predicted is kept in checkpoints, and a
+    run that goes on from one tells of its earlier rungs again. For one process.
+
+    Args:
+        tell: gets the rung's number, from 0, and the predictions of all held-out rows.
+        shape: of the predictions.
+        most: how many rungs there can be, at least 1.
+    """
+
+    tell: Callable[[int, NDArray[np.float64]], None]
+    shape: tuple[int, ...]
+    most: int
+    name: str = "rungs"
+    kept: torch.Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
+    told: int = 0
+
+    def started(self, run: Run) -> None:
+        """Make room for the predictions."""
+        del run
+        self.kept = torch.zeros((self.most, *self.shape))
+
+    def evaluated(self, run: Run, loss: float, others: dict[str, float]) -> None:
+        """Tell of the rungs that were reached and not told of."""
+        del loss, others
+        passed = min(self.most, (run.state.samples // run.order.num_rows).bit_length())
+        reached = int(run.state.extra.get(self.name, 0))
+        self.kept[reached:passed] = torch.from_numpy(run.predictions).to(self.kept.dtype)
+        run.state.extra[self.name] = passed
+        while self.told < passed:
+            self.told += 1
+            self.tell(self.told - 1, self.kept[self.told - 1].double().numpy())
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The predictions at each rung."""
         return {"kept": self.kept}
 
 

@@ -47,7 +47,7 @@ from loopline.search.study import Study, best_of_each, merged
 from loopline.store.artifacts import Artifact
 from loopline.words import counted, figure
 
-TRIAL_VERSION = 1
+TRIAL_VERSION = 2
 """Raised whenever a trial of the same settings would give another answer."""
 
 
@@ -274,6 +274,7 @@ class Hunt:
             self._entry(trial.arm, trial.params),
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
+            own.artifact if own is not None and self.spec.prune else None,
             None if own is None else own.value,
             timed=self.spec.budget is not None,
         )
