@@ -57,11 +57,19 @@ def test_a_rung_tells_what_the_model_of_so_many_rounds_predicts(name: str, task:
 def test_a_network_has_rungs_after_1_2_4_and_8_epochs(task: Any) -> None:
     """The fourth of nine epochs' rungs tells what eight epochs predict."""
     pytest.importorskip("torch")
-    params = {**SMALL_NETWORK, "patience": 100, "average": 0.0}
+    params = {**SMALL_NETWORK, "patience": 100, "average": 0.0, "learning_rate": 1.024e-3}
     _, heard = heard_of("mlp", task, **params)
-    assert [number for number, _ in heard] == [0, 1, 2, 3]
+    assert [number for number, _ in heard] == [10, 11, 12, 13]
     _, whole = heard_of("mlp", task, **{**params, "epochs": 8.0})
     np.testing.assert_allclose(heard[3][1], whole[3][1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_of_half_the_rate_is_at_a_rung_after_twice_the_epochs() -> None:
+    """Rung 10 is reached when epochs × rate is 2¹⁰ × 10⁻⁶."""
+    pytest.importorskip("torch")
+    params = {**SMALL_NETWORK, "patience": 100}
+    _, heard = heard_of("mlp", "binary", **params, learning_rate=5.12e-4)
+    assert [number for number, _ in heard] == [9, 10, 11, 12]
 
 
 def test_a_network_tells_values_in_the_targets_units() -> None:
@@ -83,7 +91,7 @@ def test_a_killed_network_tells_of_its_earlier_rungs_again(
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     table = make_table("binary", 300)
     train, valid = make_view("binary", table[:200]), make_view("binary", table[200:])
-    params = {**SMALL_NETWORK, "patience": 100, "batch_size": 32}
+    params = {**SMALL_NETWORK, "patience": 100, "batch_size": 32, "learning_rate": 1.024e-3}
 
     def told(folder: Path, stop: int | None) -> list[tuple[int, Floats]]:
         heard: list[tuple[int, Floats]] = []
@@ -102,7 +110,8 @@ def test_a_killed_network_tells_of_its_earlier_rungs_again(
     whole = told(tmp_path / "whole", None)
     before = told(tmp_path / "killed", 40)  # of 57 steps: in the seventh epoch
     after = told(tmp_path / "killed", None)
-    assert [number for number, _ in before] == [0, 1, 2]
-    assert [number for number, _ in after] == [0, 1, 2, 3]
+    assert len(before) == 3
+    assert [number for number, _ in after] == [number for number, _ in whole]
+    assert len(after) == 4
     for (_, once), (_, again) in zip(whole, after, strict=True):
         np.testing.assert_array_equal(once, again)

@@ -16,7 +16,7 @@ from loopline.line import trial as trial_module
 from loopline.line import trial_rungs
 from loopline.line.face import Result
 from loopline.line.search_arms import TRIAL
-from loopline.line.trial_rungs import RUNGS, Ladder
+from loopline.line.trial_rungs import NUMBERS, RUNGS, Ladder, Leader
 from loopline.line.trial_scores import OUT_OF_FOLD
 from loopline.models.base import GivenUp
 from loopline.search.pruning import RUNGS_BEFORE, steps
@@ -48,17 +48,22 @@ HELD: Any = SimpleNamespace(positions=np.array([4, 7]))
 
 
 def climbed(
-    monkeypatch: pytest.MonkeyPatch, chance: float, numbers: list[int], leader: int | None
+    monkeypatch: pytest.MonkeyPatch,
+    chance: float,
+    numbers: list[int],
+    leader: int | None,
+    start: int = 0,
 ) -> tuple[Ladder, Chances, int]:
     """A ladder after rungs whose predictions are their numbers, and the rungs it let pass.
 
-    The leader had so many rungs and predicted 100 at the first, 101 at the second …
+    The leader had so many rungs from a number on and predicted 100 + its number at each.
     """
     scorer = Chances(chance)
     monkeypatch.setattr(trial_rungs, "Scorer", scorer)
     ahead = None
     if leader is not None:
-        ahead = np.tile(100.0 + np.arange(leader)[:, None], (1, 2)).astype(np.float32)
+        rungs = np.arange(start, start + leader)
+        ahead = Leader(rungs, np.tile(100.0 + rungs[:, None], (1, 2)).astype(np.float32))
     line: Any = None
     ladder = Ladder(line, line, ahead, 0.05)
     for passed, number in enumerate(numbers):
@@ -95,10 +100,19 @@ def test_a_fit_that_is_behind_is_given_up_with_its_reason(monkeypatch: pytest.Mo
 def test_without_a_leader_rungs_are_kept_and_nothing_is_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A fit that passes two rungs in one round has both."""
+    """A fit that passes two rungs at once has the second alone."""
     ladder, scorer, _ = climbed(monkeypatch, 0.0, [0, 2], leader=None)
     assert scorer.asked == []
-    assert ladder.arrays()[RUNGS].tolist() == [[0, 0], [2, 2], [2, 2]]
+    kept = ladder.arrays()
+    assert (kept[RUNGS].tolist(), kept[NUMBERS].tolist()) == ([[0, 0], [2, 2]], [0, 2])
+
+
+def test_a_leader_that_began_further_on_is_no_measure_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is behind the leader's first rung is not judged; between two the earlier one counts."""
+    _, scorer, _ = climbed(monkeypatch, 0.5, [2, 3, 5], leader=2, start=3)
+    assert scorer.asked == [(3.0, 103.0), (5.0, 104.0)]
 
 
 def test_only_the_first_whole_fold_has_rungs() -> None:

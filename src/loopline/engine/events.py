@@ -214,18 +214,21 @@ class SpikeStop(Event):
 
 @dataclass
 class Rungs(Event):
-    """Tell what the held-out rows are predicted to be after 1, 2, 4, 8 … epochs.
+    """Tell what the held-out rows are predicted to be after 1, 2, 4, 8 … times so many epochs.
 
     Whoever is told may raise, which ends the run. What was predicted is kept in checkpoints, and a
-    run that goes on from one tells of its earlier rungs again. For one process.
+    run that goes on from one tells of its earlier rungs again. For one process; give it before
+    `EarlyStop`, whose checkpoints then hold the rung.
 
     Args:
-        tell: gets the rung's number, from 0, and the predictions of all held-out rows.
+        tell: gets the rung's number and the predictions of all held-out rows.
+        first: epochs at rung 0, above 0; evaluations between two rungs are not told.
         shape: of the predictions.
-        most: how many rungs there can be, at least 1.
+        most: how many rungs can be told, at least 1.
     """
 
     tell: Callable[[int, NDArray[np.float64]], None]
+    first: float
     shape: tuple[int, ...]
     most: int
     name: str = "rungs"
@@ -238,15 +241,17 @@ class Rungs(Event):
         self.kept = torch.zeros((self.most, *self.shape))
 
     def evaluated(self, run: Run, loss: float, others: dict[str, float]) -> None:
-        """Tell of the rungs that were reached and not told of."""
+        """Tell of the rung that was reached, if one was, and of those not told of yet."""
         del loss, others
-        passed = min(self.most, (run.state.samples // run.order.num_rows).bit_length())
-        reached = int(run.state.extra.get(self.name, 0))
-        self.kept[reached:passed] = torch.from_numpy(run.predictions).to(self.kept.dtype)
-        run.state.extra[self.name] = passed
-        while self.told < passed:
+        numbers = run.state.extra.setdefault(self.name, [])
+        way = run.state.samples // run.order.num_rows / self.first
+        number = math.floor(math.log2(way * (1 + 1e-9))) if way >= 1 else -1
+        if number >= 0 and number not in numbers and len(numbers) < self.most:
+            self.kept[len(numbers)] = torch.from_numpy(run.predictions).to(self.kept.dtype)
+            numbers.append(number)
+        while self.told < len(numbers):
             self.told += 1
-            self.tell(self.told - 1, self.kept[self.told - 1].double().numpy())
+            self.tell(numbers[self.told - 1], self.kept[self.told - 1].double().numpy())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The predictions at each rung."""

@@ -160,7 +160,8 @@ class Hunt:
             limit=limit,
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
-        clock = Clock(context, prepared, spec.budget)
+        families = {arm.name: arm.family for arm in contested.arms}
+        clock = Clock(context, prepared, spec.budget, families)
         return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:

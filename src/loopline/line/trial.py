@@ -36,7 +36,7 @@ from loopline.line.race import (
 )
 from loopline.line.rehearsal import rehearse
 from loopline.line.spec import Candidate
-from loopline.line.trial_rungs import Ladder, rungs_of
+from loopline.line.trial_rungs import Ladder, Leader
 from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
 from loopline.models.base import Floats, GivenUp
 from loopline.models.families import family
@@ -226,7 +226,7 @@ def _take(
     """Fit one step; the chance that the trial is better than the rival, and its score so far."""
     if step.rows is None:
         if step.rung_chance and family(job.entry.family).has_rungs:
-            leader = rungs_of(context, job.leader)
+            leader = Leader.open(context, job.leader)
             progress.ladder = Ladder(context, prepared, leader, step.rung_chance)
             _add(
                 progress,
@@ -302,7 +302,8 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     if job.to_beat is None or better(value, job.to_beat, higher):
         _keep(context, prepared, job.entry, progress)
         if job.timed:
-            costs = rehearse(prepared, job.entry.family, progress.fits)
+            limits = context.spec.constraints.limits().given
+            costs = rehearse(prepared, job.entry.family, progress.fits, over_http=bool(limits))
     artifact = context.store.put(
         "trial",
         lambda folder: save_file(arrays, Path(folder) / OUT_OF_FOLD),

@@ -8,6 +8,7 @@ prediction, and no row on which the trial is judged afterwards takes part.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,37 @@ from loopline.search.pruning import RUNGS_BEFORE
 from loopline.splits.views import TrainView
 from loopline.words import figure
 
-RUNGS = "rungs"
-"""The name of what a trial predicted at its rungs beside its out-of-fold predictions."""
+RUNGS, NUMBERS = "rungs", "rung_numbers"
+"""What a trial predicted at its rungs, and their numbers, beside its out-of-fold predictions."""
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best trial of a family on its way.
+
+    Args:
+        numbers: of its rungs, rising, shape (rungs,).
+        predictions: there, shape (rungs, rows) or (rungs, rows, classes).
+    """
+
+    numbers: NDArray[np.int64]
+    predictions: NDArray[np.float32]
+
+    @staticmethod
+    def open(context: LineContext, artifact: str | None) -> Leader | None:
+        """Of a complete trial; None where it had no rungs."""
+        if artifact is None:
+            return None
+        arrays = load_file(context.store.get(artifact).path(OUT_OF_FOLD))
+        return Leader(arrays[NUMBERS], arrays[RUNGS]) if RUNGS in arrays else None
+
+    def at(self, number: int) -> NDArray[np.float32] | None:
+        """Where it was at a rung; None where none compares with it, or it is too early to judge."""
+        place = int(np.searchsorted(self.numbers, number, side="right")) - 1
+        if place < 0 or number < self.numbers[-1] - RUNGS_BEFORE:
+            return None
+        found: NDArray[np.float32] = self.predictions[place]
+        return found
 
 
 @dataclass
@@ -32,16 +62,15 @@ class Ladder:
     Args:
         context: the line.
         prepared: its rows.
-        leader: what the best trial of the family predicted at its rungs, shape (rungs, rows) or
-            (rungs, rows, classes); None while there is none.
+        leader: the best trial of the family; None while there is none.
         chance: below this chance of being better than the leader a fit is given up.
     """
 
     context: LineContext
     prepared: Prepared
-    leader: NDArray[np.float32] | None
+    leader: Leader | None
     chance: float
-    kept: list[NDArray[np.float32]] = field(default_factory=list)
+    kept: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     value: float = float("nan")
     reason: str = ""
 
@@ -51,31 +80,24 @@ class Ladder:
         Raises:
             GivenUp: the trial is behind; `value` and `reason` tell how far.
         """
-        while len(self.kept) <= number:  # a quick fit passes several in one round
-            self.kept.append(slim(prediction))
-        if self.leader is None or number < len(self.leader) - 1 - RUNGS_BEFORE:
+        self.kept[number] = slim(prediction)
+        other = None if self.leader is None else self.leader.at(number)
+        if other is None:
             return
         rows = held.positions.astype(np.int64)
         scorer = Scorer(self.context, self.prepared, rows, np.zeros(len(rows), dtype=np.int64))
-        other = full(self.leader[min(number, len(self.leader) - 1)])
-        chance = scorer.chance(prediction, other)
+        chance = scorer.chance(prediction, full(other))
         if chance < self.chance:
             self.value = scorer.value(prediction)
             self.reason = (
-                f"at rung {number + 1} of fold 1: {figure(self.value)} on the rows held out there, "
-                f"the chance to be the best of its family is {chance:.1%}"
+                f"at rung {len(self.kept)} of fold 1: {figure(self.value)} on the rows held out "
+                f"there, the chance to be the best of its family is {chance:.1%}"
             )
             raise GivenUp
 
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """What to keep with the trial."""
-        return {RUNGS: np.stack(self.kept)} if self.kept else {}
-
-
-def rungs_of(context: LineContext, artifact: str | None) -> NDArray[np.float32] | None:
-    """What a complete trial predicted at its rungs; None where it had none."""
-    if artifact is None:
-        return None
-    arrays = load_file(context.store.get(artifact).path(OUT_OF_FOLD))
-    found: NDArray[np.float32] | None = arrays.get(RUNGS)
-    return found
+        if not self.kept:
+            return {}
+        numbers = np.array(list(self.kept), dtype=np.int64)
+        return {RUNGS: np.stack(list(self.kept.values())), NUMBERS: numbers}

@@ -65,7 +65,7 @@ class FitContext:
         whole: whether the saved model must hold everything that it needs. A fold's model may name
             pretrained weights that it did not change by their digest.
         rung: called at certain points of the fit, which mean the same in every fit of the family,
-            with their number from 0 and what the model predicts of the validation view's rows so
+            with their rising numbers and what the model predicts of the validation view's rows so
             far. It may raise `GivenUp`, which ends the fit. See `Family.has_rungs`.
     """
 

@@ -36,6 +36,9 @@ _READINGS = 200
 """Readings of a run, about."""
 SAVE_SECONDS = 60.0
 """A checkpoint is written so often; a killed fit loses at most as much."""
+FIRST_RUNG = 1e-6
+"""Epochs times learning rate at the first rung. A small rate is compared where it has come as far:
+at equal epochs every trial of a smaller rate than the best one's looks bad, also the next best."""
 _MEMORY = 20
 """The moving average remembers a twentieth of the run's steps at most."""
 
@@ -138,7 +141,8 @@ def prepare_fit(
     if rung is not None and layout.world == 1 and isinstance(examples, Examples):
         outputs = (examples.num_classes,) if examples.num_classes else ()
         most = max(1, int(params["epochs"]).bit_length())
-        events.append(Rungs(rung, (examples.num_valid, *outputs), most))  # before any checkpoint
+        first = FIRST_RUNG / float(params["learning_rate"])
+        events.append(Rungs(rung, first, (examples.num_valid, *outputs), most))
     if examples.num_valid and params["patience"]:
         events.append(EarlyStop(int(params["patience"])))
     run = prepare(
