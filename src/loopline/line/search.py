@@ -30,6 +30,7 @@ from loopline.line.search_arms import (
 )
 from loopline.line.search_budget import Clock
 from loopline.line.search_pool import InThisProcess, Workers
+from loopline.line.search_rates import with_first_rates
 from loopline.line.search_result import describe, study_artifact
 from loopline.line.search_spec import DEFAULT_TRIALS, SearchSpec
 from loopline.line.search_worker import line_facts
@@ -171,7 +172,12 @@ class Hunt:
         if events:
             arms = tuple(Arm.from_dict(entry) for entry in events[0].data["arms"])
         else:
-            arms = self.contest.arms
+            arms = tuple(
+                with_first_rates(context, self.prepared, self.contest.searched[arm.name], arm)
+                if self.decision.sampler != "grid"
+                else arm
+                for arm in self.contest.arms
+            )
             if self.spec.warm:
                 arms = warm_seeds(
                     ledger, self.id, column_key(self.prepared.schema), arms,
