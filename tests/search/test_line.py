@@ -214,10 +214,10 @@ def failing(when: Any, error: Exception) -> Any:
     """`fit_fold` that fails where a candidate's parameters say so."""
     fit_fold = trial_module.fit_fold
 
-    def fit(context: Any, prepared: Any, entry: Any, number: int) -> Any:
+    def fit(context: Any, prepared: Any, entry: Any, *which: Any) -> Any:
         if when(entry):
             raise error
-        return fit_fold(context, prepared, entry, number)
+        return fit_fold(context, prepared, entry, *which)
 
     return fit
 

@@ -30,6 +30,7 @@ from loopline.line.search_arms import (
 )
 from loopline.line.search_budget import Clock
 from loopline.line.search_pool import InThisProcess, Workers
+from loopline.line.search_rates import with_first_rates
 from loopline.line.search_result import describe, study_artifact
 from loopline.line.search_spec import DEFAULT_TRIALS, SearchSpec
 from loopline.line.search_worker import line_facts
@@ -47,7 +48,7 @@ from loopline.search.study import Study, best_of_each, merged
 from loopline.store.artifacts import Artifact
 from loopline.words import counted, figure
 
-TRIAL_VERSION = 1
+TRIAL_VERSION = 2
 """Raised whenever a trial of the same settings would give another answer."""
 
 
@@ -160,7 +161,8 @@ class Hunt:
             limit=limit,
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
-        clock = Clock(context, prepared, spec.budget)
+        families = {arm.name: arm.family for arm in contested.arms}
+        clock = Clock(context, prepared, spec.budget, families)
         return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:
@@ -170,7 +172,12 @@ class Hunt:
         if events:
             arms = tuple(Arm.from_dict(entry) for entry in events[0].data["arms"])
         else:
-            arms = self.contest.arms
+            arms = tuple(
+                with_first_rates(context, self.prepared, self.contest.searched[arm.name], arm)
+                if self.decision.sampler != "grid"
+                else arm
+                for arm in self.contest.arms
+            )
             if self.spec.warm:
                 arms = warm_seeds(
                     ledger, self.id, column_key(self.prepared.schema), arms,
@@ -274,6 +281,7 @@ class Hunt:
             self._entry(trial.arm, trial.params),
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
+            own.artifact if own is not None and self.spec.prune else None,
             None if own is None else own.value,
             timed=self.spec.budget is not None,
         )
