@@ -5,9 +5,9 @@
     python benchmarks/search_pruning.py whole runs.jsonl --into results/search.json
 
 `whole`: two searches of the linear family and LightGBM by TPE, 128 trials on five folds, equal but
-for `prune`. Told at 64 and at 128 trials: the work in fits of a whole fold (a sample counts by its
-rows), the processor time of the trials, the best out-of-fold score, and what the winner's fold
-models score on the test rows, which chose nothing.
+for `prune`. Told at 64 and at 128 trials: the work in fits of a fold (a sample counts by its rows;
+a fit that was given up on its way counts whole), the processor time of the trials, the best
+out-of-fold score, and what the winner's fold models score on the test rows, which chose nothing.
 
 `limits`: 128 random trials of LightGBM fitted whole on five folds, then given up by the rule under
 several limits, in 200 orders of 64 and of all of them.
@@ -80,7 +80,8 @@ def side(hunt: Hunt, made: list[tuple[Record, float]], count: int) -> dict[str, 
     work = [1.0 if step.rows is None else step.rows / rows for step in hunt.steps]
     winner = hunt.study.best(records)
     return {
-        "fits": sum(sum(work[: len(record.steps)]) for record in records),
+        "fits": sum(sum(work[: max(1, len(record.steps))]) for record in records),
+        "on_the_way": sum(record.state == "pruned" and not record.steps for record in records),
         "cpu_seconds": round(sum(seconds for _, seconds in made[:count]), 2),
         "best": winner.value,
         "winner": [winner.number, winner.arm],
@@ -114,7 +115,7 @@ def whole(name: str, seed: int) -> dict[str, Any]:
 
 def whole_told(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Ratios and differences over all runs."""
-    told: dict[str, Any] = {"part": "pruning", "runs": rows}
+    told: dict[str, Any] = {"part": "pruning", "runs": rows, "searches": len(rows)}
     for count in map(str, COUNTS):
         own = [row[count] for row in rows]
         told[count] = {
