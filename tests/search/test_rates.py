@@ -76,7 +76,7 @@ def test_without_an_answer_rates_are_spread(
 
 
 def test_what_has_no_rate_to_find_is_searched_as_it_was(tmp_path: Path) -> None:
-    """Neither a linear model nor a network whose rate is given is tested."""
-    assert led(run(tmp_path / "linear", models="linear"))[0] == []
+    """Neither trees, which have a rate too, nor a network whose rate is given are tested."""
+    assert led(run(tmp_path / "trees", trials=2, models={"lightgbm": {"rounds": 5}}))[0] == []
     given = {"mlp": {**NET["mlp"], "learning_rate": 1e-3}}
     assert led(run(tmp_path / "given", trials=2, models=given))[0] == []
