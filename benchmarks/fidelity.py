@@ -17,10 +17,11 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from search_pruning import CASES
 
 from loopline.line.project import open_project
 from loopline.line.race import fit_context, fit_fold, metric_name, resolve_params
@@ -35,7 +36,6 @@ from loopline.progress import SilentReporter
 from loopline.search.pruning import FOLD_CHANCE, RUNG_CHANCE
 from loopline.search.record import better
 from loopline.search.suggest import suggest
-from search import table
 
 RESULTS = Path(__file__).parent / "results" / "fidelity.json"
 ORDERS = 100
@@ -58,13 +58,11 @@ class Line:
 
     def __init__(self, name, family_name, num_rows, folds):
         self.folder = Path(tempfile.mkdtemp())
-        frame, target, ignore = table(name, num_rows)
-        frame.drop([each for each in ignore if each in frame.columns]).write_csv(
-            self.folder / "table.csv"
-        )
+        case = replace(CASES[name], rows=num_rows)
+        case.frame().drop(case.ignore).write_csv(self.folder / "table.csv")
         spec = make_spec(
             {
-                "data": {"source": "table.csv"}, "target": target, "models": [family_name],
+                "data": {"source": "table.csv"}, "target": case.target, "models": [family_name],
                 "threads": 1, "audit": "report", "split": {"folds": folds, "test": 0.2},
                 "search": {},
             }
