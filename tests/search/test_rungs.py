@@ -124,9 +124,9 @@ def test_only_the_first_whole_fold_has_rungs() -> None:
 # --- whole searches ---------------------------------------------------------------------------
 
 
-def run(store: Path, **search: Any) -> tuple[Result, list[Record]]:
+def run(store: Path, rounds: int | str = "auto", **search: Any) -> tuple[Result, list[Record]]:
     """A search whose second trial starts far behind: trees of one split under a huge penalty."""
-    settings = {"rounds": 60, "min_child_samples": 5}
+    settings = {"rounds": rounds, "patience": 25, "min_child_samples": 5}
     result = loopline.fit(
         make_table(600), "bought", models=["linear", {"lightgbm": settings}], store=store,
         progress=False, settings={
@@ -157,6 +157,17 @@ def test_without_pruning_nothing_is_looked_at(tmp_path: Path) -> None:
     """Every trial comes to its end, and no rung is stored."""
     result, records = run(tmp_path, prune=False)
     assert {record.state for record in records} == {"complete"}
+    stored = result._project.store.get(str(records[0].artifact)).path(OUT_OF_FOLD)
+    assert RUNGS not in load_file(stored)
+
+
+def test_fits_of_a_given_length_are_not_looked_at(tmp_path: Path) -> None:
+    """60 rounds of a high rate go further than 60 of a low one: equal ways foretell no end.
+
+    On bike_sharing (3,500 hours, 64 trials, two seeds) looking at them cost 2 and 4 % of the RMSE.
+    """
+    result, records = run(tmp_path, rounds=60)
+    assert not any(record.reason.startswith("at rung ") for record in records)
     stored = result._project.store.get(str(records[0].artifact)).path(OUT_OF_FOLD)
     assert RUNGS not in load_file(stored)
 

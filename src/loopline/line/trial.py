@@ -225,7 +225,8 @@ def _take(
 ) -> tuple[float, float]:
     """Fit one step; the chance that the trial is better than the rival, and its score so far."""
     if step.rows is None:
-        if step.rung_chance and family(job.entry.family).has_rungs:
+        kind = family(job.entry.family)
+        if step.rung_chance and kind.comparable_on_its_way(job.entry.params):
             leader = Leader.open(context, job.leader)
             progress.ladder = Ladder(context, prepared, leader, step.rung_chance)
             _add(

@@ -252,6 +252,15 @@ class Family(ABC):
     has_rungs: bool = False
     """Whether `fit` tells `FitContext.rung` of its way."""
 
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Whether rungs say how a fit with these parameters will end beside others of the family.
+
+        They do not where the parameters give its length: a quick fit that is behind a slow one
+        after the same way goes on to learn more, and the slow one has come to its end.
+        """
+        del params
+        return self.has_rungs
+
     def resolve(self, params: Params, task: Task, num_rows: int) -> dict[str, Any]:
         """All parameters of a fit: the given ones, checked, over the defaults.
 

@@ -341,6 +341,10 @@ class BoostingFamily(TableFamily):
     recipe = "trees"
     uses_validation = True
 
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Only where early stopping alone ends the fit."""
+        return self.has_rungs and params.get("rounds", "auto") == "auto"
+
     def aim(self, task: Task, metric: str) -> dict[str, Any]:
         """The loss that serves a metric: absolute error for the metrics of medians."""
         return {"objective": "mae"} if task == "regression" and metric in MEDIAN_METRICS else {}

@@ -171,6 +171,10 @@ class LightGBM(BoostingFamily):
             "cat_smooth": 10.0,
         }
 
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Only where early stopping alone ends the fit."""
+        return self.has_rungs and params.get("rounds", "auto") == "auto"
+
     def space(self, facts: DataFacts) -> Space:
         """Rate, size of the trees, regularisation, sampling; smoothing where there are categories.
 
