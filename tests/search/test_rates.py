@@ -12,7 +12,9 @@ import loopline
 from loopline.errors import DataError
 from loopline.line.face import Result
 from loopline.line.search_arms import STARTED, TRIAL
-from loopline.line.search_rates import SPREAD_TRIALS
+from loopline.line.search_rates import SPREAD_TRIALS, with_first_rates
+from loopline.models.space import Number
+from loopline.search.arms import Arm
 from loopline.search.record import Record
 
 find = pytest.importorskip("loopline.engine.tools.find")
@@ -80,3 +82,11 @@ def test_what_has_no_rate_to_find_is_searched_as_it_was(tmp_path: Path) -> None:
     assert led(run(tmp_path / "trees", trials=2, models={"lightgbm": {"rounds": 5}}))[0] == []
     given = {"mlp": {**NET["mlp"], "learning_rate": 1e-3}}
     assert led(run(tmp_path / "given", trials=2, models=given))[0] == []
+
+
+def test_a_family_without_a_range_test_spreads_its_rates() -> None:
+    """Photographs: five rates over the scale, and nothing is trained for it."""
+    space = {"learning_rate": Number(1e-4, 1e-2, log=True), "dropout": Number(0.0, 0.4)}
+    nothing: Any = None
+    arm = with_first_rates(nothing, nothing, nothing, Arm("image", "image", 45, space))
+    assert arm.lead == pytest.approx((1e-4, 10**-3.5, 1e-3, 10**-2.5, 1e-2))

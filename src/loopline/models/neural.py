@@ -203,6 +203,8 @@ class NeuralFamily(Family):
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     makes: ClassVar[type[NeuralModel]] = NeuralModel
     """What a fit gives."""
+    range_test: ClassVar[bool] = False
+    """Whether a range test finds rates with which a search of the family does well to begin."""
 
     def quicken(self, network: nn.Module, encoder: Encoder) -> None:
         """Change a network so that it answers single rows sooner; see `FittedModel.quicken`."""

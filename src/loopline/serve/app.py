@@ -95,7 +95,7 @@ class App:
         row = orjson.loads(body)
         if type(row) is not dict or not deployment.answers_inline():
             return None
-        return predict_row(deployment, row)
+        return predict_row(deployment, row, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -120,15 +120,19 @@ class Deployment:
         )
 
     def answer_row(
-        self, row: Mapping[str, Any], version: str | None = None
+        self, row: Mapping[str, Any], body: bytes | None = None
     ) -> tuple[str, ServedModel, Floats, tuple[Remark, ...]]:
         """Answer one row at once: request id, who answered, raw prediction, remarks.
+
+        Args:
+            row: the row.
+            body: the JSON that said it, if any; the log may keep it in the row's place.
 
         Raises:
             DataError: the row breaks the contract or a policy.
             Refusal: there is no such version.
         """
-        model, role, trial = self._chosen(version)
+        model, role, trial = self._chosen(None)
         start = time.perf_counter()
         if role == "challenger":
             assert trial is not None
@@ -139,7 +143,9 @@ class Deployment:
                 self._challenger_failed(trial, error)
         else:
             found = model.answer_row(row)
-        raw, checked, remarks = found
+        raw, checked, remarks, usual = found
+        if body is not None and not (usual and model.bodies.say(body, row)):
+            body = None
         request_id = self._shared.ids.make(model.version, 1)
         if trial is not None:
             self._tried(trial, role, request_id, raw, time.perf_counter() - start)
@@ -149,7 +155,7 @@ class Deployment:
             request_id,
             model,
             raw,
-            self._keeping.kept(model, role, request_id, checked, raw, remarks),
+            self._keeping.kept(model, role, request_id, checked, raw, remarks, body),
         )
 
     async def answer_frame(
@@ -293,7 +299,7 @@ def _answered(model: ServedModel, rows: Mapping[str, Any] | pl.DataFrame) -> _Fo
     if isinstance(rows, pl.DataFrame):
         answer = model.answer_frame(rows)
         return answer.raw, answer.checked, answer.remarks
-    return model.answer_row(rows)
+    return model.answer_row(rows)[:3]
 
 
 def _num_differing(trial: Trial, ours: Floats, theirs: Floats) -> int:

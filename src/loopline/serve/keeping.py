@@ -16,7 +16,7 @@ from loopline.serve.ids import RequestIds
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import ServeSettings
-from loopline.serve.window import InputWindow
+from loopline.serve.window import REST_SECONDS, InputWindow
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Keeper(Protocol):
         model: ServedModel,
         role: str,
         request_id: str,
-        rows: Mapping[str, Any] | pl.DataFrame,
+        rows: Mapping[str, Any] | pl.DataFrame | bytes,
         raw: Floats,
         remarks: tuple[Remark, ...],
     ) -> None:
@@ -93,8 +93,18 @@ class Keeping:
         checked: Mapping[str, Any] | pl.DataFrame,
         raw: Floats,
         remarks: tuple[Remark, ...],
+        body: bytes | None = None,
     ) -> tuple[Remark, ...]:
         """Count, log and watch what was answered.
+
+        Args:
+            model: who answered.
+            role: champion, challenger or version.
+            request_id: the request.
+            checked: the row or table as the model saw it.
+            raw: what was predicted.
+            remarks: what was odd.
+            body: the JSON of a usual row, for the log in its place.
 
         Returns:
             All remarks, those of the window too.
@@ -107,7 +117,8 @@ class Keeping:
             self._labels[model.version, role] = labels
         shared.metrics.add("rows_total", labels, rows)
         if shared.log is not None:
-            shared.log.add(model, role, request_id, checked, raw, remarks)
+            kept = checked if body is None else body
+            shared.log.add(model, role, request_id, kept, raw, remarks)
         for remark in remarks:
             # a caller chooses the names of extra columns; they must not become counters
             column = "" if remark.what == "extra" else remark.column
@@ -128,7 +139,12 @@ class Keeping:
 
     def _judge(self, model: ServedModel, window: InputWindow) -> None:
         judge = window.take()
-        self.later(lambda: attempt(judge), lambda found: self._judged(model, window, *found))
+
+        def judged(found: tuple[tuple[Remark, ...] | None, Exception | None]) -> None:
+            asyncio.get_running_loop().call_later(REST_SECONDS, window.resume)
+            self._judged(model, window, *found)
+
+        self.later(lambda: attempt(judge), judged)
 
     def _judged(
         self,
