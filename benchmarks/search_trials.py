@@ -66,9 +66,7 @@ class Case:
         rows: so many of the table's, drawn once.
         given: parameters that are not searched.
         ignore: columns left out.
-        group: the column whose values share a side.
         read: of `polars.read_csv`.
-        tuned_on: whether changes of the proposals were judged on this space.
     """
 
     file: str
@@ -77,9 +75,7 @@ class Case:
     rows: int
     given: dict[str, Any] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
-    group: str | None = None
     read: dict[str, Any] = field(default_factory=dict)
-    tuned_on: bool = False
 
     def frame(self, seed: int = 0) -> pl.DataFrame:
         """At most so many rows, drawn by a seed of their own."""
@@ -100,7 +96,7 @@ BARE = {"has_header": False}
 FEW = {"rounds": 60}
 CASES = {
     "titanic lightgbm": Case(
-        "titanic/titanic.csv", "survived", "lightgbm", 891, ignore=("alive",), tuned_on=True
+        "titanic/titanic.csv", "survived", "lightgbm", 891, ignore=("alive",)
     ),
     "telco catboost": Case(
         "telco_churn/Telco-Customer-Churn.csv", "Churn", "catboost", 1_000, {"rounds": 40},
@@ -109,11 +105,10 @@ CASES = {
     "wine lightgbm": Case("wine_quality/wine_quality.csv", "quality", "lightgbm", 1_000, FEW),
     "california xgboost": Case(
         "california_housing/housing.csv", "median_house_value", "xgboost", 1_000, FEW,
-        tuned_on=True,
     ),
     "bike day lightgbm": Case(
         "bike_sharing/day.csv", "cnt", "lightgbm", 731, FEW,
-        ignore=("casual", "registered", "instant", "dteday"), tuned_on=True,
+        ignore=("casual", "registered", "instant", "dteday"),
     ),
     "mammography xgboost": Case(
         "mammography/mammography.csv", "column_7", "xgboost", 1_200, FEW,
@@ -124,10 +119,9 @@ CASES = {
     ),
     "concrete catboost": Case(
         "uci_splits_small/concrete/data.txt", "column_9", "catboost", 800, {"rounds": 40},
-        tuned_on=True,
     ),
     "energy mlp": Case(
-        "uci_splits_small/energy/data.txt", "column_9", "mlp", 400, {"epochs": 4}, tuned_on=True
+        "uci_splits_small/energy/data.txt", "column_9", "mlp", 400, {"epochs": 4}
     ),
     "bike hour linear": Case(
         "bike_sharing/hour.csv", "cnt", "linear", 1_000,
@@ -166,7 +160,6 @@ def hunt_of(
     frame = case.frame(rows_seed)
     test = 0.2 if learn is None else 1 - learn / frame.height
     roles = {name: {"role": "ignore"} for name in case.ignore}
-    roles |= {case.group: {"role": "group"}} if case.group else {}
     spec = make_spec(
         {
             "data": {"source": "frame"}, "target": case.target, "columns": roles, "seed": seed,
@@ -234,16 +227,12 @@ def measured(name: str, seed: int) -> dict[str, Any]:
 
 
 def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Counts by space, and their medians over all, over the spaces tuned on and over the others."""
+    """Counts by space and their median, with its interval and what it hides."""
     spaces = {
         name: sorted((row for row in rows if row["space"] == name), key=lambda row: row["seed"])
         for name in CASES
     }
     needed = {name: [row["needed"] for row in found] for name, found in spaces.items() if found}
-
-    def middle(names: list[str]) -> float | None:
-        counts = [count for name in names for count in needed.get(name, [])]
-        return median(counts) if counts else None
 
     every = [count for counts in needed.values() for count in counts]
     apart = [row for row in rows if row["random_found_at"] > SHARED]
@@ -257,8 +246,6 @@ def told(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "median": median(every),
         "interval": interval(list(needed.values())),
         "median_of_space_medians": median(median(counts) for counts in needed.values()),
-        "median_tuned_on": middle([name for name, case in CASES.items() if case.tuned_on]),
-        "median_others": middle([name for name, case in CASES.items() if not case.tuned_on]),
         "not_within_64": sum(count > TRIALS for count in every), "runs": len(every),
         "share_of_gain_missed_then": round(median(missed), 3) if missed else None,
         "random_best_not_in_shared_start": {
