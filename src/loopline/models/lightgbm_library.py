@@ -165,13 +165,14 @@ class Booster:
         out, written = self._row_type(), ctypes.c_int64()
         status = self._predict_row(
             self._fast,
-            ctypes.byref(ctypes.c_char.from_buffer(values)),
+            ctypes.byref(ctypes.c_char.from_buffer(values.data)),
             ctypes.byref(written),
             out,
         )
         if status:
             raise self._error()
-        return np.frombuffer(out)
+        found: Floats = np.frombuffer(memoryview(out).cast("B"))
+        return found
 
     def gains(self) -> Floats:
         """Total gain of each column's splits."""

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
         model: who answered.
         role: champion, challenger, shadow or version.
         request_id: the request.
-        milliseconds: when, since 1970.
+        micros: when, in microseconds since 1970: answers keep their order.
         rows: the cells of one row in the model's order, which weigh half of a mapping; or a table.
         raw: what was predicted.
         remarks: what was odd.
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     model: ServedModel
     role: str
     request_id: str
-    milliseconds: int
+    micros: int
     rows: tuple[Any, ...] | pl.DataFrame
     raw: Floats
     remarks: tuple[Remark, ...]
@@ -67,10 +67,10 @@ class UsualRows:
         self._bodies: list[bytes] = []
         self._raws: list[bytes] = []
 
-    def add(self, request_id: str, milliseconds: int, body: bytes, raw: Floats) -> None:
+    def add(self, request_id: str, micros: int, body: bytes, raw: Floats) -> None:
         """Append an answer."""
         self._ids.append(request_id)
-        self._times.append(milliseconds)
+        self._times.append(micros)
         self._bodies.append(body)
         self._raws.append(raw.tobytes())
 
@@ -127,7 +127,7 @@ def _frame_of(model: ServedModel, entry: Entry) -> pl.DataFrame:
     head = {
         "request_id": pl.repeat(entry.request_id, rows.height, eager=True),
         "row": pl.int_range(rows.height, eager=True, dtype=pl.Int32),
-        "time": pl.repeat(entry.milliseconds, rows.height, eager=True, dtype=pl.Int64),
+        "time": pl.repeat(entry.micros, rows.height, eager=True, dtype=pl.Int64),
         "role": pl.repeat(entry.role, rows.height, eager=True),
         "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
     }
@@ -138,7 +138,7 @@ def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame
     head = {
         "request_id": pl.Series([entry.request_id for entry in entries], dtype=pl.String),
         "row": pl.Series(np.zeros(len(entries), dtype=np.int32)),
-        "time": pl.Series([entry.milliseconds for entry in entries], dtype=pl.Int64),
+        "time": pl.Series([entry.micros for entry in entries], dtype=pl.Int64),
         "role": pl.Series([entry.role for entry in entries], dtype=pl.String),
         "odd": pl.Series([_odd(entry.remarks) for entry in entries], dtype=pl.String),
     }
@@ -168,7 +168,7 @@ def _column(column: InputColumn, values: Sequence[Any]) -> pl.Series:
 def _joined(
     model: ServedModel, head: Mapping[str, pl.Series], columns: Collection[pl.Series], raw: Floats
 ) -> pl.DataFrame:
-    time = (head["time"] * 1000).cast(pl.Datetime("us", "UTC"))
+    time = head["time"].cast(pl.Datetime("us", "UTC"))
     table = pl.DataFrame({**head, "time": time})
     inputs = [values.alias(f"input.{values.name}") for values in columns]
     return table.hstack(inputs).hstack(model.release.as_table(raw))
