@@ -80,6 +80,29 @@ def test_no_model_within_the_limits_tells_what_was_measured(
         assert project.releases() == []
 
 
+@pytest.mark.parametrize(("times", "noisy"), [(100.0, True), (2.0, False)])
+def test_a_busy_machine_is_named_where_slow_calls_break_the_limit(
+    wave: pl.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: float,
+    noisy: bool,
+) -> None:
+    """Even the quickest model's slow calls take a hundred times its usual ones: that is no model's
+    fault, and the error says so."""
+    truly = measure._measured
+
+    def delayed(prepared, model, facts, seconds, way):
+        values = truly(prepared, model, facts, seconds, way)
+        values["latency_p99"] = times * values["latency_p50"]
+        return values
+
+    monkeypatch.setattr(measure, "_measured", delayed)
+    with pytest.raises(LimitError) as told:
+        fit(wave, "y", tmp_path, models=["linear"], constraints={"latency_p99": "1us"})
+    assert ("other work on this machine" in str(told.value)) is noisy
+
+
 def test_a_final_model_that_breaks_a_limit_is_not_released(
     wave: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,15 +10,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.line.conftest import make_table
 
+import loopline
 from loopline.errors import LooplineError
 from loopline.line import interrupt as interrupts
 from loopline.line import trial as trial_module
 from loopline.line.context import LineContext
 from loopline.line.interrupt import Interrupt, noted
 from loopline.line.project import Project, open_project
-from loopline.line.search_budget import FIXED_SECONDS, MARGIN, TIMED, Clock, put_down
+from loopline.line.rehearsal import FIXED_SECONDS
+from loopline.line.search_arms import TRIAL
+from loopline.line.search_budget import LATE_SHARE, MARGIN, TIMED, Clock, put_down
 from loopline.line.spec import make_spec
 from loopline.line.trial import OutOfTime, Watch, run_trial
 from loopline.progress import SilentReporter
@@ -30,17 +35,25 @@ def project(tmp_path: Path) -> Project:
     return open_project(tmp_path)
 
 
-def clock(project: Project, budget: float | None) -> tuple[Clock, LineContext]:
-    spec = make_spec({"data": {"source": "a.csv"}, "target": "y"})
+def clock(
+    project: Project, budget: float | None, chosen: str | None = None, **settings: Any
+) -> tuple[Clock, LineContext]:
+    """A clock of arms "a", "cheap" and "dear"; where nobody is chosen, the dearest counts."""
+    spec = make_spec({"data": {"source": "a.csv"}, "target": "y", **settings})
     context = LineContext(spec, Path(), project.store, project.ledger, SilentReporter())
     prepared: Any = SimpleNamespace()
-    made = Clock(context, prepared, budget)
-    made._score = lambda artifact: None  # type: ignore[method-assign]  # takes no time
+    families = dict.fromkeys(("a", "cheap", "dear"), "linear")
+    made = Clock(context, prepared, budget, families)
+    nothing: Any = np.empty(0)
+    made._score = lambda artifact: (0.0, 0.0)  # type: ignore[method-assign]
+    made._opened = lambda artifact: (nothing, nothing)  # type: ignore[method-assign]
+    made._choice = lambda rows: chosen  # type: ignore[method-assign]
     return made, context
 
 
 def trial(arm: str, **costs: float) -> Record:
-    return Record(0, arm, {}, "defaults", "complete", 0.5, artifact="trial-0", costs=costs)
+    whole = {"fixed": FIXED_SECONDS, **costs}
+    return Record(0, arm, {}, "defaults", "complete", 0.5, artifact="trial-0", costs=whole)
 
 
 def test_without_a_budget_time_never_ends(project: Project) -> None:
@@ -66,6 +79,48 @@ def test_the_dearest_arm_is_kept_free_for(project: Project) -> None:
     assert deadline == pytest.approx(
         context.started + 100 - MARGIN * (FIXED_SECONDS + 10), abs=0.01
     )
+
+
+def test_where_the_choice_is_plain_only_its_time_is_kept_free(project: Project) -> None:
+    """The cheap arm would be chosen: a run of 100 s keeps its 3 s free, not the dear arm's 6."""
+    made, _ = clock(project, 100.0, chosen="cheap")
+    made.learn(trial("dear", final=2.0, importance=4.0))
+    made.learn(trial("cheap", final=1.0, importance=2.0))
+    assert made.reserve() == pytest.approx(MARGIN * (FIXED_SECONDS + 3.0))
+
+
+def test_another_choice_than_expected_is_a_few_percent_late_at_most(project: Project) -> None:
+    """Of 100 s the dear arm's 30 are kept free but for 4 s."""
+    made, _ = clock(project, 100.0, chosen="cheap")
+    made.learn(trial("dear", final=10.0, importance=20.0))
+    made.learn(trial("cheap", final=1.0))
+    assert made.reserve() == pytest.approx(FIXED_SECONDS + 30.0 - 100 * LATE_SHARE)
+    assert LATE_SHARE < 0.05
+
+
+def test_a_blend_asks_all_of_its_members(project: Project) -> None:
+    """With `select: best` the costs of all arms count."""
+    made, _ = clock(project, 100.0, select="best")
+    made.learn(trial("dear", final=4.0))
+    made.learn(trial("cheap", final=1.0))
+    assert made.expected() == pytest.approx(2 * FIXED_SECONDS + 5.0)
+
+
+def test_under_a_limit_every_candidate_is_measured(project: Project) -> None:
+    """The latency of both arms counts beside that of the chosen one's final model."""
+    made, _ = clock(project, 100.0, chosen="cheap", constraints={"latency_p99": "5ms"})
+    made.learn(trial("dear", latency=3.0))
+    made.learn(trial("cheap", latency=2.0))
+    assert made.expected() == pytest.approx(FIXED_SECONDS + 2.0 + 5.0)
+
+
+def test_many_trials_take_time_to_be_corrected_for(project: Project) -> None:
+    """What the best score is worth is computed from all complete trials."""
+    made, _ = clock(project, 100.0)
+    made._score = lambda artifact: (0.5, 0.01)  # type: ignore[method-assign]
+    for _ in range(100):
+        made.learn(trial("a"))
+    assert made.expected() == pytest.approx(FIXED_SECONDS + 4 * 0.5 + 100 * 0.01)
 
 
 def test_an_arms_latest_best_counts(project: Project) -> None:
@@ -102,11 +157,13 @@ def test_a_run_corrects_the_next_ones_estimate(project: Project) -> None:
 
 
 def test_when_the_time_is_over_no_trial_is_wanted(project: Project) -> None:
-    """A budget in the past."""
+    """A budget in the past; the first trial is told of only where it was begun in time."""
     made, context = clock(project, 5.0)
+    assert "and the first trial was not done after" in made.too_short()
     context.started -= 10.0
     assert not made.wanted()
     assert "does not suffice for one trial" in made.too_short()
+    assert "the first trial" not in made.too_short()
 
 
 def test_a_fit_ends_at_its_next_round_after_the_deadline() -> None:
@@ -186,3 +243,32 @@ def test_other_threads_take_no_signals() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_the_clock_expects_the_choice_that_the_run_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the very trials of a run it names the released candidate, and its costs by name."""
+    seen: list[Clock] = []
+    over = Clock.over
+
+    def watched(self: Clock) -> dict[str, float]:
+        seen.append(self)
+        return over(self)
+
+    monkeypatch.setattr(Clock, "over", watched)
+    result = loopline.fit(
+        make_table(300), "bought", models=["linear", {"lightgbm": {"rounds": 8}}], store=tmp_path,
+        progress=False, search={"trials": 3, "budget": 600},
+        settings={"split": {"folds": 2}, "threads": 1, "audit": "report"},
+    )  # fmt: skip
+    (made,) = seen
+    assert made._chosen == result.summary["chosen"]
+    name = result.summary["search"]["study"]
+    events = result._project.ledger.events(kind=TRIAL, subject=name)
+    costs = [event.data["record"]["costs"] for event in events if event.data["record"]["costs"]]
+    assert costs
+    for each in costs:
+        assert set(each) == {"fixed", "final", "importance", "contributions", "latency"}
+        assert all(seconds >= 0 for seconds in each.values())
+        assert each["fixed"] >= FIXED_SECONDS

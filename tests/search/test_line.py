@@ -214,10 +214,10 @@ def failing(when: Any, error: Exception) -> Any:
     """`fit_fold` that fails where a candidate's parameters say so."""
     fit_fold = trial_module.fit_fold
 
-    def fit(context: Any, prepared: Any, entry: Any, number: int) -> Any:
+    def fit(context: Any, prepared: Any, entry: Any, *which: Any) -> Any:
         if when(entry):
             raise error
-        return fit_fold(context, prepared, entry, number)
+        return fit_fold(context, prepared, entry, *which)
 
     return fit
 
@@ -260,16 +260,31 @@ def test_a_family_that_always_fails_is_left_out_and_told(
     assert {entry["name"] for entry in result.summary["candidates"]} == {"baseline", "linear"}
     entry = result.summary["search"]["candidates"][1]
     assert (entry["trials"], entry["failed"], entry["reason"]) == (3, 3, "no such device")
-    assert "failed in every trial and is left out: no such device" in capsys.readouterr().err
+    told = "The search leaves out lightgbm, which failed in every trial: no such device"
+    assert told in capsys.readouterr().err
+
+
+def test_a_family_given_up_in_every_trial_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of LightGBM is better than the linear model: it is out of the race, and that said."""
+    monkeypatch.setattr(trial_module.Scorer, "chance", lambda self, mine, other: 0.0)
+    result = loopline.fit(
+        TABLE, "bought", models=MODELS, store=tmp_path,
+        settings={"search": {"trials": 2}, "split": {"folds": 3}, "threads": 1},
+    )  # fmt: skip
+    assert {entry["name"] for entry in result.summary["candidates"]} == {"baseline", "linear"}
+    told = "The search leaves out lightgbm, which was given up in every trial: after fold 1"
+    assert told in capsys.readouterr().err
 
 
 def test_when_every_trial_fails_the_reasons_are_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No trial came to its end: an error with each reason; the study is kept."""
-    broken = failing(lambda entry: entry.family != "baseline", MemoryError("no room"))
+    broken = failing(lambda entry: entry.family != "baseline", MemoryError("no room."))
     monkeypatch.setattr(trial_module, "fit_fold", broken)
-    with pytest.raises(LooplineError, match=r"None of the 4 trials .* no room"):
+    with pytest.raises(LooplineError, match=r"None of the 4 trials .* no room\. Change"):
         run(tmp_path, trials=4)
     with open_project(tmp_path) as project:
         assert len(project.ledger.events(kind=TRIAL)) == 4
@@ -435,8 +450,14 @@ def test_fewer_trials_than_candidates_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_to_search_is_refused(tmp_path: Path) -> None:
     """A race of the baseline alone has no space."""
-    with pytest.raises(SettingsError, match="nothing to search"):
+    with pytest.raises(SettingsError, match="baseline: the family has nothing to search here"):
         run(tmp_path, models="baseline", trials=3)
+
+
+def test_a_space_that_the_settings_empty_is_refused(tmp_path: Path) -> None:
+    """The linear family has a penalty alone here, and the settings take it out."""
+    with pytest.raises(SettingsError, match=r"linear: `models` and `search\.space` leave none"):
+        run(tmp_path, models="linear", trials=3, space={"linear": {"penalty": None}})
 
 
 @pytest.mark.postgres

@@ -105,10 +105,10 @@ def test_every_arms_defaults_come_first_then_what_earlier_studies_found() -> Non
 
 
 def test_the_first_dimension_of_a_network_is_looked_at_first() -> None:
-    """After the defaults three trials spread the learning rate over its scale, all else equal."""
+    """After the defaults three trials take the rates that lead, all else equal."""
     space = {"rate": Number(1e-4, 1e-2, log=True), "dropout": Number(0.0, 0.5)}
     usual = {"rate": 2e-3, "dropout": 0.1}
-    net = Arm("net", "net", 40, space, defaults=usual, lead=3)
+    net = Arm("net", "net", 40, space, defaults=usual, lead=(1e-4, 1e-3, 1e-2))
     study = Study((stored(net),), "random", True, limit=6)
     while (trial := study.ask()) is not None:
         study.tell(Record(trial.number, "net", trial.params, trial.origin, "complete", 1.0))

@@ -47,6 +47,19 @@ def test_a_better_candidate_that_breaks_a_limit_is_set_aside_and_told():
     assert line.broken == ("latency_p99 is above 5 ms",)
 
 
+@pytest.mark.parametrize(("edge", "told"), [(0.27, True), (0.8, False)])
+def test_a_simpler_candidate_that_breaks_a_limit_is_told_where_it_would_have_been_chosen(
+    edge, told
+):
+    """As good and simpler, it lost to its limit alone; measurably worse, it lost anyway."""
+    y, candidates = race(np.random.default_rng(0), 2000, edge=edge)
+    found = choose(candidates, y, "rmse", broken={"linear": ["latency_p99 is above 5 ms"]})
+    assert found.chosen == "trees"
+    why = "linear is simpler and not measurably worse, but was set aside: latency_p99 is above 5 ms"
+    assert (why in found.sentence) is told
+    assert ("set aside" in found.sentence) is told
+
+
 def test_no_candidate_within_the_limits_is_an_error_with_all_of_them():
     """No limit is relaxed: the error lists every candidate and what it breaks."""
     y, candidates = race(np.random.default_rng(0), 500, edge=0.8)

@@ -266,6 +266,27 @@ def test_locked_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ledger.close()
 
 
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_file_that_vanishes_is_told(tmp_path: Path, how: str) -> None:
+    """Nothing is written into a file that nobody would find; put back, it goes on."""
+    path, away = tmp_path / "l.db", tmp_path / "away.db"
+    with Ledger.open(f"sqlite:///{path}") as ledger:
+        ledger.append("note", subject="before")
+        if how == "removed":
+            path.unlink()
+        else:
+            path.rename(away)
+        if how == "replaced":
+            path.touch()
+        with pytest.raises(EnvironmentProblem, match="removed, moved or replaced while it was in"):
+            ledger.append("note", subject="lost")
+        assert [event.subject for event in ledger.events()] == ["before"]
+        if how == "moved":
+            away.rename(path)
+            ledger.append("note", subject="after")
+            assert [event.subject for event in ledger.events()] == ["before", "after"]
+
+
 def test_wrong_urls_are_refused(tmp_path: Path) -> None:
     """Other databases, paths and nonsense get the two forms that work."""
     for wrong in ("mysql://x/y", str(tmp_path / "l.db"), "", "postgresql"):

@@ -8,10 +8,13 @@ every rank.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loopline.engine.layout import unwrapped
 from loopline.errors import SettingsError
@@ -206,6 +209,52 @@ class SpikeStop(Event):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Mean, variance and number of the losses seen."""
+        return {"kept": self.kept}
+
+
+@dataclass
+class Rungs(Event):
+    """Tell what the held-out rows are predicted to be after 1, 2, 4, 8 … times so many epochs.
+
+    Whoever is told may raise, which ends the run. What was predicted is kept in checkpoints, and a
+    run that goes on from one tells of its earlier rungs again. For one process; give it before
+    `EarlyStop`, whose checkpoints then hold the rung.
+
+    Args:
+        tell: gets the rung's number and the predictions of all held-out rows.
+        first: epochs at rung 0, above 0; evaluations between two rungs are not told.
+        shape: of the predictions.
+        most: how many rungs can be told, at least 1.
+    """
+
+    tell: Callable[[int, NDArray[np.float64]], None]
+    first: float
+    shape: tuple[int, ...]
+    most: int
+    name: str = "rungs"
+    kept: torch.Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
+    told: int = 0
+
+    def started(self, run: Run) -> None:
+        """Make room for the predictions."""
+        del run
+        self.kept = torch.zeros((self.most, *self.shape))
+
+    def evaluated(self, run: Run, loss: float, others: dict[str, float]) -> None:
+        """Tell of the rung that was reached, if one was, and of those not told of yet."""
+        del loss, others
+        numbers = run.state.extra.setdefault(self.name, [])
+        way = run.state.samples // run.order.num_rows / self.first
+        number = math.floor(math.log2(way * (1 + 1e-9))) if way >= 1 else -1
+        if number >= 0 and number not in numbers and len(numbers) < self.most:
+            self.kept[len(numbers)] = torch.from_numpy(run.predictions).to(self.kept.dtype)
+            numbers.append(number)
+        while self.told < len(numbers):
+            self.told += 1
+            self.tell(numbers[self.told - 1], self.kept[self.told - 1].double().numpy())
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The predictions at each rung."""
         return {"kept": self.kept}
 
 

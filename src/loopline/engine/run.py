@@ -49,6 +49,7 @@ class Run:
         allowed: a flag on the device; where an event makes it false before the update, alike on
             every rank, no update is made any more, and the run stops and names the rows.
         history: the evaluations so far.
+        predictions: of the evaluation rows, at the last evaluation.
         told: what else the progress line says, set by an event.
         stopped: why the run was asked to end; empty while it goes on.
     """
@@ -74,6 +75,7 @@ class Run:
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(2))
     allowed: torch.Tensor = field(default_factory=lambda: torch.ones((), dtype=torch.bool))
     history: list[dict[str, float]] = field(default_factory=list)
+    predictions: Any = None
     stopped: str = ""
     told: str = ""
     tight: bool = False
@@ -249,7 +251,7 @@ class Run:
         if not self.task.num_valid:
             return
         self.tell("evaluating")
-        predictions = self.predict(self.task.num_valid)
+        self.predictions = predictions = self.predict(self.task.num_valid)
         scored = self.task.score(predictions) if self.layout.leads else (0.0, {})
         loss, others = self.layout.gather(scored)[0]
         self.history.append({"step": self.state.step, "loss": loss, **others})

@@ -31,7 +31,7 @@ from loopline.models.families import family
 from loopline.seeds import child_seed
 from loopline.select.candidates import Candidate
 from loopline.select.choose import Choice, choose
-from loopline.select.limits import measured_table
+from loopline.select.limits import measured_table, noise_sentence
 from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
@@ -80,6 +80,8 @@ def choice(
             except LimitError as error:
                 values = {name: entry.values for name, entry in measured.items()}
                 told = f"\nMeasured here:\n{measured_table(values)}" if values else ""
+                if any(text.startswith("latency_p99") for each in broken.values() for text in each):
+                    told += f"\n{noise_sentence(values)}".rstrip()
                 raise LimitError(f"{error}{told}") from None
 
         def write(folder: Path) -> None:

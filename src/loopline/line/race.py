@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from loopline.line.project import FITS
 from loopline.line.spec import Candidate as CandidateSpec
 from loopline.line.suited import suited
 from loopline.line.training import log_names, write_log
-from loopline.models.base import FitContext, FittedModel, Params
+from loopline.models.base import FitContext, FittedModel, GivenUp, Params
 from loopline.models.families import family
 from loopline.models.together import num_started
 from loopline.release.environment import code_digest
@@ -44,6 +45,8 @@ EARLY_STOPPING_SHARE = 0.1
 FIT_VERSION = 2
 PREDICTION = "prediction.safetensors"
 Floats = NDArray[np.float64]
+Rungs = Callable[[TrainView, int, Floats], None]
+"""Hears of a fit on its way: held-out rows, the number of the rung, predictions of these rows."""
 
 
 @dataclass(frozen=True)
@@ -236,10 +239,24 @@ def fit_view(
     label: str,
     *,
     stop_early: bool,
+    rungs: Rungs | None = None,
 ) -> FittedModel:
     """Fit one family on one view, with rows cut off for early stopping where that is useful.
 
     A fit that is killed goes on from what it kept in its folder, which is removed at the end.
+
+    Args:
+        context: the line.
+        prepared: its rows.
+        entry: the candidate.
+        train: the rows to learn from.
+        params: all parameters.
+        label: which of the candidate's fits.
+        stop_early: whether rows are cut off where the family makes use of them.
+        rungs: hears what the fit predicts of these rows on its way, and may end it.
+
+    Raises:
+        GivenUp: `rungs` ended it.
     """
     kind = family(entry.family)
     digests = {
@@ -248,6 +265,8 @@ def fit_view(
         "settings": value_digest([fit_settings(context, prepared, entry), dict(params), label]),
         "code": code_digest(),
     }
+    if rungs is not None:  # its checkpoints hold more
+        digests["rungs"] = "told"
     folder = context.store.scratch(FITS) / value_digest(digests)
     settings = replace(
         fit_context(context, entry, label), folder=folder, digests=digests, whole=label == "final"
@@ -257,7 +276,13 @@ def fit_view(
         cut = train.holdout(EARLY_STOPPING_SHARE, settings.seed)
         if cut is not None:
             train, valid = cut
-    model = kind.fit(train, valid, params, settings)
+            if rungs is not None:
+                settings = replace(settings, rung=partial(rungs, valid))
+    try:
+        model = kind.fit(train, valid, params, settings)
+    except GivenUp:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return model
 
@@ -280,14 +305,29 @@ class FoldFit:
 
 
 def fit_fold(
-    context: LineContext, prepared: Prepared, entry: CandidateSpec, number: int
+    context: LineContext,
+    prepared: Prepared,
+    entry: CandidateSpec,
+    number: int,
+    rungs: Rungs | None = None,
 ) -> FoldFit:
-    """Fit a candidate on one fold's training rows and predict its validation rows."""
+    """Fit a candidate on one fold's training rows and predict its validation rows.
+
+    Args:
+        context: the line.
+        prepared: its rows.
+        entry: the candidate.
+        number: of the fold, from 0.
+        rungs: see `fit_view`.
+    """
     began = time.monotonic()
     train, valid = prepared.fold(number)
     params = resolve_params(context, prepared, entry, train.num_rows)
     try:
-        model = fit_view(context, prepared, entry, train, params, f"fold {number}", stop_early=True)
+        model = fit_view(
+            context, prepared, entry, train, params, f"fold {number}",
+            stop_early=True, rungs=rungs,
+        )  # fmt: skip
     except LooplineError as error:
         text = f"Fitting {entry.name} on fold {number + 1} failed: {error}"
         if isinstance(error, SettingsError):

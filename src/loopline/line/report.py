@@ -215,7 +215,7 @@ def _candidates(facts: Facts) -> str:
     rows = []
     for entry in facts.choice["comparisons"]:
         behind = entry["behind_best"]
-        mark = "chosen" if entry["name"] == facts.choice["chosen"] else ""
+        mark = "chosen" if entry["name"] == facts.choice["chosen"] else "; ".join(entry["broken"])
         rows.append(
             [
                 entry["name"],

@@ -30,6 +30,7 @@ from loopline.line.search_arms import (
 )
 from loopline.line.search_budget import Clock
 from loopline.line.search_pool import InThisProcess, Workers
+from loopline.line.search_rates import with_first_rates
 from loopline.line.search_result import describe, study_artifact
 from loopline.line.search_spec import DEFAULT_TRIALS, SearchSpec
 from loopline.line.search_worker import line_facts
@@ -38,7 +39,7 @@ from loopline.line.trial import Job
 from loopline.line.trial_scores import fold_sizes
 from loopline.models.families import family
 from loopline.models.together import num_started
-from loopline.search.arms import Arm, hopeless
+from loopline.search.arms import Arm
 from loopline.search.method import Decision, decide
 from loopline.search.pool import Pool, conduct
 from loopline.search.pruning import Step, steps
@@ -47,7 +48,7 @@ from loopline.search.study import Study, best_of_each, merged
 from loopline.store.artifacts import Artifact
 from loopline.words import counted, figure
 
-TRIAL_VERSION = 1
+TRIAL_VERSION = 2
 """Raised whenever a trial of the same settings would give another answer."""
 
 
@@ -160,7 +161,8 @@ class Hunt:
             limit=limit,
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
-        clock = Clock(context, prepared, spec.budget)
+        families = {arm.name: arm.family for arm in contested.arms}
+        clock = Clock(context, prepared, spec.budget, families)
         return Hunt(context, prepared, spec, contested, decision, name, study, planned, clock)
 
     def restore(self) -> None:
@@ -170,7 +172,12 @@ class Hunt:
         if events:
             arms = tuple(Arm.from_dict(entry) for entry in events[0].data["arms"])
         else:
-            arms = self.contest.arms
+            arms = tuple(
+                with_first_rates(context, self.prepared, self.contest.searched[arm.name], arm)
+                if self.decision.sampler != "grid"
+                else arm
+                for arm in self.contest.arms
+            )
             if self.spec.warm:
                 arms = warm_seeds(
                     ledger, self.id, column_key(self.prepared.schema), arms,
@@ -274,6 +281,7 @@ class Hunt:
             self._entry(trial.arm, trial.params),
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
+            own.artifact if own is not None and self.spec.prune else None,
             None if own is None else own.value,
             timed=self.spec.budget is not None,
         )
@@ -302,14 +310,15 @@ class Hunt:
                 f"Interrupted: going on with the best of {counted(len(records), 'trial')}. "
                 "Interrupt again to stop everything; the same command goes on with the search."
             )
-        if self.stopped == "budget":
+        if self.stopped == "budget" and records:
             note(self.clock.sentence(len(records)))
         for arm in self.study.arms:
             own = [record for record in records if record.arm == arm.name]
-            if own and all(record.state == "failed" for record in own):
-                note(f"{arm.name} failed in every trial and is left out: {own[0].reason}")
-            elif hopeless(arm, records):
-                note(f"{arm.name} is left out: every trial of it was given up ({own[0].reason}).")
+            if not own or any(record.state == "complete" for record in own):
+                continue
+            failed = all(record.state == "failed" for record in own)
+            ends = "failed in every trial" if failed else "was given up in every trial"
+            note(f"The search leaves out {arm.name}, which {ends}: {own[0].reason}")
 
     def finish(self) -> Searched:
         """The candidates for the race, the study as an artifact, and what to tell of it."""
@@ -351,7 +360,7 @@ def _nothing(records: Sequence[Record], clock: Clock) -> str:
     for record in records:
         reasons.setdefault(f"{record.arm}: {record.reason}", []).append(str(record.number))
     told = " ".join(
-        f"({', '.join(numbers[:5])}{' …' if len(numbers) > 5 else ''}) {reason}."
+        f"({', '.join(numbers[:5])}{' …' if len(numbers) > 5 else ''}) {reason.removesuffix('.')}."
         for reason, numbers in list(reasons.items())[:5]
     )
     return (

@@ -24,7 +24,6 @@ from loopline.words import nearest
 
 STARTED = "study.started"
 TRIAL = "trial.finished"
-LEAD_TRIALS = 5
 WARM_STUDIES = 3
 """Earlier studies that are looked at, the latest ones."""
 
@@ -75,7 +74,12 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
             continue
         if not space:
             others.append(entry)
-            reasons[entry.name] = "the family has nothing to search here"
+            own = family(entry.family).space(facts)
+            reasons[entry.name] = (
+                "`models` and `search.space` leave none of its parameters to be searched"
+                if own
+                else "the family has nothing to search here"
+            )
             continue
         defaults = resolve_params(context, prepared, entry, num_rows)
         arms.append(
@@ -86,7 +90,6 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
                 space=space,
                 fixed=dict(entry.params),
                 defaults={name: defaults[name] for name in space},
-                lead=_lead(entry, space),
             )
         )
         searched[entry.name] = entry
@@ -98,12 +101,6 @@ def contest(context: LineContext, prepared: Prepared, search: SearchSpec) -> Con
         raise SettingsError(problems)
     arms = [replace(arm, seeds=tuple(search.start.get(arm.name, ()))) for arm in arms]
     return Contest(tuple(arms), searched, tuple(others), facts, reasons)
-
-
-def _lead(entry: Candidate, space: Mapping[str, Dimension]) -> int:
-    """Trials of a network that look for its learning rate first, where that is searched."""
-    network = family(entry.family).parallel
-    return LEAD_TRIALS if network and next(iter(space)) == "learning_rate" else 0
 
 
 def space_of(entry: Candidate, facts: DataFacts, search: SearchSpec) -> dict[str, Dimension]:
@@ -172,7 +169,7 @@ def study_id(
 
     So a study that was stopped, or is given more trials or time, goes on where it was.
     """
-    arms = [{**arm.to_dict(), "seeds": None} for arm in contested.arms]
+    arms = [{**arm.to_dict(), "seeds": None, "lead": None} for arm in contested.arms]
     fits = {
         name: fit_settings(context, prepared, entry) for name, entry in contested.searched.items()
     }

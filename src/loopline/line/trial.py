@@ -36,8 +36,10 @@ from loopline.line.race import (
 )
 from loopline.line.rehearsal import rehearse
 from loopline.line.spec import Candidate
+from loopline.line.trial_rungs import Ladder, Leader
 from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
-from loopline.models.base import Floats
+from loopline.models.base import Floats, GivenUp
+from loopline.models.families import family
 from loopline.progress import SilentReporter, Step
 from loopline.search.pruning import Step as TrialStep
 from loopline.search.pruning import limit
@@ -62,6 +64,7 @@ class Job:
         steps: what is fitted, in this order.
         rival: the artifact with the predictions of the best complete trial that the study may
             know; None while there is none.
+        leader: the same of the trial's arm alone.
         to_beat: the best value of the arm so far; fits of a trial that is no better are not kept.
         timed: whether to measure what the model would take after the search, for a budget.
     """
@@ -70,6 +73,7 @@ class Job:
     entry: Candidate
     steps: tuple[TrialStep, ...]
     rival: str | None
+    leader: str | None
     to_beat: float | None
     timed: bool = False
 
@@ -80,6 +84,7 @@ class Job:
             "entry": self.entry.model_dump(),
             "steps": [vars(step) for step in self.steps],
             "rival": self.rival,
+            "leader": self.leader,
             "to_beat": self.to_beat,
             "timed": self.timed,
         }
@@ -92,6 +97,7 @@ class Job:
             Candidate(**data["entry"]),
             tuple(TrialStep(**step) for step in data["steps"]),
             data["rival"],
+            data["leader"],
             data["to_beat"],
             data["timed"],
         )
@@ -146,6 +152,7 @@ class _Progress:
     fitted: list[Mapping[str, Any]] = field(default_factory=list)
     fits: dict[int, FoldFit] = field(default_factory=dict)
     sample: Floats | None = None
+    ladder: Ladder | None = None
     steps: list[float] = field(default_factory=list)
 
 
@@ -188,7 +195,11 @@ def _run(
     rival = None if job.rival is None else Rival.open(context, prepared, job.rival)
     for place, step in enumerate(job.steps):
         watch.check()
-        chance, value = _take(context, prepared, job, step, progress, rival)
+        try:
+            chance, value = _take(context, prepared, job, step, progress, rival)
+        except GivenUp:
+            assert progress.ladder is not None
+            return _record(job, "pruned", progress, progress.ladder.value, progress.ladder.reason)
         if not np.isfinite(value):
             name = metric_name(context, prepared)
             reason = f"{name} is not defined for its predictions ({step.label})"
@@ -214,7 +225,17 @@ def _take(
 ) -> tuple[float, float]:
     """Fit one step; the chance that the trial is better than the rival, and its score so far."""
     if step.rows is None:
-        _fold(context, prepared, job.entry, step.fold, progress)
+        kind = family(job.entry.family)
+        if step.rung_chance and kind.comparable_on_its_way(job.entry.params):
+            leader = Leader.open(context, job.leader)
+            progress.ladder = Ladder(context, prepared, leader, step.rung_chance)
+            _add(
+                progress,
+                step.fold,
+                fit_fold(context, prepared, job.entry, step.fold, progress.ladder),
+            )
+        else:
+            _fold(context, prepared, job.entry, step.fold, progress)
         rows, mine = np.concatenate(progress.rows), np.concatenate(progress.predictions)
         fold = np.repeat(np.arange(len(progress.rows)), [len(part) for part in progress.rows])
         other = None if rival is None else rival.at(rows)
@@ -238,7 +259,10 @@ def _fold(
         progress.predictions.append(arrays["prediction"])
         progress.fitted.append(dict(known.meta["params"]))
         return
-    fit = fit_fold(context, prepared, entry, number)
+    _add(progress, number, fit_fold(context, prepared, entry, number))
+
+
+def _add(progress: _Progress, number: int, fit: FoldFit) -> None:
     progress.rows.append(fit.rows)
     progress.predictions.append(fit.prediction)
     progress.fitted.append(dict(fit.model.params))
@@ -272,12 +296,15 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     arrays: dict[str, NDArray[Any]] = {"rows": rows[order], "prediction": slim(prediction[order])}
     if progress.sample is not None:
         arrays["sample"] = slim(progress.sample)
+    if progress.ladder is not None:
+        arrays |= progress.ladder.arrays()
     value, costs = progress.steps[-1], {}
     higher = metric(metric_name(context, prepared)).higher_is_better
     if job.to_beat is None or better(value, job.to_beat, higher):
         _keep(context, prepared, job.entry, progress)
         if job.timed:
-            costs = rehearse(prepared, job.entry.family, progress.fits)
+            limits = context.spec.constraints.limits().given
+            costs = rehearse(prepared, job.entry.family, progress.fits, over_http=bool(limits))
     artifact = context.store.put(
         "trial",
         lambda folder: save_file(arrays, Path(folder) / OUT_OF_FOLD),

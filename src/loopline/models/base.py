@@ -38,6 +38,12 @@ Floats = NDArray[np.float64]
 MEDIAN_METRICS = frozenset({"mae", "median_ae"})
 """Metrics of values that a median serves best, where the others want a mean."""
 Params = Mapping[str, Any]
+Rung = Callable[[int, Floats], None]
+"""Hears of a fit on its way; see `FitContext.rung`."""
+
+
+class GivenUp(Exception):  # noqa: N818  # not an error: nobody wants the rest of the fit
+    """Raised by a rung to end the fit that has come to it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,9 @@ class FitContext:
             tracking URI), "wandb" (a project).
         whole: whether the saved model must hold everything that it needs. A fold's model may name
             pretrained weights that it did not change by their digest.
+        rung: called at certain points of the fit, which mean the same in every fit of the family,
+            with their rising numbers and what the model predicts of the validation view's rows so
+            far. It may raise `GivenUp`, which ends the fit. See `Family.has_rungs`.
     """
 
     seed: int
@@ -71,6 +80,7 @@ class FitContext:
     layout: str = "ddp"
     boards: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
+    rung: Rung | None = None
 
 
 class FittedModel(ABC):
@@ -239,6 +249,17 @@ class Family(ABC):
     """Whether several processes can fit one model together."""
     uses_validation: bool = False
     """Whether `fit` makes use of a validation view."""
+    has_rungs: bool = False
+    """Whether `fit` tells `FitContext.rung` of its way."""
+
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Whether rungs say how a fit with these parameters will end beside others of the family.
+
+        They do not where the parameters give its length: a quick fit that is behind a slow one
+        after the same way goes on to learn more, and the slow one has come to its end.
+        """
+        del params
+        return self.has_rungs
 
     def resolve(self, params: Params, task: Task, num_rows: int) -> dict[str, Any]:
         """All parameters of a fit: the given ones, checked, over the defaults.

@@ -22,7 +22,7 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, IntegrityError
 from loopline.features.rows import ArrayRows
-from loopline.models.base import MEDIAN_METRICS, FitContext, Floats, Params
+from loopline.models.base import MEDIAN_METRICS, FitContext, Floats, Params, Rung
 from loopline.models.library import require_library
 from loopline.models.lightgbm_library import SMALL_CELLS
 from loopline.models.parameters import Rule
@@ -34,6 +34,9 @@ MAX_ROUNDS = 2_000
 """Rounds at most when a validation view stops the training."""
 BLIND_ROUNDS = 200
 """Rounds when nothing says how many: no validation view and no number given."""
+
+FIRST_RUNG = 0.5
+"""Rounds times learning rate at the first rung; each further one is at twice as much."""
 
 BOOSTING_RULES: Mapping[str, Rule] = {
     "rounds": Rule("integer", low=1, high=100_000, words=("auto",)),
@@ -84,6 +87,37 @@ def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:
     if rounds == "auto":
         rounds = MAX_ROUNDS if has_valid else BLIND_ROUNDS
     return int(rounds), int(params["patience"])
+
+
+class Rungs:
+    """Which rounds of a fit are rungs: those at which it has come as far as any fit at that rung.
+
+    How far boosting has come is told by the number of rounds times the learning rate, to first
+    order: with half the rate it is there after twice the rounds (Friedman 2001). So a slow fit is
+    compared with a quick one where both have learned alike.
+
+    Args:
+        learning_rate: of the fit.
+
+    >>> quick, slow = Rungs(0.1), Rungs(0.01)
+    >>> [round for round in range(1, 100) if quick.at(round) is not None]
+    [5, 10, 20, 40, 80]
+    >>> quick.at(20), slow.at(200), slow.at(199)
+    (2, 2, None)
+    """
+
+    def __init__(self, learning_rate: float) -> None:
+        self._rate = learning_rate
+
+    def at(self, rounds: int) -> int | None:
+        """The number of the rung that is reached after so many rounds; None between rungs."""
+        now, before = self._passed(rounds), self._passed(rounds - 1)
+        return None if now == before else now
+
+    def _passed(self, rounds: int) -> int:
+        """The last rung at or before a round, -1 before the first."""
+        reached = rounds * self._rate / FIRST_RUNG * (1 + 1e-9)
+        return math.floor(math.log2(reached)) if reached >= 1 else -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +341,10 @@ class BoostingFamily(TableFamily):
     recipe = "trees"
     uses_validation = True
 
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Only where early stopping alone ends the fit."""
+        return self.has_rungs and params.get("rounds", "auto") == "auto"
+
     def aim(self, task: Task, metric: str) -> dict[str, Any]:
         """The loss that serves a metric: absolute error for the metrics of medians."""
         return {"objective": "mae"} if task == "regression" and metric in MEDIAN_METRICS else {}
@@ -334,6 +372,8 @@ class BoostedFamily(BoostingFamily):
         context: FitContext,
     ) -> tuple[Trees, int]:
         """Train on a clipped matrix whose classes are 0 … num_classes - 1, each present.
+
+        `context.rung`, where given, is told raw scores of the held-out rows, (rows, scores).
 
         Returns:
             The trees and the rounds they used.
@@ -368,10 +408,19 @@ class BoostedFamily(BoostingFamily):
             np.searchsorted(present, train.target) if num_classes else target.scaled(train.target)
         )
         ready = replace(train, rows=ArrayRows(clipped(train.values)), target=goal)
-        held = None
+        held, num_held = None, 0
         if valid is not None:
-            held = _held_out(valid, present, target)
+            held, num_held = _held_out(valid, present, target), valid.target.size
         base = _base_scores(ready, len(present), objective)
+        answers = BoostedPrediction(
+            trees=None,
+            base=base,
+            num_classes=num_classes,
+            present=present,
+            offset=target.offset,
+            scale=target.scale,
+            log_link=objective == "poisson",
+        )
         trees: Trees | None = None
         used = 1
         if goal.min() != goal.max() and varies(ready.values):
@@ -381,7 +430,13 @@ class BoostedFamily(BoostingFamily):
                 task=inner_task,
                 num_classes=len(present),
                 params=params,
-                context=replace(context, threads=threads_for(ready.values.size, context.threads)),
+                context=replace(
+                    context,
+                    threads=threads_for(ready.values.size, context.threads),
+                    rung=None
+                    if context.rung is None or held is None or held.target.size < num_held
+                    else _answering(context.rung, answers),
+                ),
             )
         return BoostedEstimator(
             trees=trees,
@@ -415,6 +470,11 @@ class BoostedFamily(BoostingFamily):
             file_name=self.file_name,
             params={},
         )
+
+
+def _answering(rung: Rung, answers: BoostedPrediction) -> Rung:
+    """A rung that is told raw scores, for one that is told predictions."""
+    return lambda number, scores: rung(number, answers.answers(scores))
 
 
 def _weighing_rows(train: Matrix) -> Matrix:

@@ -122,6 +122,7 @@ class Clip(NeuralFamily):
 
     name = "clip"
     complexity = 50
+    has_rungs = False
     tasks: frozenset[Task] = frozenset({"retrieval", "binary", "multiclass"})
     reads: frozenset[ColumnType] | None = frozenset({"image", "text"})
     tolerance = 1e-2

@@ -25,10 +25,11 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import IntegrityError, LooplineError
 from loopline.features.rows import BLOCK_ROWS, Rows
-from loopline.models.base import FitContext, Floats, Params
+from loopline.models.base import FitContext, Floats, Params, Rung
 from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostingFamily,
+    Rungs,
     Target,
     boosting_defaults,
     boosting_space,
@@ -37,7 +38,12 @@ from loopline.models.boosting import (
     threads_for,
 )
 from loopline.models.lightgbm_labels import LabelGoal, label_base
-from loopline.models.lightgbm_library import CONTRIBUTIONS, LightGBMPrediction, lightgbm_library
+from loopline.models.lightgbm_library import (
+    CONTRIBUTIONS,
+    LightGBMPrediction,
+    finished,
+    lightgbm_library,
+)
 from loopline.models.parameters import Rule
 from loopline.models.portable import Portable
 from loopline.models.space import DataFacts, Integer, Number, Space
@@ -143,6 +149,7 @@ class LightGBM(BoostingFamily):
     name = "lightgbm"
     complexity = 20
     tasks = frozenset({"binary", "multiclass", "multilabel", "regression"})
+    has_rungs = True
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,
         "num_leaves": Rule("integer", low=2, high=131_072),
@@ -163,6 +170,10 @@ class LightGBM(BoostingFamily):
             "max_bin": 255,
             "cat_smooth": 10.0,
         }
+
+    def comparable_on_its_way(self, params: Params) -> bool:
+        """Only where early stopping alone ends the fit."""
+        return self.has_rungs and params.get("rounds", "auto") == "auto"
 
     def space(self, facts: DataFacts) -> Space:
         """Rate, size of the trees, regularisation, sampling; smoothing where there are categories.
@@ -214,12 +225,17 @@ class LightGBM(BoostingFamily):
         asked: dict[str, Any] = {}
         if goal is not None and _has_splits(dataset, wide):
             asked = {"objective": goal.gradient}
-        watched, score = [], None
+        watched: list[Any] = []
+        scores: list[Callable[..., Any]] = []
         with context.reporter.step("lightgbm", total=rounds) as step:
             callbacks: list[Callable[..., None]] = [lambda _: step.advance()]
             if valid is not None:
                 held_goal = None if base is None else LabelGoal.of(valid, base)
-                score = None if held_goal is None else held_goal.loss
+                scores += [] if held_goal is None else [held_goal.loss]
+                if context.rung is not None and task != "multilabel":
+                    glance = _Glance(context.rung, params, num_classes, target)
+                    scores.append(glance.look)
+                    callbacks.append(glance.tell)
                 held = dataset_type(
                     _data(valid.rows, settings, sampled=False),
                     reference=dataset,
@@ -237,7 +253,7 @@ class LightGBM(BoostingFamily):
                         dataset,
                         rounds,
                         valid_sets=watched,
-                        feval=score,
+                        feval=scores or None,
                         callbacks=callbacks,
                     )
             except lightgbm.basic.LightGBMError as error:
@@ -275,6 +291,29 @@ class LightGBM(BoostingFamily):
     def versions(self) -> dict[str, str]:
         """LightGBM's version."""
         return {"lightgbm": importlib.metadata.version("lightgbm")}
+
+
+class _Glance:
+    """Tells a fit's rungs what it predicts of the held-out rows; LightGBM has that at hand."""
+
+    def __init__(self, rung: Rung, params: Params, num_classes: int, target: Target) -> None:
+        self._rung, self._rungs = rung, Rungs(params["learning_rate"])
+        self._num_classes, self._target = num_classes, target
+        self._scores: Floats = np.empty(0)
+
+    def look(self, scores: Floats, data: Any) -> list[Any]:
+        """As a metric of LightGBM's that gives no number: it is shown the scores each round."""
+        del data
+        self._scores = scores
+        return []
+
+    def tell(self, state: Any) -> None:
+        """As a callback, after each round."""
+        number = self._rungs.at(state.iteration + 1)
+        if number is not None:
+            raw = self._scores.reshape(self._scores.shape[0], -1)
+            target = self._target
+            self._rung(number, finished(raw, self._num_classes, target.offset, target.scale).copy())
 
 
 def _has_splits(dataset: Any, num_columns: int) -> bool:

@@ -74,11 +74,23 @@ class LightGBMPrediction:
     def _finish(self, raw: Floats) -> Floats:
         if self._base is not None:
             return separate_probabilities(raw + self._base)
-        if self._num_classes > 2:
-            return raw
-        if self._num_classes:
-            return with_complement(raw[:, 0])
-        return restored(raw[:, 0], self._offset, self._scale)
+        return finished(raw, self._num_classes, self._offset, self._scale)
+
+
+def finished(raw: Floats, num_classes: int, offset: float, scale: float) -> Floats:
+    """Class probabilities (rows, classes) or values (rows,) from what LightGBM answers.
+
+    Args:
+        raw: its answer, shape (rows, outputs).
+        num_classes: number of classes, 0 for values.
+        offset: of the scaled target (values).
+        scale: of the scaled target (values).
+    """
+    if num_classes > 2:
+        return raw
+    if num_classes:
+        return with_complement(raw[:, 0])
+    return restored(raw[:, 0], offset, scale)
 
 
 class Booster:

@@ -171,6 +171,7 @@ class LanguageModel(NeuralFamily):
 
     name = "lm"
     complexity = 50
+    has_rungs = False
     tasks: frozenset[Task] = frozenset({"language"})
     reads: frozenset[ColumnType] | None = frozenset({"text"})
     tolerance = 1e-2

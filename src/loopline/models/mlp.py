@@ -125,6 +125,7 @@ class MLP(NeuralFamily):
     name = "mlp"
     complexity = 40
     exact = True
+    range_test = True
     predict_batch = 4_096
     rules: ClassVar[Mapping[str, Rule]] = {
         **NEURAL_RULES,

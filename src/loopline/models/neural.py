@@ -19,6 +19,7 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,7 +33,7 @@ from loopline.data.schema import Task
 from loopline.digest import canonical_json
 from loopline.errors import DataError, EnvironmentProblem, IntegrityError
 from loopline.features.fit import expect_train_view
-from loopline.models.base import Family, FitContext, FittedModel, Floats, Params
+from loopline.models.base import Family, FitContext, FittedModel, Floats, Params, Rung
 from loopline.models.boosting import Target
 from loopline.models.encoder import Arrays, Encoder
 from loopline.models.job import TRAINED, Job, JobRows, followed, scaled_target, single, start_bias
@@ -192,6 +193,7 @@ class NeuralFamily(Family):
     """A family whose models are networks, trained by the engine."""
 
     uses_validation = True
+    has_rungs = True
     parallel = True
     exact: ClassVar[bool] = False
     """Whether predictions are computed in 64 bits on the processor, so that a row's answer does not
@@ -201,6 +203,8 @@ class NeuralFamily(Family):
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     makes: ClassVar[type[NeuralModel]] = NeuralModel
     """What a fit gives."""
+    range_test: ClassVar[bool] = False
+    """Whether a range test finds rates with which a search of the family does well to begin."""
 
     def quicken(self, network: nn.Module, encoder: Encoder) -> None:
         """Change a network so that it answers single rows sooner; see `FittedModel.quicken`."""
@@ -280,6 +284,8 @@ class NeuralFamily(Family):
         from loopline.nets.training import LOG
 
         encoder, target, job = self._job(train, valid, params, context)
+        if context.rung is not None and not job.num_classes:
+            context = replace(context, rung=_restoring(context.rung, target))
         with _folder(context.folder) as folder:
             trained = self._train(job, encoder, folder, context)
             network = self._trained_network(encoder, job, folder)
@@ -412,6 +418,7 @@ class NeuralFamily(Family):
             digests=job.digests,
             boards=job.boards,
             reporter=context.reporter,
+            rung=context.rung,
         )
 
     def examples(self, job: Job, encoder: Encoder) -> EngineTask:
@@ -469,6 +476,11 @@ class NeuralFamily(Family):
 
         require_packages(self.name, self.packages)
         return {name: version(name) for name in self.packages}
+
+
+def _restoring(rung: Rung, target: Target) -> Rung:
+    """A rung that is told scaled values, for one that is told values."""
+    return lambda number, scaled: rung(number, target.restore(scaled))
 
 
 def told_usable(

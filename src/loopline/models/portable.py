@@ -167,9 +167,12 @@ class BoostedPrediction:
         """Class probabilities (rows, classes) or values (rows,)."""
         rows = values.shape[0]
         if self.trees is None or not rows:
-            scores = np.tile(self.base, (rows, 1))
-        else:
-            scores = self.trees.scores(clipped(values))
+            return self.answers(np.tile(self.base, (rows, 1)))
+        return self.answers(self.trees.scores(clipped(values)))
+
+    def answers(self, scores: Floats) -> Floats:
+        """What `predict` gives, from raw scores of shape (rows, scores)."""
+        rows = scores.shape[0]
         if not self.num_classes:
             raw = np.exp(scores[:, 0]) if self.log_link else scores[:, 0]
             return restored(raw, self.offset, self.scale)

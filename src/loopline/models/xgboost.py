@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from loopline.data.schema import Task
 from loopline.errors import LooplineError
 from loopline.models.base import FitContext, Params
 from loopline.models.boosting import (
     BOOSTING_RULES,
     BoostedFamily,
+    Rungs,
     boosting_defaults,
     boosting_space,
     settle_rounds,
@@ -33,6 +36,7 @@ class XGBoost(BoostedFamily):
     name = "xgboost"
     complexity = 21
     packages = ("xgboost",)
+    has_rungs = True
     file_name = "model.ubj"
     rules: ClassVar[Mapping[str, Rule]] = {
         **BOOSTING_RULES,
@@ -74,13 +78,19 @@ class XGBoost(BoostedFamily):
         """Train with the histogram method."""
         import xgboost
 
+        rungs = Rungs(params["learning_rate"])
+
         class Advance(xgboost.callback.TrainingCallback):  # type: ignore[misc]  # untyped library
-            """Tell the reporter of each round."""
+            """Tell the reporter of each round, and of the rungs who asked for them."""
 
             def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
                 """Go on in any case."""
-                del model, epoch, evals_log
+                del evals_log
                 step.advance()
+                number = rungs.at(epoch + 1)
+                if context.rung is not None and number is not None:
+                    scores = model.predict(watched[0][0], output_margin=True)
+                    context.rung(number, scores.astype(np.float64).reshape(scores.shape[0], -1))
                 return False
 
         types = ["c" if output.levels else "q" for output in train.outputs] or ["q"]

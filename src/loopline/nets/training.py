@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
 from loopline.engine.checkpoint import Saved
-from loopline.engine.events import Average, EarlyStop, Event
+from loopline.engine.events import Average, EarlyStop, Event, Rungs
 from loopline.engine.layout import Layout, unwrapped
 from loopline.engine.loop import ASKED, train
 from loopline.engine.meter import Meter
@@ -24,6 +26,7 @@ from loopline.engine.task import Task
 from loopline.engine.tools.log import Board, Log, MLflow, TensorBoard, WeightsAndBiases
 from loopline.engine.weights import save_weights
 from loopline.errors import EnvironmentProblem
+from loopline.nets.examples import Examples
 from loopline.progress import Reporter
 
 WEIGHTS = "weights.safetensors"
@@ -33,6 +36,9 @@ _READINGS = 200
 """Readings of a run, about."""
 SAVE_SECONDS = 60.0
 """A checkpoint is written so often; a killed fit loses at most as much."""
+FIRST_RUNG = 1e-6
+"""Epochs times learning rate at the first rung. A small rate is compared where it has come as far:
+at equal epochs every trial of a smaller rate than the best one's looks bad, also the next best."""
 _MEMORY = 20
 """The moving average remembers a twentieth of the run's steps at most."""
 
@@ -103,6 +109,7 @@ def prepare_fit(
     digests: Mapping[str, str] | None = None,
     boards: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
+    rung: Callable[[int, NDArray[np.float64]], None] | None = None,
 ) -> Run:
     """Everything that a fit needs, without a step.
 
@@ -116,6 +123,8 @@ def prepare_fit(
         digests: what the checkpoints belong to.
         boards: where else readings go, as in `FitContext`; each fit under a name of its own.
         reporter: hears of progress.
+        rung: as in `FitContext`; hears nothing where several processes train, or where the task is
+            not one of rows with predictions of their own.
 
     Raises:
         EnvironmentProblem: the package of a board is missing.
@@ -129,6 +138,11 @@ def prepare_fit(
         average = Average(min(float(params["average"]), max(0.5, 1.0 - _MEMORY / steps)))
     if average is not None:
         events.append(average)
+    if rung is not None and layout.world == 1 and isinstance(examples, Examples):
+        outputs = (examples.num_classes,) if examples.num_classes else ()
+        most = max(1, int(params["epochs"]).bit_length())
+        first = FIRST_RUNG / float(params["learning_rate"])
+        events.append(Rungs(rung, first, (examples.num_valid, *outputs), most))
     if examples.num_valid and params["patience"]:
         events.append(EarlyStop(int(params["patience"])))
     run = prepare(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopline.models.space import Space, dimension_from_dict
+from loopline.models.space import Space, Value, dimension_from_dict
 from loopline.search.record import Record
 
 ENOUGH_TRIALS = 3
@@ -36,8 +36,8 @@ class Arm:
         fixed: the parameters that the settings give it.
         defaults: the parameters of the first trial, those of the space only.
         seeds: parameters that earlier studies found good, to be tried next.
-        lead: how many trials after these vary the first dimension alone, spread over its range: a
-            network of a wrong learning rate says nothing of its other parameters.
+        lead: values of the first dimension that are tried after these with all else at its
+            default: a network of a wrong learning rate says nothing of its other parameters.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Arm:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[Mapping[str, Any], ...] = ()
-    lead: int = 0
+    lead: tuple[Value, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` reads it back.
@@ -62,7 +62,7 @@ class Arm:
             "fixed": dict(self.fixed),
             "defaults": dict(self.defaults),
             "seeds": [dict(seed) for seed in self.seeds],
-            "lead": self.lead,
+            "lead": list(self.lead),
         }
 
     @staticmethod
@@ -70,7 +70,8 @@ class Arm:
         """Read what `to_dict` wrote."""
         space = {entry["name"]: dimension_from_dict(entry) for entry in data["space"]}
         seeds = tuple(data["seeds"])
-        return Arm(**{**data, "space": space, "seeds": seeds})
+        lead = tuple(data["lead"])
+        return Arm(**{**data, "space": space, "seeds": seeds, "lead": lead})
 
 
 def turn(

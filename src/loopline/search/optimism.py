@@ -4,7 +4,8 @@ The best score of a search is too good: among many trials some are lucky on thes
 correction needs no further fit. Units of rows are resampled from the out-of-fold predictions of all
 complete trials; the best trial on a resample is scored on the units that the resample left out. The
 mean of these scores is what the search's winner can be expected to score, and their quantiles are
-its interval.
+its interval. That Bayesian proposals learned from these very rows is not seen: of the luck of
+random trials nothing measurable is left, of TPE's less than half (`benchmarks/search_optimism.py`).
 
 Source: Tsamardinos, Greasidou & Borboudakis, "Bootstrapping the out-of-sample predictions for
 efficient and accurate cross-validation", Machine Learning 2018 (BBC-CV). Where a metric has

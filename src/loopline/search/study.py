@@ -191,9 +191,7 @@ class Study:
 
 def _leading(arm: Arm, done: int) -> Sequence[Value]:
     """Values of the first dimension that an arm still tries alone, after `done` trials."""
-    if not 0 <= done - 1 - len(arm.seeds) < arm.lead:
-        return ()
-    return next(iter(arm.space.values())).points(arm.lead)
+    return arm.lead if 0 <= done - 1 - len(arm.seeds) < len(arm.lead) else ()
 
 
 def _key(params: Mapping[str, Any]) -> str:

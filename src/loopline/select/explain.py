@@ -35,7 +35,7 @@ def explain(
     """
     able = [line for line in table if not line.broken]
     text = _explain(chosen, best, baseline, gain, able, race, margin, by_score)
-    return text + _set_aside(table, lines_of(able)[best.name], race)
+    return text + _set_aside(table, chosen, lines_of(able)[best.name], race, margin)
 
 
 def lines_of(table: Sequence[Comparison]) -> dict[str, Comparison]:
@@ -78,17 +78,25 @@ def _next_best(chosen: Candidate, table: Sequence[Comparison]) -> str:
     return f"; {line.name} is simpler and not measurably worse ({_interval(line.behind_best)})"
 
 
-def _set_aside(table: Sequence[Comparison], best: Comparison, race: Pairs) -> str:
-    """Which better scorers were set aside for the limits that they break."""
-    sign = race.metric.sign
-    better = [
-        line for line in table if line.broken and sign * (line.score.value - best.score.value) > 0
-    ]
-    return "".join(
-        f" {line.name} scored {_number(line.score.value)} and was set aside: "
-        f"{'; '.join(line.broken)}."
-        for line in better
-    )
+def _set_aside(
+    table: Sequence[Comparison], chosen: Candidate, best: Comparison, race: Pairs, margin: float
+) -> str:
+    """Who would have been chosen but for the limits: better scorers, and simpler ones as good."""
+    told = ""
+    for line in table:
+        if not line.broken:
+            continue
+        behind = line.behind_best
+        ahead = race.metric.sign * (line.score.value - best.score.value) > 0
+        simpler = line.complexity > 0 and _place(line) < chosen.simplicity
+        if ahead:
+            told += f" {line.name} scored {_number(line.score.value)} and was set aside: "
+        elif simpler and behind is not None and not behind.low > margin:
+            told += f" {line.name} is simpler and not measurably worse, but was set aside: "
+        else:
+            continue
+        told += f"{'; '.join(line.broken)}."
+    return told
 
 
 def _explain_best(

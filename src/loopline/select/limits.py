@@ -12,6 +12,10 @@ from typing import Any
 
 from loopline.words import listed_table, size
 
+NOISY = 20.0
+"""The quickest model's slow calls take so many times its usual ones only on a busy machine; on a
+quiet one it is about 4 times."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -115,6 +119,28 @@ def measured_table(measured: Mapping[str, Measured]) -> str:
         for name, entry in measured.items()
     ]
     return listed_table(heads, rows)
+
+
+def noise_sentence(measured: Mapping[str, Measured]) -> str:
+    """Whether the machine rather than the models made slow calls slow; "" where nothing says so.
+
+    Other work on a machine delays some calls of every model, the quickest one's too.
+
+    >>> from dataclasses import replace
+    >>> calm = Measured(5e-5, 1e-4, 4e-4, 1e5, 10**8, 10**6, 2.0)
+    >>> noise_sentence({"linear": calm})
+    ''
+    >>> noise_sentence({"linear": replace(calm, latency_p99=0.011)})[:64]
+    'Even linear, which usually takes 50 µs, took 11 ms in one call o'
+    """
+    name, quickest = min(measured.items(), key=lambda entry: entry[1].latency_p50)
+    if quickest.latency_p99 < NOISY * quickest.latency_p50:
+        return ""
+    return (
+        f"Even {name}, which usually takes {duration(quickest.latency_p50)}, took "
+        f"{duration(quickest.latency_p99)} in one call of a hundred: other work on this machine "
+        "may be behind it. Measure again when the machine is quiet."
+    )
 
 
 def duration(seconds: float) -> str:

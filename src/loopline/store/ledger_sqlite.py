@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from loopline.errors import EnvironmentProblem
 from loopline.store.database import FORMAT, INSERT, Database, check_format, problem, wrong_url
 from loopline.store.disk import disk_problems
 
@@ -62,6 +63,7 @@ class SqliteDatabase(Database):
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._opened: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         try:
             self._prepare()
         except BaseException:
@@ -69,8 +71,13 @@ class SqliteDatabase(Database):
             raise
 
     def append(self, row: Mapping[str, Any]) -> int:
-        """See `Database.append`."""
+        """See `Database.append`.
+
+        Raises:
+            EnvironmentProblem: the file cannot be written, or is no longer where it was opened.
+        """
         with self.connection() as connection:
+            self._refuse_if_gone()
             number = connection.execute(INSERT, dict(row)).lastrowid
         assert number is not None
         return number
@@ -103,6 +110,7 @@ class SqliteDatabase(Database):
             try:
                 if self._opened is None:
                     self._opened = self._open()
+                    self._identity = None if self._file is None else _identity(self._file)
                 yield self._opened
             except sqlite3.Error as error:
                 raise problem(error, self._address) from error
@@ -117,6 +125,14 @@ class SqliteDatabase(Database):
             folder.mkdir(parents=True, exist_ok=True)
         return _configured(_connected(str(self._file)))
 
+    def _refuse_if_gone(self) -> None:
+        """SQLite writes on into a file that was removed or renamed, where nobody would find it."""
+        if self._file is not None and _identity(self._file) != self._identity:
+            raise EnvironmentProblem(
+                f"The ledger {self._address} has gone: its file was removed, moved or replaced "
+                "while it was in use. Put it back and run the same command again."
+            )
+
     def _prepare(self) -> None:
         with self.connection() as connection:
             known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'ledger_format'"
@@ -124,6 +140,15 @@ class SqliteDatabase(Database):
                 _create(connection)
             versions = connection.execute("SELECT version FROM ledger_format").fetchall()
         check_format([version for (version,) in versions], self._address)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file lies at a path; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connected(address: str, *, uri: bool = False) -> sqlite3.Connection:

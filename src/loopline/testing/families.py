@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from loopline.data.language import bytes_column, with_bytes
 from loopline.data.multilabel import label_matrix, told_labels
 from loopline.data.schema import Column, ColumnType, Schema, Task, has_labels
-from loopline.models.base import Family, FitContext, FittedModel, Floats
+from loopline.models.base import Family, FitContext, FittedModel, Floats, GivenUp
 from loopline.splits.split import all_train
 from loopline.splits.views import TrainView
 from loopline.testing.images import make_image_table, odd_images, png, poor_images
@@ -479,6 +480,39 @@ def check_labels_apart(family: Family, task: Task, folder: Path) -> None:
     assert far < 1e-3, f"labels in another order moved predictions by {far:.2g}"
 
 
+def check_rungs(family: Family, task: Task, folder: Path) -> None:
+    """A fit that is looked at on its way is the same fit, and ends when a rung raises `GivenUp`."""
+    train = make_view(task, table_for(family, task))
+    valid = make_view(task, table_for(family, task, seed=3))
+    heard: list[tuple[int, Floats]] = []
+
+    def tell(number: int, predicted: Floats) -> None:
+        heard.append((number, np.array(predicted)))
+
+    def leave(number: int, predicted: Floats) -> None:
+        raise GivenUp
+
+    context, params = FitContext(seed=5), quick(family, task)
+    family.fit(train, valid, params, context).save(folder / "alone")
+    family.fit(train, valid, params, replace(context, rung=tell)).save(folder / "seen")
+    assert _bytes_of(folder / "alone") == _bytes_of(folder / "seen"), "a rung changed the fit"
+    if not family.has_rungs:
+        assert not heard, "the family tells of rungs; `has_rungs` must say so"
+        return
+    numbers = [number for number, _ in heard]
+    assert numbers == sorted(set(numbers)), f"rungs must rise, got {numbers}"
+    shape = (valid.num_rows, *((len(CLASSES[task]),) if CLASSES[task] else ()))
+    for _, predicted in heard:
+        assert predicted.shape == shape, f"expected the shape {shape}, got {predicted.shape}"
+        assert np.isfinite(predicted).all(), "a prediction is not finite"
+    if heard:
+        try:
+            family.fit(train, valid, params, replace(context, rung=leave))
+        except GivenUp:
+            return
+        raise AssertionError("the fit went on after a rung had raised `GivenUp`")
+
+
 def check_load_runs_no_code(family: Family, task: Task, folder: Path) -> None:
     """Loading and predicting compiles, imports, unpickles and starts nothing.
 
@@ -526,6 +560,7 @@ CHECKS: tuple[Check, ...] = (
     check_target_scale,
     check_contributions,
     check_importances,
+    check_rungs,
     check_load_runs_no_code,
 )
 """Every check, in the order of what they rest on."""
@@ -558,6 +593,7 @@ MULTILABEL_CHECKS: tuple[Check, ...] = (
     check_few_rows,
     check_contributions,
     check_importances,
+    check_rungs,
     check_load_runs_no_code,
 )
 """The checks of families that give a row any of several labels."""
