@@ -106,7 +106,7 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
         line.spec.line_name,
         wait=not way.once,
         tell=lambda text: typer.echo(text, err=True),
-    ):
+    ) as held:
         controller = Controller(
             project,
             line,
@@ -117,7 +117,7 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
         )
         if not way.once:
             with _service(controller, folder, way):
-                controller.run(_stopped())
+                controller.run(_stopped(), held)
             return
         news = controller.once()
         champion = project.aliases.all().get(f"{line.spec.line_name}@champion")

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from loopline.data.schema import has_classes
-from loopline.errors import LooplineError, NotFoundError, SettingsError
+from loopline.errors import EnvironmentProblem, LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.rows import Rows
 from loopline.line.context import LineContext
 from loopline.line.files import LineFile
@@ -92,10 +92,19 @@ class Controller:
         self._say_news()
         return champion is not None
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Look again and again until `stop` says so."""
+    def run(
+        self, stop: Callable[[], bool] = lambda: False, held: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Look again and again until `stop` says so, as long as the lease is `held`.
+
+        A ledger that cannot be reached is waited for: what is served meanwhile goes on.
+        """
         while not stop():
-            self.once()
+            try:
+                if held():
+                    self.once()
+            except EnvironmentProblem as error:
+                self.reporter.note(f"This look failed and is tried again: {error}")
             waited = 0.0
             while waited < self.spec.loop.poll and not stop():
                 pause = min(0.5, self.spec.loop.poll - waited)
@@ -298,7 +307,7 @@ class Controller:
             f"{champion.id[:20]} is worse than {before[:20]} before it, by {worse[0]} "
             f"{estimate(worse[1].to_dict())} on {counted(rows.height, 'row')} that came since."
         )
-        self.project.rollback(self.diary.name, why=why)
+        self.project.rollback(self.diary.name, why=why, after=moves[-1].event)
         self.diary.tell("rolled_back", f"Rolled back: {why}", release=champion.id, to=before)
         return True
 
