@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from tests.monitor.streams import CLASSES, reference, rows, window
 
-from loopline.monitor.losses import Losses
+from loopline.monitor.class_losses import ClassLosses
 from loopline.monitor.reference import Reference
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
@@ -121,14 +121,16 @@ def test_the_expected_error_follows_calibrated_probabilities() -> None:
     rng = np.random.default_rng(0)
     p = np.where(rng.random(4_000) < 0.5, 0.9, 0.1)
     y = np.where(rng.random(4_000) < 0.3, p < 0.5, p > 0.5).astype(np.int64)
-    losses = Losses.learn(Reference(pl.DataFrame({"x": p}), p, y))
+    losses = ClassLosses.learn(Reference(pl.DataFrame({"x": p}), p, y))
     assert losses.expected(np.array([0.9, 0.1])) == pytest.approx([0.3, 0.3], abs=0.03)
 
 
 def test_losses_by_hand() -> None:
     """Error, Brier score and absolute error of a row each."""
     made = rows(200, 1)
-    error = Losses.learn(Reference(made["frame"], made["prediction"], made["y"]))
+    error = ClassLosses.learn(Reference(made["frame"], made["prediction"], made["y"]))
     assert error.of(np.array([0.8, 0.8]), np.array([1.0, 0.0])).tolist() == [0.0, 1.0]
-    brier = Losses.learn(Reference(made["frame"], made["prediction"], made["y"], metric="log_loss"))
+    brier = ClassLosses.learn(
+        Reference(made["frame"], made["prediction"], made["y"], metric="log_loss")
+    )
     assert brier.of(np.array([0.8]), np.array([0.0]))[0] == pytest.approx(0.64)

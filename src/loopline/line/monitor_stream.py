@@ -27,6 +27,7 @@ from loopline.line.serving import state_folder
 from loopline.monitor.alarm import Alarm
 from loopline.monitor.reference import Reference, as_seconds
 from loopline.monitor.settings import MonitorSettings
+from loopline.monitor.tasks import WATCHED
 from loopline.monitor.watcher import Checked, Watcher
 from loopline.monitor.window import Service, Window, cut
 from loopline.release.bundle import Release
@@ -231,7 +232,9 @@ class Stream:
         columns = [name for name in table.columns if name.startswith(_INPUT)]
         frame = table.select(pl.col(name).alias(name.removeprefix(_INPUT)) for name in columns)
         ids = tuple(table[_ID].to_list())
-        return Window(frame, self._raw(table), ids, table[_TIME].to_numpy())
+        kind, release = WATCHED[self.release.task], self.release
+        stated = kind.stated(self._raw(table), frame, release.schema)
+        return Window(frame, stated, ids, table[_TIME].to_numpy())
 
     def _raw(self, table: pl.DataFrame) -> NDArray[np.float64]:
         names = [f"probability_{label}" for label in self.release.classes]

@@ -66,7 +66,7 @@ def lease(
         with project.ledger.alone(f"watch {name}", lambda: busy(elsewhere)) as ours:
             lost: list[str] = []
 
-            def held() -> bool:
+            def still_held() -> bool:
                 if ours():
                     lost.clear()
                 elif not lost:
@@ -77,7 +77,7 @@ def lease(
                     tell(lost[0])
                 return not lost
 
-            yield held
+            yield still_held
 
 
 def _sign(held: IO[str]) -> None:

@@ -46,7 +46,8 @@ class Window:
         prediction: what was answered, shaped as the reference's; None without a model.
         ids: names of the rows, by which labels find them; row numbers where none are given.
         time: seconds since 1970 (UTC); None or NaN where unknown.
-        labels: outcomes that are known already: class codes or values, NaN or None where not.
+        labels: outcomes that are known already: class codes or values (rows,), or 0 and 1 (rows,
+            labels); NaN or None where not.
         service: how the service did meanwhile.
         remarks: what was odd about the rows themselves.
 
@@ -141,10 +142,13 @@ def joined(windows: Sequence[Window]) -> Window:
     every = all(window.ids for window in windows)
     ids = tuple(name for window in windows for name in window.ids) if every else ()
     labels = None
-    if any(window.labels is not None for window in windows):
+    shape = next((w.labels.shape[1:] for w in windows if w.labels is not None), None)
+    if shape is not None:
         labels = np.concatenate(
             [
-                np.full(window.num_rows, np.nan) if window.labels is None else window.labels
+                np.full((window.num_rows, *shape), np.nan)
+                if window.labels is None
+                else window.labels
                 for window in windows
             ]
         )
