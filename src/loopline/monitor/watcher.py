@@ -188,7 +188,7 @@ class Watcher:
         if window.labels is None:
             return [], set()
         labels = window.labels.reshape(window.num_rows, -1)
-        missing = np.isnan(labels).all(axis=1).tolist()
+        missing = np.asarray(np.isnan(labels).all(axis=1)).tolist()
         if self.learned.losses is not None:
             labels = self.learned.losses.valid(labels)
         given = {name: row for name, row, no in zip(ids, labels, missing, strict=True) if not no}
