@@ -37,7 +37,7 @@ from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
 from loopline.loop.receivers import notify, write_gauges
 from loopline.loop.steady import Clock
-from loopline.loop.triggers import become_worse, due
+from loopline.loop.triggers import FEWEST_LABELS, become_worse, due
 from loopline.loop.watching import Notice, NoWatch, Watch
 from loopline.progress import Reporter
 from loopline.release.aliases import CHAMPION, Move, previous
@@ -247,10 +247,17 @@ class Controller:
             worse = become_worse(
                 losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)
             )
-        told = worse or ("The champion is as good as it was." if labelled.height else "")
+        told = worse or ""
+        if worse is None and labelled.height and self.spec.loop.performance:
+            few = labelled.height < FEWEST_LABELS
+            told = (
+                "Too few labels to say whether the champion is still as good." if few
+                else "The champion is as good as it was."
+            )  # fmt: skip
         return self.diary.tell(
             "looked",
-            f"{int(pool.new.sum()):,} new rows, {labelled.height:,} of them labelled. {told}"
+            f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled. "
+            + told
             + (f" {counted(len(pages), 'alarm')} paged." if pages else ""),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse,
         )  # fmt: skip
