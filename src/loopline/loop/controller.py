@@ -254,11 +254,10 @@ class Controller:
                 "Too few labels to say whether the champion is still as good." if few
                 else "The champion is as good as it was."
             )  # fmt: skip
+        seen = f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled."
+        paged = f"{counted(len(pages), 'alarm')} paged." if pages else ""
         return self.diary.tell(
-            "looked",
-            f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled. "
-            + told
-            + (f" {counted(len(pages), 'alarm')} paged." if pages else ""),
+            "looked", " ".join(part for part in (seen, told, paged) if part),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse,
         )  # fmt: skip
 
