@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ from loopline.line.loop_spec import LoopSpec
 from loopline.loop import checks
 from loopline.loop.bout import Bout
 from loopline.loop.checks import spent
+from loopline.loop.diary import Diary
 from loopline.loop.doubt import moved_labels, one_origin, reversed_labels
 from loopline.loop.gate import judge, surely_worse
+from loopline.loop.receivers import notify
+from loopline.monitor.receivers import SinkSettings
 from loopline.select.compare import chance_beyond
+from loopline.store.ledger import Ledger
 
 
 def drawn(n: int, seed: int = 0, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -205,3 +210,24 @@ def test_going_back_shares_its_error_over_two_metrics() -> None:
     assert min(chances) > 1e-6
     assert surely_worse(given, "auc", 1.5 * min(chances)) is None
     assert surely_worse(given, "auc", 2.5 * min(chances)) is not None
+
+
+def test_a_decision_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alarms, failures and rollbacks are pages; what was held or decided is a note."""
+    heard: dict[str, bool] = {}
+
+    def deliver(messages: Any, settings: Any) -> list[Any]:
+        del settings
+        heard.update({message.data["what"]: message.page for message in messages})
+        return []
+
+    monkeypatch.setattr("loopline.loop.receivers.deliver", deliver)
+    sinks = SinkSettings(webhook={"url": "http://127.0.0.1:9/", "send": "all"})
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        diary = Diary(ledger, "shop")
+        for what in ("alarm", "failed", "rolled_back", "held", "decided"):
+            diary.tell(what, "It happened.", pages=1)
+        notify(ledger, diary, sinks)
+    assert heard == {
+        "alarm": True, "failed": True, "rolled_back": True, "held": False, "decided": False
+    }  # fmt: skip
