@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from tests.loop.conftest import Shop, customers, told
 
+import loopline.loop.controller as controllers
+from loopline.errors import DataError, SettingsError
 from loopline.line.files import read_line
 from loopline.line.spec import make_spec
+from loopline.loop.arrivals import Arrivals, as_source, broken
 from loopline.loop.attempt import _both_apart, retrained
 from loopline.loop.diary import Diary
+from loopline.loop.watching import Notice
 
 
 def with_more(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -108,3 +115,117 @@ def test_trusted_rows_that_the_champion_was_trained_on_have_its_guesses_out_of_f
     flattered = np.isin(found.champion.prediction.round(12), seen.round(12))
     assert flattered.mean() < 0.1
     assert np.isin(found.challenger.prediction.round(12), seen.round(12)).all()
+
+
+def test_a_table_without_rows_is_unfit(shop: Shop) -> None:
+    """Whatever way it came: nothing can be asked of no row."""
+    with shop.project() as project:
+        champion = project.release("shop@champion")
+        assert broken(champion, customers(5, 0).clear(), time.time()) == ["It holds no rows."]
+
+
+def test_a_column_that_no_model_reads_may_be_absent(shop: Shop) -> None:
+    """It is filled with nothing, in the type of the source; a cell of another type is an error."""
+    types = dict(customers(5, 0).schema)
+    found = as_source(customers(5, 0).drop("city"), types)
+    assert (found.columns, found["city"].null_count()) == (list(types), 5)
+    with pytest.raises(DataError, match="not of their column's type"):
+        as_source(customers(5, 0).with_columns(x=pl.lit("high")), types)
+
+
+def test_a_look_that_the_disk_refuses_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be read: the champion goes on, and it is told once."""
+
+    def fail(*given: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Arrivals, "look", fail)
+    assert "This look failed, the champion goes on: " in told(shop.look(), "failed")[0]
+    assert shop.look() == []
+
+
+def test_a_page_is_answered_by_one_attempt(shop: Shop) -> None:
+    """An alarm that an attempt has answered starts no second one when more rows come."""
+    shop.watch.notices = [Notice("drift", "x", "x moved.")]
+    shop.put("b.csv", customers(600, 1))
+    assert told(shop.look(), "triggered")
+    shop.watch.notices = []
+    shop.put("c.csv", customers(600, 2))
+    assert told(shop.look(), "triggered") == []
+
+
+@pytest.fixture(scope="session")
+def _believed(_opened: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("believed") / "shop"
+    shop = Shop(Path(shutil.copytree(_opened, folder)))
+    with shop.project() as project:
+        Diary(project.ledger, "shop").tell("confirmed", "confirmed", why="known")
+    shop.put("b.csv", customers(2000, 1, turned=True))
+    shop.look()
+    assert len(moves(shop)) == 2
+    return folder
+
+
+@pytest.fixture
+def promoted(_believed: Path, tmp_path: Path) -> Shop:
+    """A shop that believed in a turned world and promoted, in a folder of its own."""
+    return Shop(Path(shutil.copytree(_believed, tmp_path / "promoted")))
+
+
+def moves(shop: Shop) -> list[str]:
+    """What was done to the champion's alias."""
+    with shop.project() as project:
+        return [move.action for move in project.aliases.history("shop", "champion")]
+
+
+def test_a_rollback_happens_once(promoted: Shop) -> None:
+    """Labels contradict the promotion: back; more of the same takes nothing further back."""
+    promoted.put("c.csv", customers(400, 2))
+    promoted.look()
+    assert moves(promoted) == ["promote", "promote", "rollback"]
+    promoted.put("d.csv", customers(400, 3))
+    assert told(promoted.look(), "rolled_back") == []
+    assert moves(promoted) == ["promote", "promote", "rollback"]
+
+
+def test_a_few_rows_take_no_promotion_back(promoted: Shop) -> None:
+    """Sixty contradicting rows, where half of `gate_rows` are asked for, decide nothing."""
+    promoted.put("c.csv", customers(60, 2))
+    promoted.look()
+    assert moves(promoted) == ["promote", "promote"]
+
+
+def test_rollbacks_may_be_turned_off(promoted: Shop) -> None:
+    """`rollback: false`: told as worse, and the champion stays until a person acts."""
+    promoted.settings(loop={"rollback": False})
+    promoted.put("c.csv", customers(150, 2))
+    news = promoted.look()
+    assert "The" in told(news, "looked")[0]
+    assert "rose from" in told(news, "looked")[0]
+    assert moves(promoted) == ["promote", "promote"]
+
+
+def test_a_rollback_that_somebody_did_already_is_not_done_again(
+    promoted: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person rolls back while the controller compares: the controller takes nothing more back."""
+    worse = controllers.surely_worse
+
+    def meddle(*given: Any) -> Any:
+        with promoted.project() as project:
+            project.rollback("shop")
+            project.aliases.promote("shop", "champion", "release-" + "0" * 64)
+        return worse(*given)
+
+    monkeypatch.setattr(controllers, "surely_worse", meddle)
+    promoted.put("c.csv", customers(400, 2))
+    assert "moved by somebody else" in told(promoted.look(), "failed")[0]
+    assert moves(promoted) == ["promote", "promote", "rollback", "promote"]
+
+
+def test_lines_that_the_loop_cannot_renew_are_refused(shop: Shop) -> None:
+    """Rows with several labels: one sentence that says what to do."""
+    spec = read_line(shop.folder).spec
+    several = SimpleNamespace(task="multilabel")
+    with pytest.raises(SettingsError, match="renews models that predict a class or a number"):
+        controllers.check_settings(spec, several)  # type: ignore[arg-type]
