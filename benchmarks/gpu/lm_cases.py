@@ -170,9 +170,7 @@ def engine(work, layout, *, cudnn=False, whole=False, recompute=False, folder=No
     free(layout.device)
     task, model, clock = work.task(), work.model(), Clock(work.warm, work.block)
     if whole:  # all blocks in one graph, instead of one graph for each
-        model.hidden = torch.compile(model.hidden, dynamic=False)
-        model.gradient.compile()
-        others = {**others, "compile": False}
+        others = {**others, "compile": "whole"}
     run = prepare(task, model, work.settings(recompute=recompute, **others), layout=layout,
                   folder=folder, events=[clock, *events])  # fmt: skip
     with attention(cudnn=cudnn):

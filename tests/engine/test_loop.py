@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from tests.engine.nets import Net, Points, gap, net, weights
 
 from loopline.engine.events import Average, EarlyStop, Event, SpikeStop
+from loopline.engine.layout import Layout
 from loopline.engine.loop import rows_of, train
 from loopline.engine.optimizer import OptimizerSettings
+from loopline.engine.precision import Precision
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
 from loopline.engine.weights import save_weights
@@ -528,8 +530,6 @@ def test_recomputing_without_blocks_is_refused() -> None:
 
 def test_a_batch_smaller_than_the_processes_is_refused() -> None:
     """Two processes cannot share one row."""
-    from loopline.engine.layout import Layout
-
     with pytest.raises(SettingsError, match="`batch_size` is 1 and there are 2 processes"):
         prepare(
             Points(), net(), _settings(batch_size=1),
@@ -543,3 +543,12 @@ def test_settings_that_make_no_sense_are_told_together() -> None:
         TrainSettings(epochs=1.0, steps=3, batch_size=0, micro_batch=0, keep=0)
     with pytest.raises(SettingsError, match="4 problems"):
         TrainSettings(steps=3, save_every=-1, save_seconds=-1.0, dropout=1.0, stochastic_depth=-0.1)
+
+
+def test_one_graph_is_refused_for_several_processes():
+    """`compile: whole` beside other processes is refused with what to use instead."""
+    place = Layout("ddp", 0, 2, torch.device("cpu"))
+    with pytest.raises(SettingsError, match=r"`compile: whole` is for one process.*compile: true"):
+        place.place(torch.nn.Linear(2, 2), Precision("fp32", "cpu"), compiled="whole")
+    with pytest.raises(SettingsError, match=r"`compile` is true, false or \"whole\", got 'all'"):
+        TrainSettings(steps=1, compile="all")

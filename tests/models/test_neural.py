@@ -219,7 +219,7 @@ def test_a_missing_package_is_named_with_its_extra() -> None:
     ("name", "value", "rule"),
     [
         ("epochs", 0, "must be a number > 0"),
-        ("compile", "yes", "must be true or false"),
+        ("compile", "yes", 'must be true or false or "whole"'),
         ("precision", "fp8", 'must be "auto" or'),
         ("micro_batch", "all", '"auto"'),
         ("width", 0, "must be an integer >= 1"),

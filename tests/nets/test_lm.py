@@ -12,6 +12,10 @@ import transformers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from loopline.engine.loop import train
+from loopline.engine.optimizer import OptimizerSettings
+from loopline.engine.run import prepare
+from loopline.engine.settings import TrainSettings
 from loopline.errors import SettingsError
 from loopline.nets.lm import Decoder, Shape, multiplied
 from loopline.nets.lm_files import load_decoder, save_decoder
@@ -225,6 +229,43 @@ def test_chunked_loss_and_gradient(chunk_bytes):
         torch.testing.assert_close(model(tokens, targets, weight=weight), wanted)
     for name, value in model.named_parameters():
         torch.testing.assert_close(found[name], value.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("form", [True, "whole"])
+def test_compiled_parts_and_one_graph_train_alike(form, monkeypatch):
+    """Compiled by block or as one graph, a decoder takes the steps of the plain one; one graph is one.
+
+    Nothing is generated (torch's "eager" back end), so no compiler is needed.
+    """
+    compiled, made = torch.compile, []
+
+    def watched(called, **settings):
+        return compiled(called, **{**settings, "backend": count})
+
+    def count(graph, inputs):
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", watched)
+    tokens = np.random.default_rng(0).integers(0, 50, 8 * 17).astype(np.int32)
+    texts = Texts(tokens, np.arange(9) * 17)
+
+    def losses(form):
+        torch._dynamo.reset()
+        made.clear()
+        run = prepare(LanguageTask(texts, None, 16), small(), TrainSettings(
+            batch_size=4, steps=3, micro_batch=4, compile=form,
+            optimizer=OptimizerSettings(lr=1e-2),
+        ))  # fmt: skip
+        train(run)
+        return run.packet.loss, len(made)
+
+    (plain, none), (found, graphs) = losses(form=False), losses(form)
+    assert none == 0
+    assert graphs == {"whole": 2}.get(form, graphs)  # the blocks, and the gradient of a chunk
+    assert graphs >= 2
+    assert found == pytest.approx(plain, rel=1e-6)
 
 
 def test_losses_of_tokens_sum_to_the_loss():

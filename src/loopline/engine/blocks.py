@@ -48,6 +48,21 @@ def parts_to_compile(model: nn.Module) -> list[nn.Module]:
     return parts or [model]
 
 
+def compile_whole(model: nn.Module) -> None:
+    """Compile a model as one graph: by its method `compile_whole`, where it has one.
+
+    >>> model = nn.Linear(2, 2)
+    >>> compile_whole(model)
+    >>> model._compiled_call_impl is not None
+    True
+    """
+    own = getattr(model, "compile_whole", None)
+    if own is None:
+        model.compile()
+    else:
+        own()
+
+
 def set_dropout(model: nn.Module, share: float) -> int:
     """Let every dropout layer of a model drop so large a share; gives how many there are.
 

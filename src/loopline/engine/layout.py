@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from loopline.engine.blocks import blocks_of, parts_to_compile
+from loopline.engine.blocks import blocks_of, compile_whole, parts_to_compile
 from loopline.engine.precision import Precision
 from loopline.engine.watch import Watch, report_errors
 from loopline.errors import EnvironmentProblem, SettingsError
@@ -85,7 +85,7 @@ class Layout:
         model: nn.Module,
         precision: Precision,
         *,
-        compile_blocks: bool = False,
+        compiled: bool | str = False,
         recompute: bool = False,
     ) -> Any:
         """Move a model to its device and lay it out; gives what the loop calls.
@@ -93,7 +93,8 @@ class Layout:
         Order: weights' type, recomputation, compilation part by part, sharding.
 
         Raises:
-            SettingsError: recomputation of a model without repeated layers.
+            SettingsError: recomputation of a model without repeated layers, or one graph of all of
+                them for several processes.
         """
         model.to(device=self.device, dtype=precision.weights)
         if precision.weights != torch.float32:
@@ -107,7 +108,16 @@ class Layout:
         if recompute:
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        if compile_blocks:
+        if compiled == "whole" and self.kind != "single":
+            raise SettingsError(
+                [
+                    "`compile: whole` is for one process: with several, gradients travel while "
+                    "earlier blocks are computed, which one graph prevents. Use `compile: true`."
+                ]
+            )
+        if compiled == "whole":
+            compile_whole(model)
+        elif compiled:
             for part in parts_to_compile(model):
                 part.compile()
         if self.kind == "ddp":

@@ -302,9 +302,7 @@ def prepare(
         set_dropout(model, settings.dropout)
     if settings.stochastic_depth:
         set_stochastic_depth(model, settings.stochastic_depth)
-    laid = place.place(
-        model, precision, compile_blocks=settings.compile, recompute=settings.recompute
-    )
+    laid = place.place(model, precision, compiled=settings.compile, recompute=settings.recompute)
     return Run(
         task=task,
         model=laid,

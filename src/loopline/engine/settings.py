@@ -33,7 +33,9 @@ class TrainSettings:
         save_every: steps between checkpoints; 0 for the end of each epoch.
         save_seconds: also save when so much time has gone by; None for never.
         keep: committed checkpoints to keep.
-        compile: whether to compile the model's blocks.
+        compile: whether to compile the model's blocks, all alike; "whole" makes one graph of all of
+            them, which takes longer to compile (by 20 seconds for 16 layers) and may be faster or
+            slower: measure it. For one process.
         recompute: whether blocks forget what they computed and compute it again on the way back,
             which costs a third more time and leaves one block's activations in memory.
         deterministic: whether to use only kernels that give equal bits each time; torch refuses an
@@ -59,7 +61,7 @@ class TrainSettings:
     save_every: int = 0
     save_seconds: float | None = None
     keep: int = 2
-    compile: bool = False
+    compile: bool | str = False
     recompute: bool = False
     deterministic: bool = False
     threads: int = 2
@@ -84,6 +86,8 @@ class TrainSettings:
                 value = getattr(self, name)
                 if value is not None and value < least:
                     problems.append(f"`{name}` must be at least {least}, got {value}.")
+        if self.compile not in (True, False, "whole"):
+            problems.append(f'`compile` is true, false or "whole", got {self.compile!r}.')
         if problems:
             raise SettingsError(problems)
 

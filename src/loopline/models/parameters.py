@@ -24,7 +24,8 @@ class Rule:
         low: the smallest value, itself allowed unless `above_low`.
         high: the largest value, itself allowed.
         above_low: True where the value must be larger than `low`.
-        words: the words that are allowed (for a choice), or allowed besides a number ("auto").
+        words: the words that are allowed (for a choice), or allowed besides a number ("auto") or
+            besides true and false.
     """
 
     kind: Literal["integer", "number", "choice", "flag", "name"]
@@ -42,7 +43,7 @@ class Rule:
         True
         """
         if self.kind == "flag":
-            allowed = isinstance(value, bool)
+            allowed = isinstance(value, bool) or (isinstance(value, str) and value in self.words)
         elif self.kind == "name":
             allowed = isinstance(value, str) and bool(value)
         elif isinstance(value, str):
@@ -62,7 +63,7 @@ class Rule:
     def _text(self) -> str:
         words = " or ".join(f'"{word}"' for word in self.words)
         if self.kind == "flag":
-            return "true or false"
+            return f"true or false or {words}" if words else "true or false"
         if self.kind == "name":
             return "a name"
         if self.kind == "choice":

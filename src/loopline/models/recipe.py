@@ -37,6 +37,7 @@ average of the weights (0 for none), `clip` the largest norm of the gradient (0 
 the head. `stochastic_depth` is the probability with which the last repeated layer is skipped for a
 row in training, linearly less for those below. `precision` "auto" is bf16 on a GPU and fp32
 elsewhere; `micro_batch` "auto" is as many rows as fit, which changes memory and speed only.
+`compile` compiles the repeated layers, each alike; "whole" makes one graph of all, on one GPU.
 """
 
 NEURAL_RULES: Mapping[str, Rule] = {
@@ -57,6 +58,6 @@ NEURAL_RULES: Mapping[str, Rule] = {
     "head_rate": Rule("number", low=0.0, above_low=True),
     "precision": Rule("choice", words=("auto", "fp32", "tf32", "bf16", "fp16")),
     "micro_batch": Rule("integer", low=1, words=("auto",)),
-    "compile": Rule("flag"),
+    "compile": Rule("flag", words=("whole",)),
     "recompute": Rule("flag"),
 }

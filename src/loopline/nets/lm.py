@@ -26,7 +26,13 @@ from torch.nn import functional
 from loopline.engine.meter import Flops
 from loopline.errors import SettingsError
 from loopline.nets.lm_attention import attend, document_mask, needs_mask
-from loopline.nets.lm_loss import ChunkGradient, compute_dtype, token_losses, total_loss
+from loopline.nets.lm_loss import (
+    ChunkGradient,
+    chunk_memory,
+    compute_dtype,
+    token_losses,
+    total_loss,
+)
 
 Style = Literal["llama", "gpt2"]
 
@@ -232,11 +238,11 @@ class Block(nn.Module):
         return added
 
     def _fed(self, hidden: torch.Tensor) -> torch.Tensor:
-        inner = self.up(hidden)
         if self.shape.style == "gpt2":
-            fed = functional.gelu(inner, approximate="tanh")
+            fed = functional.gelu(self.up(hidden), approximate="tanh")
         else:
-            gate, value = inner.chunk(2, dim=-1)
+            # two products: the gradient of a halved one is put together in a slow kernel
+            gate, value = (functional.linear(hidden, part) for part in self.up.weight.chunk(2))
             fed = functional.silu(gate) * value
         found: torch.Tensor = self.down(fed)
         return found
@@ -264,13 +270,15 @@ class Decoder(nn.Module):
     Args:
         shape: what it is made of.
         chunk_bytes: memory for the scores of all tokens of the vocabulary; they are made for as
-            many tokens at a time as fit, and never held whole.
+            many tokens at a time as fit, and never held whole. None for a part of the device's.
         dropout: share of what a block adds that is left out in training.
     """
 
     turns: torch.Tensor
 
-    def __init__(self, shape: Shape, chunk_bytes: int = 2**30, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, shape: Shape, chunk_bytes: int | None = None, *, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.shape, self.chunk_bytes = shape, chunk_bytes
         gpt2 = shape.style == "gpt2"
@@ -304,6 +312,11 @@ class Decoder(nn.Module):
         """What is worth compiling: the blocks, and the gradient of a chunk of scores."""
         yield from self.layers
         yield self.gradient
+
+    def compile_whole(self) -> None:
+        """Compile all blocks as one graph, and the gradient of a chunk of scores."""
+        self.hidden = torch.compile(self.hidden, dynamic=False)  # type: ignore[method-assign]
+        self.gradient.compile()
 
     def hidden(
         self,
@@ -364,11 +377,11 @@ class Decoder(nn.Module):
         """
         hidden = self.hidden(tokens, positions, ends).flatten(0, 1)
         flat = targets.flatten()
+        size = self.chunk_bytes or chunk_memory(hidden.device)
         if each:
-            losses = token_losses(hidden, self.head.weight, flat, self.chunk_bytes)
-            return losses.view(targets.shape)
+            return token_losses(hidden, self.head.weight, flat, size).view(targets.shape)
         weights = None if weight is None else weight.flatten()
-        return total_loss(hidden, self.head.weight, flat, weights, self.chunk_bytes, self.gradient)
+        return total_loss(hidden, self.head.weight, flat, weights, size, self.gradient)
 
     def scores(self, tokens: torch.Tensor, read: Read | None = None) -> torch.Tensor:
         """Scores of the whole vocabulary after each token, (rows, tokens, vocabulary)."""

@@ -87,7 +87,7 @@ def train_settings(params: Mapping[str, Any], seed: int) -> TrainSettings:
         evaluate_batch=max(64, int(batch)),
         save_every=10**9,
         save_seconds=SAVE_SECONDS,
-        compile=bool(params["compile"]),
+        compile=params["compile"],
         recompute=bool(params["recompute"]),
     )
 
