@@ -160,3 +160,22 @@ def test_a_monitor_that_was_killed(
         patch.setattr(Stream, "keep", die)
         assert look().code == 130
     assert "[PAGE] Column 'heat'" in look().out
+
+
+def test_a_column_that_the_log_leaves_out_pages_nobody(
+    project: Project, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left out on purpose, it is told as not watched; the other columns are watched as before."""
+    hstack = pl.DataFrame.hstack
+
+    def without(self: pl.DataFrame, columns: Any, **more: Any) -> pl.DataFrame:
+        kept = [each for each in columns if each.name != "input.kind"]
+        return hstack(self, kept, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.DataFrame, "hstack", without)
+        log(project, rows(100, 1, shift=2.0), "a")
+    done = look()
+    assert "The log leaves out kind: not watched." in done.out
+    assert "[PAGE] Column 'heat'" in done.out
+    assert "is gone" not in done.out

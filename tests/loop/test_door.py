@@ -25,30 +25,32 @@ from loopline.loop.watching import Notice
 
 
 def with_more(frame: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Customers with a memo that four of five lack, and a flag that one in twenty has."""
+    """Customers with a memo that four of five lack, and the quarter of the year."""
     rng = np.random.default_rng(seed)
     memo = np.where(rng.random(frame.height) < 0.8, np.nan, rng.normal(size=frame.height))
-    flag = (rng.random(frame.height) < 0.05).astype(int)
-    return frame.with_columns(memo=pl.Series(memo).fill_nan(None), flag=pl.Series(flag)).select(
-        "x", "z", "city", "memo", "flag", "bought"
-    )
+    quarter = rng.integers(1, 5, frame.height)
+    return frame.with_columns(
+        memo=pl.Series(memo).fill_nan(None), quarter=pl.Series(quarter)
+    ).select("x", "z", "city", "memo", "quarter", "bought")
 
 
 def test_what_stands_still_by_its_nature_is_taken(tmp_path: Path) -> None:
-    """A column that is mostly missing may be missing in all rows of a file, and a rare flag may
-    stand in none: neither holds the file."""
+    """A column that is mostly missing may be missing in all rows of a file, and a season stands
+    still in one: neither holds the file. Another unit does, also of a number of few values."""
     (tmp_path / "data").mkdir()
     shop = Shop(tmp_path)
     shop.settings(models=["baseline"])
     shop.put("a.csv", with_more(customers(1000, 0), 0))
     shop.look()
     calm = with_more(customers(300, 1), 1).with_columns(
-        memo=pl.lit(None, pl.Float64), flag=pl.lit(0)
+        memo=pl.lit(None, pl.Float64), quarter=pl.lit(4)
     )
     shop.put("b.csv", calm)
     news = shop.look()
     assert told(news, "held") == []
     assert told(news, "arrived") == ["data/b.csv came with 300 rows."]
+    shop.put("c.csv", with_more(customers(300, 2), 2).with_columns(pl.col("quarter") * 1000))
+    assert "'quarter' looks times 1,000" in told(shop.look(), "held")[0]
 
 
 def test_a_short_file_says_nothing_of_units(shop: Shop) -> None:

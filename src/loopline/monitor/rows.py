@@ -56,7 +56,8 @@ class RowWatch:
         time = window.time if learned.clock.timed else None
         span = Span.of(learned.clock, time, first, window.num_rows)
         chance = learned.budget.chance("column") / max(len(learned.columns), 1)
-        found = schema_alarms(learned.columns, window.frame, start, learned.reference.frame.columns)
+        kept = [column for column in learned.columns if column.name not in window.left_out]
+        found = schema_alarms(kept, window.frame, start, learned.reference.frame.columns)
         reads, scores, looked = self._read(window, chance, start)
         found += looked
         self.features.add(scores, span, start)

@@ -50,6 +50,8 @@ class Window:
             labels); NaN or None where not.
         service: how the service did meanwhile.
         remarks: what was odd about the rows themselves.
+        left_out: columns that whoever kept the rows left out on purpose; that they are absent is no
+            finding.
 
     Raises:
         DataError: parts whose lengths differ.
@@ -62,6 +64,7 @@ class Window:
     labels: Floats | None = None
     service: Service | None = None
     remarks: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         rows = self.frame.height
@@ -90,7 +93,7 @@ class Window:
         ids = tuple(self.ids[int(row)] for row in rows) if self.ids else ()
         return Window(
             self.frame[rows], of(self.prediction), ids, of(self.time), of(self.labels),
-            self.service, self.remarks,
+            self.service, self.remarks, self.left_out,
         )  # fmt: skip
 
     def tidied(self) -> Window:
@@ -160,6 +163,7 @@ def joined(windows: Sequence[Window]) -> Window:
         labels,
         windows[-1].service,
         tuple(remark for window in windows for remark in window.remarks),
+        frozenset().union(*(window.left_out for window in windows)),
     )
 
 
