@@ -14,8 +14,10 @@ import polars as pl
 import pytest
 from tests.loop.conftest import Shop, customers, told
 
+import loopline.loop.attempt as attempts
 import loopline.loop.controller as controllers
 from loopline.errors import DataError, SettingsError
+from loopline.evaluate.rows import Rows
 from loopline.line.files import read_line
 from loopline.line.spec import make_spec
 from loopline.loop.arrivals import Arrivals, as_source, broken
@@ -231,3 +233,24 @@ def test_lines_that_the_loop_cannot_renew_are_refused(shop: Shop) -> None:
     several = SimpleNamespace(task="multilabel")
     with pytest.raises(SettingsError, match="renews models that predict a class or a number"):
         controllers.check_settings(spec, several)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("times", "trusted"), [((), True), (("when",), False)])
+def test_guesses_out_of_fold_are_no_witnesses_where_time_runs(
+    monkeypatch: pytest.MonkeyPatch, times: tuple[str, ...], trusted: bool
+) -> None:
+    """Rows that both runs predicted out of fold are trusted, unless folds run forward in time:
+    then the challenger had seen later rows. With no row set aside there are no others."""
+    rows = answers_of(customers(50, 0))
+    pair = SimpleNamespace(before=rows, after=rows, observed=None)
+    monkeypatch.setattr(attempts, "run_of", lambda *given: None)
+    monkeypatch.setattr(attempts, "pair_of", lambda *given: pair)
+    release: Any = SimpleNamespace(schema=SimpleNamespace(with_role=lambda role: times), id="r")
+    nothing: Any = None
+    found = attempts.history_bout(nothing, release, release, customers(5, 0).clear())
+    assert (found is not None) == trusted
+
+
+def answers_of(frame: pl.DataFrame) -> Rows:
+    """Truth and a guess."""
+    return Rows.build((frame["bought"] == "yes").to_numpy().astype(int), np.full(frame.height, 0.5))
