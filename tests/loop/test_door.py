@@ -22,6 +22,7 @@ from loopline.line.files import read_line
 from loopline.line.spec import make_spec
 from loopline.loop.arrivals import Arrivals, as_source, broken
 from loopline.loop.attempt import _both_apart, retrained
+from loopline.loop.checks import spent
 from loopline.loop.diary import Diary
 from loopline.loop.watching import Notice
 
@@ -254,3 +255,84 @@ def test_guesses_out_of_fold_are_no_witnesses_where_time_runs(
 def answers_of(frame: pl.DataFrame) -> Rows:
     """Truth and a guess."""
     return Rows.build((frame["bought"] == "yes").to_numpy().astype(int), np.full(frame.height, 0.5))
+
+
+def test_an_alarm_is_told_once_though_the_controller_dies(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the alarm and the entry of the look: the next look tells no alarm again."""
+    tell = Diary.tell
+
+    def die(self: Diary, what: str, sentence: str, **data: Any) -> Any:
+        if what == "looked":
+            raise KeyboardInterrupt
+        return tell(self, what, sentence, **data)
+
+    shop.watch.notices = [Notice("drift", "x", "x moved.", page=False)]
+    shop.put("b.csv", customers(100, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Diary, "tell", die)
+        with pytest.raises(KeyboardInterrupt):
+            shop.look()
+    assert told(shop.look(), "looked")
+    with shop.project() as project:
+        assert len(Diary(project.ledger, "shop").entries("alarm")) == 1
+
+
+def test_what_was_rolled_back_to_is_not_rolled_back(promoted: Shop) -> None:
+    """Only a promotion is taken back: a champion that a rollback brought stays, though labels
+    contradict it, until a challenger is better."""
+    with promoted.project() as project:
+        first, _ = (move.release for move in project.aliases.history("shop", "champion"))
+        project.aliases.promote("shop", "champion", str(first))
+        project.rollback("shop")
+    promoted.put("c.csv", customers(150, 2))
+    promoted.look()
+    assert moves(promoted)[2:] == ["promote", "rollback"]
+
+
+def test_many_looks_share_the_error_of_a_false_word(
+    promoted: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look at a champion may err with half of the error, the second with a sixth: in
+    taking it back as in calling it worse."""
+    errors: dict[str, list[float]] = {"back": [], "worse": []}
+    worse = controllers.become_worse
+
+    def back(bout: Any, metric: str, error: float) -> None:
+        del bout, metric
+        errors["back"].append(error)
+
+    def risen(before: Any, now: Any, error: float, *more: Any) -> Any:
+        errors["worse"].append(error)
+        return worse(before, now, error, *more)
+
+    monkeypatch.setattr(controllers, "surely_worse", back)
+    monkeypatch.setattr(controllers, "become_worse", risen)
+    for number in (1, 2):
+        promoted.put(f"c{number}.csv", customers(120, number, turned=True))
+        promoted.look()
+    shared = pytest.approx([spent(0.05, 1), spent(0.05, 2)])
+    assert errors == {"back": shared, "worse": shared}
+
+
+def test_a_doubted_change_is_asked_again_of_the_same_champion(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a doubted window the next one is a trigger by itself; not so once a person has
+    promoted another release."""
+    shop.put("b.csv", customers(1000, 1, turned=True))
+    assert "seen in 1 of 2 windows" in told(shop.look(), "decided")[0]
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        controllers, "due", lambda spec, **state: asked.append(state["unconfirmed"])
+    )
+    shop.put("c.csv", customers(60, 2, turned=True))
+    shop.look()
+    with shop.project() as project:
+        decided = Diary(project.ledger, "shop").last("decided")
+        assert decided is not None
+        project.promote(decided.data["challenger"])
+    shop.put("d.csv", customers(60, 3, turned=True))
+    shop.look()
+    assert asked == [True, False]
