@@ -194,3 +194,23 @@ def test_a_move_of_the_champion_meanwhile_ends_the_attempt(
     with pytest.raises(ConflictError, match="theirs counts"):
         decider._promote(attempt, "release-ours", verdict, {})
     assert aliases.get("shop", "champion") == "release-theirs"
+
+
+def test_pauses_double_and_a_clock_that_goes_back_ends_them(
+    decider: Decider, attempt: Attempt, shop: Shop
+) -> None:
+    """After one failure a minute, after two failures two; with the clock a year back at once,
+    because nobody would wait a year."""
+    tried = {}
+    for failures in (1, 2):
+        decider._diary.tell("failed", "The disk is full.", attempt=attempt.id)
+        for seconds in (30, 61, 121, -365 * 86_400):
+            shop.time.offset = seconds
+            tried[failures, seconds] = decider._may_try(attempt)
+    assert [seconds for (number, seconds), may in tried.items() if number == 1 and may] == [
+        61, 121, -365 * 86_400,
+    ]  # fmt: skip
+    assert [seconds for (number, seconds), may in tried.items() if number == 2 and may] == [
+        121, -365 * 86_400,
+    ]  # fmt: skip
+    assert decider._may_try(replace(attempt, id="another"))
