@@ -16,6 +16,7 @@ import loopline.monitor.rows as row_watch
 from loopline.errors import DataError
 from loopline.monitor.alarm import Alarm, Impact
 from loopline.monitor.budget import Budget
+from loopline.monitor.class_losses import ClassLosses, calibrated
 from loopline.monitor.judge import OpenAlarms, column_alarm, lead, outcome_alarms
 from loopline.monitor.quality import look_alarm, schema_alarms
 from loopline.monitor.reference import Reference
@@ -24,7 +25,7 @@ from loopline.monitor.scores import learn_column
 from loopline.monitor.service import ServiceWatch
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
-from loopline.monitor.window import Service
+from loopline.monitor.window import Service, Window
 
 SETTINGS = MonitorSettings()
 NOTHING: Any = None
@@ -254,3 +255,90 @@ def test_a_reference_is_put_in_order_with_all_its_parts() -> None:
     assert made.frame["x"].to_list() == made.prediction.tolist() == list(range(60))
     assert made.target.tolist() == [0] * 31 + [1] * 29
     assert (np.diff(made.time) > 0).all()
+
+
+def test_too_little_is_no_calibration() -> None:
+    """Sixty rows, or rows of one class, say nothing of what probabilities mean."""
+    stated = np.linspace(0.05, 0.95, 200)
+    codes = (stated > 0.5).astype(np.int64)
+    assert calibrated(codes[:60], stated[:60]) is None
+    assert calibrated(np.zeros(200, dtype=np.int64), stated) is None
+    assert calibrated(codes, stated) is not None
+
+
+def test_a_code_of_no_class_is_no_outcome() -> None:
+    """Of two classes 0 and 1 are outcomes; 2, -1 and nothing are none."""
+    losses = ClassLosses("error", ("n", "y"), ("'n'", "'y'"))
+    given = losses.valid(np.array([0.0, 1.0, 2.0, -1.0, np.nan]))
+    assert np.isfinite(given).tolist() == [True, True, False, False, False]
+
+
+def test_classes_share_the_chance_of_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three classes: a third of the kind's chance for each probability."""
+    rng = np.random.default_rng(0)
+    given = rng.dirichlet([2, 2, 2], 400)
+    frame = pl.DataFrame({"x": rng.normal(size=400)})
+    made = Reference(frame, given, rng.integers(0, 3, 400), task="multiclass", classes=("a", "b"))
+    watcher = Watcher.learn(replace(made, classes=("a", "b", "c")), MonitorSettings(window=50))
+    asked: list[float] = []
+    monkeypatch.setattr(row_watch, "column_alarm", lambda *parts: asked.append(parts[4]))
+    watcher.check(Window(frame.head(50), given[:50]))
+    third = watcher.learned.budget.chance("prediction") / 3
+    assert asked[1:] == pytest.approx([third] * 3)
+
+
+def test_answers_of_another_shape_wait_for_no_label() -> None:
+    """They cannot be judged by this reference's losses, so they are not remembered."""
+    watcher = Watcher.learn(reference(), MonitorSettings(window=50))
+    watcher.check(replace(window(50, 3), prediction=np.full((50, 3), 1 / 3)))
+    assert watcher.outcomes is not None
+    assert watcher.outcomes.pending == {}
+
+
+def test_no_labels_are_no_finding() -> None:
+    """Nothing came: nothing is told, also where no label could be judged."""
+    watcher = Watcher.learn(Reference(rows(100, 1)["frame"]), MonitorSettings(window=50))
+    assert watcher.observe({}).remarks == ()
+
+
+def test_what_came_back_counts_no_more() -> None:
+    """When a move is over, the windows that held it leave the history of that score."""
+    watcher = Watcher.learn(reference(), MonitorSettings(window=200))
+    moved = [watcher.check(window(200, seed, shift=1.0)).alarms for seed in (3, 4)]
+    (score,) = {alarm.facts["score"] for alarm in moved[-1] if alarm.subject == "x"}
+    closed = False
+    for seed in range(5, 60):
+        alarms = watcher.check(window(200, seed)).alarms
+        if any(alarm.subject == "x" and alarm.state == "closed" for alarm in alarms):
+            closed = True
+            break
+    assert closed
+    assert {part[score] for part in watcher.rows.features.sums} == {0.0}
+
+
+@pytest.mark.parametrize(("rise", "page"), [(0.2, True), (0.0, False)])
+def test_a_column_that_does_not_matter_pages_where_the_model_suffers(
+    monkeypatch: pytest.MonkeyPatch, rise: float, page: bool
+) -> None:
+    """The model does not lean on z; its move is a page only when the expected loss rises."""
+    known = reference(importances={"x": 1.0, "z": 0.0})
+    watch = Watcher.learn(known, MonitorSettings(window=200)).rows
+    impact = Impact("error", rise, rise - 0.05, rise + 0.05, "estimated")
+    monkeypatch.setattr(type(watch), "impact", lambda self, back: impact)
+    assert watch._weighed(replace(ALARM, subject="z")).page == page
+
+
+def test_a_column_out_of_order_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another unit it has surely moved, which is not told beside it; other columns are."""
+    monkeypatch.setattr(
+        row_watch, "column_alarm",
+        lambda column, *more: replace(ALARM, subject=column.name, facts={"question": 0, **WHERE}),
+    )  # fmt: skip
+    watcher = Watcher.learn(reference(), MonitorSettings(window=200))
+    frame = rows(200, 3)["frame"].with_columns(pl.col("z") * 1_000)
+    told = {(a.subject, a.what) for a in watcher.check(window(200, 3, frame=frame)).alarms}
+    assert {what for subject, what in told if subject == "z"} == {"unit"}
+    assert {("x", "shift"), ("city", "shift")} <= told
+
+
+WHERE = {"score": 0, "windows": 1}
