@@ -237,22 +237,16 @@ def play(place: Path, scenario: Scenario) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def campaign(
-    groups: dict[str, tuple[Callable[[int], Iterator[Scenario]], int]],
-    tell: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """All scenarios of some groups, so many seeds each."""
-    found = []
+def campaign(seeds: range, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """All scenarios of some seeds, one seed after another."""
     with tempfile.TemporaryDirectory(prefix="loopline-loop-") as place:
-        for make, seeds in groups.values():
-            for seed in range(seeds):
-                for scenario in make(seed):
-                    found.append(play(Path(place), scenario))
-                    last = found[-1]
-                    tell(
-                        f"{last['group']:8} {last['kind'][:50]:50} attempts {last['attempts']} "
-                        f"promoted {last['promoted']} harmful {last['harmful']} held {last['held']}"
-                        f" back {last['rolled_back']} end {last['loss_at_the_end']:+.3f} "
-                        f"{last['seconds']:.0f} s"
-                    )
-    return found
+        for seed in seeds:
+            for scenario in (*harmful(seed), *good(seed), *blind(seed)):
+                last = play(Path(place), scenario)
+                tell(
+                    f"{last['group']:8} {last['kind'][:50]:50} attempts {last['attempts']} "
+                    f"promoted {last['promoted']} harmful {last['harmful']} held {last['held']}"
+                    f" back {last['rolled_back']} end {last['loss_at_the_end']:+.3f} "
+                    f"{last['seconds']:.0f} s"
+                )
+                yield last

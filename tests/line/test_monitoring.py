@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import loopline
 from loopline.errors import ConflictError, DataError, NotFoundError, SettingsError
 from loopline.line import monitor_stream
 from loopline.line.monitor_stream import Stream
-from loopline.line.monitor_telling import TOLD
+from loopline.line.monitor_telling import TOLD, message
 from loopline.line.monitoring import (
     MonitorReport,
     check_rows,
@@ -24,6 +25,7 @@ from loopline.line.monitoring import (
 )
 from loopline.line.project import LOOKED, Project
 from loopline.line.reference import reference_of
+from loopline.monitor.alarm import Alarm, together
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.sinks import Undelivered
@@ -174,6 +176,34 @@ def test_a_move_of_an_important_column_pages_with_all_that_is_to_be_known(
     assert [each["subject"] for each in event.data["alarms"] if each["kind"] == "column"] == [
         "heat"
     ]
+
+
+def test_what_one_window_opens_is_one_page(project: Project) -> None:
+    """Hotter machines move a column, the predictions and more: one message of all.
+
+    What opens later is another one.
+    """
+    log(project, rows(100, 2, shift=3.0), "a")
+    report = look(project)
+    opened = [alarm for alarm in report.alarms if alarm.page]
+    assert len(opened) >= 2
+    assert report.to_dict()["pages"] == 1
+    (group,) = together(report.alarms)
+    told = message("machines", group)
+    assert told.page
+    assert told.subject == f"machines: {group[0].subject} and {len(group) - 1} more"
+    assert told.lines == tuple(alarm.sentence for alarm in group[1:])
+    assert [each["subject"] for each in told.data["also"]] == [a.subject for a in group[1:]]
+    later = Alarm("schema", "absent", "kind", True, "Column 'kind' is gone.", opened=2)
+    assert [each[0].subject for each in together([later, *group])] == ["kind", group[0].subject]
+
+
+def test_alarms_that_nobody_follows_stand_alone() -> None:
+    """Two tables have no windows, so each finding is told for itself; what is over, apart."""
+    one = Alarm("column", "shift", "a", True, "a moved.")
+    assert len(together([one, replace(one, subject="b")])) == 2
+    over = replace(one, subject="c", state="closed", opened=1)
+    assert len(together([replace(one, opened=1), over])) == 2
 
 
 def test_a_second_look_finds_nothing_new_and_writes_nothing(project: Project) -> None:

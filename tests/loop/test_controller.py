@@ -395,6 +395,27 @@ def test_the_first_run_waits_for_whole_files(tmp_path: Path) -> None:
     assert "made release-" in told(shop.look(), "alias")[0]
 
 
+def test_a_line_that_is_called_otherwise_now_is_told(shop: Shop) -> None:
+    """The same rows were run under another name: no champion of a name that nobody serves."""
+    shop.settings(name="store")
+    with pytest.raises(SettingsError, match="Say `name: shop` in the settings"):
+        shop.look()
+
+
+def test_a_promotion_is_told_once(shop: Shop) -> None:
+    """The decision tells of the alias's move; a move by hand is told for itself."""
+    with shop.project() as project:
+        Diary(project.ledger, "shop").tell("confirmed", "A person confirmed it.", why="new prices")
+    shop.put("b.csv", customers(1000, 1, turned=True))
+    news = shop.look()
+    assert told(news, "decided")[0].startswith("Promoted")
+    assert told(news, "alias") == []
+    with shop.project() as project:
+        project.rollback("shop", why="by hand")
+        diary = Diary(project.ledger, "shop")
+        assert [e.sentence for e in diary.timeline()][-1].endswith("by hand")
+
+
 def test_a_protected_part_is_asked_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """`protect: city` gives the gate the three cities of the fresh rows."""
     shop.settings(loop={"protect": "city"})

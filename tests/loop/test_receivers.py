@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from loopline.loop.diary import Diary
+from loopline.loop.monitored import said
 from loopline.loop.receivers import NOTIFIED, notify, write_gauges
+from loopline.monitor.alarm import Alarm, Impact
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.sinks import Undelivered
 from loopline.store.ledger import Ledger
@@ -129,3 +131,44 @@ def test_prometheus_hears_what_the_loop_did(ledger: Ledger, tmp_path: Path) -> N
         'loopline_loop_promotions{model="machines"} 1',
         'loopline_loop_rollbacks{model="machines"} 0',
     ]
+
+
+def messages(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, diary: Diary) -> list[Any]:
+    """What `notify` hands to the receivers."""
+    got: list[Any] = []
+    monkeypatch.setattr(
+        "loopline.loop.receivers.deliver", lambda sent, settings: got.extend(sent) or []
+    )
+    notify(ledger, diary, BOTH)
+    return got
+
+
+def test_one_look_is_one_message(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three alarms of one look: the first in full, the others as lines of the same message."""
+    diary = Diary(ledger, "machines")
+    alarms = [{"sentence": f"{name} moved."} for name in ("heat", "load", "hum")]
+    diary.tell("alarm", "heat moved. Also: load, hum.", pages=3, alarms=alarms)
+    (message,) = messages(monkeypatch, ledger, diary)
+    assert message.page
+    assert message.lines == ("load moved.", "hum moved.")
+
+
+def test_notes_of_a_look_wake_nobody(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that moved without an effect is told to those who want notes."""
+    diary = Diary(ledger, "machines")
+    diary.tell("alarm", "hum moved.", pages=0, alarms=[{"sentence": "hum moved."}])
+    (message,) = messages(monkeypatch, ledger, diary)
+    assert not message.page
+
+
+def test_what_two_alarms_do_alike_is_said_once() -> None:
+    """Twelve columns of one new device: the estimated harm stands at the first of them."""
+    impact = Impact("error", 0.05, 0.03, 0.07, "guessed")
+    alarms = [
+        Alarm("column", "shift", name, True, f"{name} moved.", impact=impact, since="May")
+        for name in ("heat", "load")
+    ]
+    told: set[str] = set()
+    first, second = (said(alarm, told) for alarm in alarms)
+    assert first == f"heat moved. Since May. {impact}."
+    assert second == "load moved. Since May."

@@ -137,6 +137,20 @@ def test_what_a_webhook_refuses_comes_back(status):
     assert (lost.sink, lost.message, lost.reason) == ("webhook", PAGE, f"it answered {status}")
 
 
+def test_a_letter_lists_what_belongs_together():
+    """The strongest first, the others as lines, and their numbers not once more."""
+    page = Message(
+        "churn: age and 1 more", "age moved.", True, {"p": 1, "also": [1]}, ("pay fell.",)
+    )
+    with MailServer() as server:
+        mail = {"host": "127.0.0.1", "port": server.port, "security": "none"}
+        settings = SinkSettings(email={**mail, "sender": "a@example.org", "to": "b@example.org"})
+        assert deliver([page], settings) == []
+    (letter,) = server.letters
+    assert "age moved.\n\n- pay fell.\n\np: 1" in letter
+    assert "also" not in letter
+
+
 def test_a_redirect_is_not_followed(monkeypatch):
     """It would carry the token to another place."""
     monkeypatch.setenv("ALARM_TOKEN", "secret-of-the-hook")

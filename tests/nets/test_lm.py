@@ -234,7 +234,7 @@ def test_chunked_loss_and_gradient(chunk_bytes):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("form", [True, "whole"])
 def test_compiled_parts_and_one_graph_train_alike(form, monkeypatch):
-    """Compiled by block or as one graph, a decoder takes the steps of the plain one; one graph is one.
+    """Compiled by block or as one graph, a decoder takes the plain one's steps; one graph is one.
 
     Nothing is generated (torch's "eager" back end), so no compiler is needed.
     """

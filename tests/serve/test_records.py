@@ -119,7 +119,7 @@ def test_a_full_disk_under_the_log(releases: Any, rows: Any, tmp_path: Path) -> 
     model = ServedModel(releases["binary"], settings.input)
     store, metrics, told = _Store(Store.open(tmp_path)), Metrics(), []
     log = PredictionLog(store, settings.log, b"k" * 32, metrics, lambda *event: told.append(event))  # type: ignore[arg-type]
-    raw, checked, _ = model.answer_row(plain(rows)[0])
+    raw, checked, *_ = model.answer_row(plain(rows)[0])
     for n in range(80):
         log.add(model, "champion", f"id{n}", checked, raw, ())
     _until(lambda: metrics.value("log_failures_total") > 1)
@@ -151,7 +151,7 @@ def test_a_slow_disk_keeps_only_tables_waiting(releases: Any, rows: Any, tmp_pat
     model = ServedModel(releases["binary"], settings.input)
     store, metrics = _SlowStore(Store.open(tmp_path)), Metrics()
     log = PredictionLog(store, settings.log, b"k" * 32, metrics, lambda *event: None)  # type: ignore[arg-type]
-    raw, checked, _ = model.answer_row(plain(rows)[0])
+    raw, checked, *_ = model.answer_row(plain(rows)[0])
     for n in range(1_100):
         log.add(model, "champion", f"id{n}", checked, raw, ())
     assert store.begun.wait(30)
@@ -470,7 +470,7 @@ def test_counting_from_threads_loses_nothing() -> None:
     def count() -> None:
         for n in range(3000):
             metrics.add("rows_total", (("model", str(n % 50)),))
-            metrics.time((("route", "/predict"),), 0.001)
+            metrics.meter("/predict", 200).add(0.001)
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -486,7 +486,7 @@ def test_counters_of_workers_add_up() -> None:
     one, two = Metrics(), Metrics()
     for metrics, amount in ((one, 2), (two, 3)):
         metrics.add("rows_total", (("model", 'a"\n\\'),), amount)
-        metrics.time((("route", "/predict"),), 0.0007)
+        metrics.meter("/predict", 200).add(0.0007)
     both = Metrics.merged([json.loads(json.dumps(m.snapshot())) for m in (one, two)])
     text = both.text()
     assert 'loopline_rows_total{model="a\\"\\n\\\\"} 5' in text

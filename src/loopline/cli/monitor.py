@@ -185,17 +185,25 @@ def _report(report: MonitorReport, *, fail: bool, as_json: bool) -> None:
 
 
 def _alarms(alarms: Sequence[Alarm]) -> None:
+    """What opened together as one, the weightiest in full and the others as lines."""
     from loopline.cli import show
+    from loopline.monitor.alarm import together
 
     if not alarms:
         show.say("No alarm.")
-    for alarm in alarms:
+    for alarm, *others in together(alarms):
         word = "over" if alarm.state == "closed" else "PAGE" if alarm.page else "note"
         show.say(f"[{word}] {alarm.sentence}")
         if alarm.impact is not None and alarm.page:
             show.say(f"       what it does to the model: {alarm.impact}")
         if alarm.rows:
             show.say(f"       rows that show it: {', '.join(alarm.rows[:3])}")
+        if others:
+            began = "ended" if word == "over" else "opened"
+            show.say(f"       {len(others)} more {began} with it, mostly for one reason:")
+        for other in others:
+            note = " (a note)" if alarm.page and not other.page else ""
+            show.say(f"       - {other.sentence}{note}")
 
 
 def _refuse(text: str) -> None:

@@ -184,7 +184,7 @@ def _serve(
     places: _Places,
     as_json: bool,
 ) -> None:
-    from loopline.line.serving import add_all, find_served, follow, noted
+    from loopline.line.serving import add_all, find_served, follow, noted, shadows
     from loopline.serve.server import Server, address_of, listen, run_alone
     from loopline.serve.service import Service
     from loopline.serve.workers import join
@@ -205,7 +205,9 @@ def _serve(
 
     with service.closed_on_error():
         add_all(service, [(served.name, served.release) for served in found], tried)
-        server = Server(service, token=token, newest=follow(found), started=started)
+        server = Server(
+            service, token=token, newest=follow(found), shadows=shadows(found), started=started
+        )
         if worker is not None:
             join(worker, server)
             settings = settings.model_copy(update={"port": worker.port})

@@ -94,6 +94,7 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
     from loopline.loop.controller import Controller
     from loopline.loop.lease import lease
     from loopline.loop.monitored import MonitorWatch
+    from loopline.release.aliases import CHAMPION, SHADOW
 
     def tell(entry: Entry) -> None:
         if not way.as_json:
@@ -117,14 +118,19 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
         )
         if not way.once:
             with _service(controller, folder, way):
+                if not way.as_json:
+                    show.say(_begun(line))
                 controller.run(_stopped(), held)
             return
         news = controller.once()
-        champion = project.aliases.all().get(f"{line.spec.line_name}@champion")
+        serving = project.aliases.all()
+        champion, tried = (serving.get(f"{line.spec.line_name}@{a}") for a in (CHAMPION, SHADOW))
         if way.as_json:
             show.print_json({"champion": champion, "news": [entry.to_dict() for entry in news]})
         elif not news:
-            show.say(f"Nothing new. {str(champion)[:20]} serves.")
+            serves = "Nothing serves yet." if champion is None else f"{champion[:20]} serves."
+            beside = "" if tried is None else f" {tried[:20]} is tried beside it as a shadow."
+            show.say(f"Nothing new. {serves}{beside}")
 
 
 def _service(
@@ -140,9 +146,22 @@ def _service(
         raise NotFoundError("There is no champion to serve yet: its files are not whole.")
     name = controller.line.spec.line_name
     running = serve_champion(controller.project, name, {"port": way.port}, folder)
-    told = f"{name}@champion is served on {running.url}"
+    told = f"{name}@champion is served on {running.url}; all paths, and how to ask: {running.url}/"
     typer.echo(json.dumps({"url": running.url}) if way.as_json else told)
     return running
+
+
+def _begun(line: LineFile) -> str:
+    """What a long-running controller looks at, so that nobody waits for what cannot come."""
+    from loopline.select.limits import duration
+
+    source, pause = line.spec.data.source, duration(line.spec.loop.poll)
+    single = not any(sign in source for sign in "*?[")
+    more = " (one file: a glob such as data/*.csv would take new files too)" if single else ""
+    return (
+        f"Looks every {pause} at {source}{more} and at labels of answered requests. "
+        "Stop with Ctrl-C; the same command goes on."
+    )
 
 
 def _stopped() -> Callable[[], bool]:

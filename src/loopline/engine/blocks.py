@@ -49,13 +49,7 @@ def parts_to_compile(model: nn.Module) -> list[nn.Module]:
 
 
 def compile_whole(model: nn.Module) -> None:
-    """Compile a model as one graph: by its method `compile_whole`, where it has one.
-
-    >>> model = nn.Linear(2, 2)
-    >>> compile_whole(model)
-    >>> model._compiled_call_impl is not None
-    True
-    """
+    """Compile a model as one graph: by its method `compile_whole`, where it has one."""
     own = getattr(model, "compile_whole", None)
     if own is None:
         model.compile()

@@ -207,10 +207,14 @@ class InputContract:
 
     def inspect_row(
         self, row: Mapping[str, Any], *, expected: Collection[str] = ()
-    ) -> tuple[dict[str, Any], tuple[Remark, ...]]:
+    ) -> tuple[dict[str, Any], tuple[Remark, ...], bool]:
         """`check_row`, with the remarks that `check` makes on a table of that one row.
 
         What a column allows is laid out once, and only odd cells are looked at closely.
+
+        Returns:
+            The row, the remarks, and whether each cell came as the column holds it (a whole number
+            may stand for a fraction, and the reverse) and is nothing odd.
 
         Args:
             row: values by column name.
@@ -222,11 +226,11 @@ class InputContract:
         try:
             checked = {name: read(row[name]) for name, read in self._usual}
         except (KeyError, UnreadError):
-            return self._inspect_unusual(row, expected)
+            return *self._inspect_unusual(row, expected), False
         if len(row) > len(checked):
             extra = [name for name in row if name not in checked and name not in expected]
-            return checked, tuple(self._extra(extra))
-        return checked, ()
+            return checked, tuple(self._extra(extra)), True
+        return checked, (), True
 
     def _inspect_unusual(
         self, row: Mapping[str, Any], expected: Collection[str]

@@ -78,7 +78,12 @@ def number_reader(reading: Reading, slow: Reader) -> Reader:
     def read_or_absent(value: Any) -> Sequence[float]:
         return absent if value is None and absent is not None else read(value)
 
-    return read_or_absent
+    def read_plain(value: Any) -> Sequence[float]:
+        if type(value) is float and value - value == 0.0:
+            return (value,)
+        return read_or_absent(value)
+
+    return read_or_absent if two or transform is not None else read_plain
 
 
 def level_reader(reading: Reading, slow: Reader) -> Reader:

@@ -35,6 +35,23 @@ def _read_window(value: Any) -> Any:
     return text
 
 
+class ShadowSpec(BaseModel):
+    """How long a new model that passed the gate answers live requests, unheard.
+
+    >>> ShadowSpec(requests=50, within="2m").within
+    120.0
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    requests: int = Field(200, ge=1, description="Enough live requests to decide.")
+    within: Duration = Field(
+        600.0, gt=0, le=DAY_SECONDS,
+        description="The longest time that they are waited for, at most a day; nothing else is "
+        "decided meanwhile.",
+    )  # fmt: skip
+
+
 class LoopSpec(BaseModel):
     """What `loopline watch` does with a line: triggers, the gate, and how files arrive.
 
@@ -88,6 +105,10 @@ class LoopSpec(BaseModel):
     shadow_rows: int = Field(
         1000, ge=0, description="So many of the newest logged requests the new model must answer."
     )
+    shadow: ShadowSpec | None = Field(
+        None, description="Let a new model that passed the gate answer live requests beside the "
+        "champion, unheard, before it is promoted."
+    )  # fmt: skip
     rollback: bool = Field(
         True, description="Go back by itself when labels show that a promotion made things worse."
     )

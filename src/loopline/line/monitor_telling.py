@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loopline.monitor.alarm import Alarm
+from loopline.monitor.alarm import Alarm, together
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.sinks import (
+    ALSO,
     Gauge,
     Message,
     deliver,
@@ -34,7 +36,8 @@ def tell(ledger: Ledger, look: Event, sinks: SinkSettings) -> list[str]:
     Returns:
         What was not delivered, a sentence each.
     """
-    messages = [message(look.data["name"], Alarm.from_dict(each)) for each in look.data["alarms"]]
+    alarms = [Alarm.from_dict(each) for each in look.data["alarms"]]
+    messages = [message(look.data["name"], each) for each in together(alarms)]
     before = [
         event
         for event in ledger.events(kind=TOLD, subject=look.subject)
@@ -51,10 +54,14 @@ def tell(ledger: Ledger, look: Event, sinks: SinkSettings) -> list[str]:
     return [f"{each.sink} did not take {each.message.subject!r}: {each.reason}" for each in lost]
 
 
-def message(name: str, alarm: Alarm) -> Message:
-    """An alarm as receivers get it."""
-    over = "over: " if alarm.state == "closed" else ""
-    return Message(f"{name}: {over}{alarm.subject}", alarm.sentence, alarm.page, alarm.to_dict())
+def message(name: str, alarms: Sequence[Alarm]) -> Message:
+    """Alarms that opened or ended together, the weightiest first, as receivers get them: as one."""
+    first, *others = alarms
+    over = "over: " if first.state == "closed" else ""
+    more = f" and {len(others)} more" if others else ""
+    data = first.to_dict() | ({ALSO: [each.to_dict() for each in others]} if others else {})
+    lines = tuple(each.sentence for each in others)
+    return Message(f"{name}: {over}{first.subject}{more}", first.sentence, first.page, data, lines)
 
 
 def write_gauges(path: str, name: str, watcher: Watcher) -> None:
@@ -66,10 +73,15 @@ def write_gauges(path: str, name: str, watcher: Watcher) -> None:
         Gauge("loopline_monitor_time_seconds", "When the monitor looked last.", now, model),
         Gauge("loopline_monitor_windows", "Windows judged.", watcher.num_windows, model),
         Gauge("loopline_monitor_rows", "Answered rows judged.", watcher.num_rows, model),
-        Gauge("loopline_alarms_paging", "Open pages.", sum(each.page for each in alarms), model),
+        Gauge("loopline_pages_open", "Open pages, each of one window.", _num_pages(alarms), model),
+        Gauge("loopline_alarms_paging", "Alarms in them.", sum(a.page for a in alarms), model),
     ]
     for each in alarms:
         labels = {"kind": each.kind, "subject": each.subject, "what": each.what}
         page = {"page": str(each.page).lower()}
         gauges.append(Gauge("loopline_alarm_open", "An open alarm.", 1, model | labels | page))
     write_prometheus(Path(path).expanduser(), gauges)
+
+
+def _num_pages(alarms: Sequence[Alarm]) -> int:
+    return len(together(alarm for alarm in alarms if alarm.page))

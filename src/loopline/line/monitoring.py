@@ -23,7 +23,7 @@ from loopline.line.monitor_telling import tell, write_gauges
 from loopline.line.problems import sentences
 from loopline.line.project import Project
 from loopline.line.reference import reference_of, times_of
-from loopline.monitor.alarm import Alarm, in_order
+from loopline.monitor.alarm import Alarm, in_order, together
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.tables import Comparison, compare, compare_files
@@ -72,7 +72,7 @@ class MonitorReport:
             "release": self.release,
             "windows": [checked_facts(each) for each in self.windows],
             "alarms": [alarm.to_dict() for alarm in self.alarms],
-            "pages": len(self.pages),
+            "pages": len(together(self.pages)),
             "labels": self.labels,
             "waiting": self.waiting,
             "remarks": list(self.remarks),

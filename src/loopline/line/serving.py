@@ -14,15 +14,17 @@ from pydantic import ValidationError
 from loopline.errors import DataError, InputError, NotFoundError, SettingsError
 from loopline.line.problems import sentences
 from loopline.line.project import Project
+from loopline.release.aliases import CHAMPION, SHADOW
 from loopline.release.bundle import Release, is_release_folder, load_release
-from loopline.serve.server import Newest, RunningService, Server, listen
+from loopline.serve.following import SHADOWED, Newest, Shadowing
+from loopline.serve.server import RunningService, Server, listen
 from loopline.serve.service import Service
 from loopline.serve.settings import ServeSettings
 from loopline.store.artifacts import Store
 
 TOKEN_VARIABLE = "LOOPLINE_SERVE_TOKEN"  # noqa: S105  # the variable's name
 SERVICE_FOLDER = "service"
-_LEDGER_KINDS = ("serve.swapped", "serve.rolled_back")
+_LEDGER_KINDS = ("serve.swapped", "serve.rolled_back", SHADOWED)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -154,11 +156,13 @@ class Served:
         name: the name it is served under; None for its line's.
         release: the release.
         newest: looks up what it was named by; None where that never stands for another release.
+        shadowing: looks up ``NAME@shadow`` beside ``NAME@champion``; None beside any other.
     """
 
     name: str | None
     release: Release
     newest: Newest | None = None
+    shadowing: Shadowing | None = None
 
 
 def find_served(which: str, project: Callable[[], Project]) -> Served:
@@ -189,7 +193,13 @@ def find_served(which: str, project: Callable[[], Project]) -> Served:
         found = opened.release(which)
         return found.id, lambda: found
 
-    return Served(name, release, newest)
+    line, _, alias = which.rpartition("@")
+
+    def shadowing() -> tuple[str, Callable[[], Release]] | None:
+        wanted = opened.aliases.all().get(f"{line}@{SHADOW}")
+        return None if wanted is None else (wanted, lambda: opened.release(wanted))
+
+    return Served(name, release, newest, shadowing if alias == CHAMPION else None)
 
 
 def follow(found: Sequence[Served]) -> dict[str, Newest]:
@@ -200,8 +210,16 @@ def follow(found: Sequence[Served]) -> dict[str, Newest]:
     return {name: look for name, look in newest.items() if look is not None}
 
 
+def shadows(found: Sequence[Served]) -> dict[str, Shadowing]:
+    """By model name, what looks up the release that is to be tried beside its champion."""
+    looks: dict[str, Shadowing | None] = {}
+    for served in found:
+        looks.setdefault(served.name or served.release.name, served.shadowing)
+    return {name: look for name, look in looks.items() if look is not None}
+
+
 def noted(project: Project) -> Callable[[str, Mapping[str, Any]], None]:
-    """Writes swaps and rollbacks into a project's ledger."""
+    """Writes swaps, rollbacks and what shadows did into a project's ledger."""
 
     def note(kind: str, data: Mapping[str, Any]) -> None:
         if kind in _LEDGER_KINDS:

@@ -30,8 +30,8 @@ from loopline.loop.bout import LOSS, Bout
 from loopline.loop.checks import spent
 from loopline.loop.cut import TooFew, cut_rows
 from loopline.loop.decide import Decider
-from loopline.loop.diary import Diary, Entry
-from loopline.loop.doubt import losses
+from loopline.loop.diary import Diary, Entry, rolled_back
+from loopline.loop.doubt import LOSS_NAMES, losses
 from loopline.loop.gate import surely_worse
 from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
@@ -183,8 +183,16 @@ class Controller:
                 self.diary.tell_news("waiting", f"The first run waits: {waits[0]}", file="")
                 return None
             outcome = run_line(self.project, self.spec, self.line.folder, self.reporter)
-            self.project.promote(outcome.release)
             champion = self.project.release(outcome.release)
+            if champion.name != name:
+                raise SettingsError(
+                    [
+                        f"The line is called {name!r}, but the run of these very rows and settings "
+                        f"was made under the name {champion.name!r}. Say `name: {champion.name}` "
+                        "in the settings to go on with that line."
+                    ]
+                ) from None
+            self.project.promote(champion.id)
         check_settings(self.spec, champion)
         return champion
 
@@ -245,19 +253,24 @@ class Controller:
             before = Rows.build(truth, scored.prediction, values=values)
             now = answers(champion, labelled.tail(NEW_LOSSES))
             worse = become_worse(
-                losses(before), losses(now), spent(self.spec.loop.error, len(looked) + 1)
+                losses(before),
+                losses(now),
+                spent(self.spec.loop.error, len(looked) + 1),
+                LOSS_NAMES[champion.task],
             )
-        told = worse or ""
-        if worse is None and labelled.height and self.spec.loop.performance:
+        told = [f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled."]
+        if worse is not None:
+            told.append(worse)
+        elif labelled.height and self.spec.loop.performance:
             few = labelled.height < FEWEST_LABELS
-            told = (
+            told.append(
                 "Too few labels to say whether the champion is still as good." if few
                 else "The champion is as good as it was."
             )  # fmt: skip
-        seen = f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled."
-        paged = f"{counted(len(pages), 'alarm')} paged." if pages else ""
+        if pages:
+            told.append(f"One page, of {counted(len(pages), 'alarm')}.")
         return self.diary.tell(
-            "looked", " ".join(part for part in (seen, told, paged) if part),
+            "looked", " ".join(told),
             rows=int(pool.new.sum()), labels=labelled.height, worse=worse,
         )  # fmt: skip
 
@@ -314,7 +327,7 @@ class Controller:
             f"{estimate(worse[1].to_dict())} on {counted(rows.height, 'row')} that came since."
         )
         self.project.rollback(self.diary.name, why=why, after=moves[-1].event)
-        self.diary.tell("rolled_back", f"Rolled back: {why}", release=champion.id, to=before)
+        self.diary.tell("rolled_back", rolled_back(why), release=champion.id, to=before)
         return True
 
     def _say_news(self) -> None:

@@ -74,7 +74,7 @@ def cut_rows(
         able = able[able > np.flatnonzero(used)[-1]]
     if len(able) < settings.gate_rows:
         return TooFew(
-            f"{counted(len(able), 'new labelled row')} that decided nothing yet; "
+            f"{counted(len(able), 'new labelled row')} after those that decided last; "
             f"{settings.gate_rows:,} are needed (`loop.gate_rows`)."
         )
     size = max(settings.gate_rows, min(MOST_GATE_ROWS, int(settings.gate_share * len(able))))

@@ -28,9 +28,10 @@ from loopline.line.files import LineFile
 from loopline.line.project import Project
 from loopline.loop.attempt import Attempt, fresh_bout, history_bout, protected, run_of, train
 from loopline.loop.bout import Check
-from loopline.loop.diary import Diary
+from loopline.loop.diary import Diary, promoted
 from loopline.loop.gate import Verdict, judge
 from loopline.loop.labels import answered_rows
+from loopline.loop.live import LiveShadow
 from loopline.loop.steady import Clock
 from loopline.progress import Reporter
 from loopline.release.aliases import CHAMPION
@@ -72,6 +73,7 @@ class Decider:
     ) -> None:
         self._project, self._line, self._diary = project, line, diary
         self._reporter, self._clock, self._folder = reporter, clock, folder
+        self._live = LiveShadow(project, line.spec, diary, clock)
 
     def finish(self, attempt: Attempt) -> bool:
         """Go on with an attempt; whether it is decided now."""
@@ -79,12 +81,22 @@ class Decider:
             return False
         challenger: str | None = None
         try:
-            outcome = train(
-                self._project, attempt, self._line.spec, self._line.folder, self._reporter
-            )
-            challenger = outcome.release
-            self._trained(attempt, outcome.summary)
-            verdict, proof = self._judged(attempt, outcome.summary)
+            tried = self._live.begun(attempt)
+            if tried is None:
+                outcome = train(
+                    self._project, attempt, self._line.spec, self._line.folder, self._reporter
+                )
+                challenger = outcome.release
+                self._trained(attempt, outcome.summary)
+                verdict, proof = self._judged(attempt, outcome.summary)
+                if verdict.promote and self._live.begin(attempt, challenger, verdict, proof):
+                    return False
+            else:
+                challenger, proof = tried.challenger, dict(tried.proof)
+                live = self._live.outcome(attempt, tried)
+                if live is None:
+                    return False
+                verdict = tried.verdict.with_checks(live)
             if verdict.promote:
                 self._promote(attempt, challenger, verdict, proof)
         except (*FINAL, ConflictError) as error:
@@ -229,6 +241,7 @@ class Decider:
     def _promote(
         self, attempt: Attempt, challenger: str, verdict: Verdict, proof: dict[str, Any]
     ) -> None:
+        self._live.end(attempt)
         name = self._diary.name
         moves = self._project.aliases.history(name, CHAMPION)
         if moves and moves[-1].release not in (attempt.champion, challenger):
@@ -241,7 +254,7 @@ class Decider:
             after=moves[-1].event if moves else 0,
         )  # fmt: skip
         self._diary.tell(
-            "decided", f"Promoted {challenger[:20]}: {verdict.reason}", promoted=True,
+            "decided", promoted(challenger, verdict.reason), promoted=True,
             attempt=attempt.id, champion=attempt.champion, challenger=challenger,
             verdict=verdict.to_dict(), unconfirmed=False,
         )  # fmt: skip
@@ -249,6 +262,7 @@ class Decider:
     def _keep(
         self, attempt: Attempt, challenger: str | None, why: str, verdict: Verdict | None = None
     ) -> None:
+        self._live.end(attempt)
         given = {} if verdict is None else verdict.to_dict()
         self._diary.tell(
             "decided", f"Kept {attempt.champion[:20]}: {why}", promoted=False,

@@ -15,8 +15,8 @@ from loopline.store.ledger import Event, Ledger
 
 PREFIX = "loop."
 WHATS = (
-    "arrived", "held", "waiting", "looked", "alarm", "triggered", "trained", "failed", "decided",
-    "rolled_back", "confirmed", "accepted",
+    "arrived", "held", "waiting", "looked", "alarm", "triggered", "trained", "failed",
+    "shadowing", "decided", "rolled_back", "confirmed", "accepted",
 )  # fmt: skip
 """The kinds of entries, each the event ``loop.<what>`` whose subject is the line's name."""
 
@@ -98,13 +98,28 @@ class Diary:
         return None if last is None or (decided and decided.id > last.id) else last
 
     def timeline(self) -> list[Entry]:
-        """All entries with the moves of the champion, oldest first."""
-        moves = Aliases(self._ledger).history(self.name, CHAMPION)
+        """All entries with the moves of the champion, oldest first.
+
+        A move that the loop made is told by its decision, and once.
+        """
+        entries = self.entries()
+        said = {entry.sentence for entry in entries if entry.what in ("decided", "rolled_back")}
         told = [
             Entry(move.event, move.time, "alias", str(move).partition(" UTC: ")[2], move.to_dict())
-            for move in moves
+            for move in Aliases(self._ledger).history(self.name, CHAMPION)
+            if not {promoted(str(move.release), move.why), rolled_back(move.why)} & said
         ]
-        return sorted([*self.entries(), *told], key=lambda entry: entry.id)
+        return sorted([*entries, *told], key=lambda entry: entry.id)
+
+
+def promoted(release: str, why: str) -> str:
+    """How a promotion of the loop is told."""
+    return f"Promoted {release[:20]}: {why}"
+
+
+def rolled_back(why: str) -> str:
+    """How a rollback of the loop is told."""
+    return f"Rolled back: {why}"
 
 
 def _entry(event: Event) -> Entry:

@@ -22,6 +22,8 @@ JUMP = 0.15
 FOLLOWED = 0.5
 """The inputs explain a jump when the predicted share moved by this part of it."""
 FIVE_ERRORS = 5.0
+LOSS_NAMES = {"binary": "log loss", "multiclass": "log loss", "regression": "squared error"}
+"""What `losses` gives, by task."""
 
 
 def losses(rows: Rows) -> Floats:

@@ -30,7 +30,7 @@ What this cannot see: labels that are wrong in the same way, from every origin, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class Verdict:
         told = [
             check.sentence
             for check in self.checks
-            if check.name == "better" or check.facts.get("believed")
+            if check.name in ("better", "live") or check.facts.get("believed")
         ]
         return " ".join(told)
 
@@ -83,6 +83,12 @@ class Verdict:
             "unconfirmed": self.unconfirmed,
             "checks": [check.to_dict() for check in self.checks],
         }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Verdict:
+        """Read what `to_dict` wrote."""
+        checks = tuple(Check(**check) for check in data["checks"])
+        return Verdict(checks, bool(data["unconfirmed"]))
 
 
 def judge(

@@ -17,7 +17,7 @@ from loopline.errors import DataError
 from loopline.line.finished import FinishedRun
 from loopline.line.reference import reference_of, times_of
 from loopline.loop.watching import Notice
-from loopline.monitor.alarm import Alarm
+from loopline.monitor.alarm import Alarm, in_order
 from loopline.monitor.class_losses import codes_of
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
@@ -37,7 +37,7 @@ class MonitorWatch:
     def look(
         self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int] = ()
     ) -> Sequence[Notice]:
-        """What the newest window shows that those before did not.
+        """What the newest window shows that those before did not, the weightiest first.
 
         Args:
             champion: the run that made the champion.
@@ -56,7 +56,11 @@ class MonitorWatch:
             alarms = watcher.check(window).alarms
             if number >= told:
                 new += [alarm for alarm in alarms if alarm.state == "new"]
-        return [Notice(alarm.kind, alarm.subject, _said(alarm), alarm.page) for alarm in new]
+        impacts: set[str] = set()
+        return [
+            Notice(alarm.kind, alarm.subject, said(alarm, impacts), alarm.page)
+            for alarm in in_order(new)
+        ]
 
     def _windows(
         self, champion: FinishedRun, rows: pl.DataFrame, bounds: Sequence[int]
@@ -85,10 +89,18 @@ def _window(champion: FinishedRun, rows: pl.DataFrame) -> Window:
     return Window(checked, release.raw(checked), (), times_of(repaired, champion.schema), labels)
 
 
-def _said(alarm: Alarm) -> str:
+def said(alarm: Alarm, impacts: set[str]) -> str:
+    """An alarm in words; what does the same to the model as one before it does not say so again.
+
+    Args:
+        alarm: the alarm.
+        impacts: what was said of the model before; added to.
+    """
     told = f"{alarm.sentence.rstrip('.')}."
     if alarm.since and "since" not in told:
         told += f" Since {alarm.since}."
-    if alarm.impact is not None and alarm.kind != "performance":
-        told += f" {str(alarm.impact).rstrip('.')}."
+    impact = "" if alarm.impact is None else str(alarm.impact).rstrip(".")
+    if impact and alarm.kind != "performance" and impact not in impacts:
+        impacts.add(impact)
+        told += f" {impact}."
     return told

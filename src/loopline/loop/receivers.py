@@ -82,8 +82,9 @@ def _messages(name: str, entries: Sequence[Entry]) -> list[Message]:
         Message(
             f"{name}: {entry.what.replace('_', ' ')}",
             entry.sentence,
-            entry.what in PAGES,
+            entry.what in PAGES and entry.data.get("pages") != 0,
             {"entry": entry.id, "time": entry.time, "what": entry.what},
+            tuple(alarm["sentence"] for alarm in entry.data.get("alarms", ())[1:]),
         )
         for entry in entries
     ]

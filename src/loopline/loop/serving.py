@@ -14,6 +14,7 @@ from loopline.line.serving import (
     make_serve_settings,
     noted,
     read_token,
+    shadows,
     state_folder,
 )
 from loopline.release.aliases import CHAMPION
@@ -45,5 +46,7 @@ def serve_champion(
     )
     with service.closed_on_error():
         add_all(service, [(found.name, found.release)], None)
-        server = Server(service, token=read_token(None), newest=follow([found]))
+        server = Server(
+            service, token=read_token(None), newest=follow([found]), shadows=shadows([found])
+        )
         return RunningService(server, listen(service.settings))

@@ -78,7 +78,7 @@ def due(
     return Trigger(tuple(told), " ".join(told.values())) if told else None
 
 
-def become_worse(reference: Floats, new: Floats, error: float) -> str | None:
+def become_worse(reference: Floats, new: Floats, error: float, name: str = "loss") -> str | None:
     """A sentence when the new losses are surely and noticeably above the reference, else None.
 
     Welch's t, one-sided.
@@ -87,6 +87,7 @@ def become_worse(reference: Floats, new: Floats, error: float) -> str | None:
         reference: losses of rows that the champion was not trained on, from before.
         new: losses of the rows that came since.
         error: chance of a false word.
+        name: of the loss, for the sentence.
 
     >>> rng = np.random.default_rng(0)
     >>> become_worse(rng.exponential(0.3, 2000), rng.exponential(0.3, 500), 0.01) is None
@@ -109,7 +110,7 @@ def become_worse(reference: Floats, new: Floats, error: float) -> str | None:
         if student_tail((now - before) / math.sqrt(spread), freedom) >= error:
             return None
     return (
-        f"The loss rose from {figure(before)} to {figure(now)} on {len(new):,} new labelled rows."
+        f"The {name} rose from {figure(before)} to {figure(now)} on {len(new):,} new labelled rows."
     )
 
 

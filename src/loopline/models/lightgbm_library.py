@@ -67,7 +67,8 @@ class LightGBMPrediction:
         """One row in a few microseconds; same bits as `predict`."""
         out = self.booster.predict_one(values)
         if self._num_classes == 2 and self._base is None:
-            return np.array([1.0 - out[0], out[0]])
+            second = out.item(0)
+            return np.array([1.0 - second, second])
         return self._finish(out.reshape(1, -1)).reshape(-1)
 
     def _finish(self, raw: Floats) -> Floats:
@@ -88,6 +89,7 @@ class Booster:
         self._columns = max(1, num_columns)
         self._given = num_columns
         self._outputs = num_outputs
+        self._row_type = ctypes.c_double * num_outputs
         handle, rounds = ctypes.c_void_p(), ctypes.c_int()
         self._call(
             "LGBM_BoosterLoadModelFromString",
@@ -140,18 +142,25 @@ class Booster:
         return out
 
     def predict_one(self, values: Floats) -> Floats:
-        """The prediction of one row (1, columns), in a few microseconds; same bits."""
+        """The prediction of one row (1, columns), in a few microseconds; same bits.
+
+        Asking an array for its `ctypes.data` takes a microsecond; its first byte tells the address
+        in a quarter of that.
+        """
         values = self._checked(values)
-        out, written = np.empty(self._outputs), ctypes.c_int64()
+        if not values.flags.writeable:
+            values = values.copy()
+        out, written = self._row_type(), ctypes.c_int64()
         status = self._predict_row(
             self._fast,
-            ctypes.c_void_p(values.ctypes.data),
+            ctypes.byref(ctypes.c_char.from_buffer(values.data)),
             ctypes.byref(written),
-            ctypes.c_void_p(out.ctypes.data),
+            out,
         )
         if status:
             raise self._error()
-        return out
+        found: Floats = np.frombuffer(memoryview(out).cast("B"))
+        return found
 
     def gains(self) -> Floats:
         """Total gain of each column's splits."""

@@ -25,6 +25,28 @@ KINDS: tuple[Kind, ...] = (
 
 
 @dataclass(frozen=True)
+class LineChange:
+    """The estimated change of the line's own metric in one window.
+
+    Args:
+        metric: its name, such as auc; whether larger is better is the metric's own.
+        usual: what the reference's predictions let expect.
+        change: how far the window's lie from that.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    metric: str
+    usual: float
+    change: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.metric} {_change(self.change, self.low, self.high)} in this window"
+
+
+@dataclass(frozen=True)
 class Impact:
     """What a move does to the model, estimated or measured.
 
@@ -34,6 +56,7 @@ class Impact:
         low: lower end of its interval.
         high: upper end.
         why: how it was estimated and what that assumes, or why there is none.
+        line: the same in the metric that the line was chosen by, where it can be estimated.
     """
 
     metric: str
@@ -41,14 +64,25 @@ class Impact:
     low: float | None
     high: float | None
     why: str
+    line: LineChange | None = None
 
     def __str__(self) -> str:
         if self.change is None or self.low is None or self.high is None:
             return f"What it does to the model is not known: {self.why}"
-        sign = "+" if self.change >= 0 else "-"
-        size = max(abs(self.change), (self.high - self.low) / 2)
-        ends = f"{figure(self.low, size)}, {figure(self.high, size)}"
-        return f"{self.metric} {sign}{figure(abs(self.change), size)} [{ends}] ({self.why})"
+        also = "" if self.line is None else f", {self.line}"
+        return f"{self.metric} {_change(self.change, self.low, self.high)}{also} ({self.why})"
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Impact:
+        """Read the plain data of one."""
+        line = data.get("line")
+        return Impact(**{**data, "line": None if line is None else LineChange(**line)})
+
+
+def _change(change: float, low: float, high: float) -> str:
+    sign = "+" if change >= 0 else "-"
+    size = max(abs(change), (high - low) / 2)
+    return f"{sign}{figure(abs(change), size)} [{figure(low, size)}, {figure(high, size)}]"
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,7 @@ class Alarm:
         p: chance of so large a move in one window of this size without a cause.
         state: ``new`` in the window that opens it, ``open`` while it lasts, ``closed`` at its end.
         facts: further numbers.
+        opened: the number of the window that opened it, from 1; None where nothing is followed.
     """
 
     kind: Kind
@@ -89,6 +124,7 @@ class Alarm:
     p: float | None = None
     state: State = "new"
     facts: Mapping[str, Any] = field(default_factory=dict)
+    opened: int | None = None
 
     @property
     def cause(self) -> tuple[str, str]:
@@ -104,8 +140,21 @@ class Alarm:
         """Read what `to_dict` wrote."""
         values = dict(data)
         values["rows"] = tuple(values["rows"])
-        values["impact"] = Impact(**values["impact"]) if values["impact"] else None
+        values["impact"] = Impact.from_dict(values["impact"]) if values["impact"] else None
         return Alarm(**values)
+
+
+def together(alarms: Iterable[Alarm]) -> list[tuple[Alarm, ...]]:
+    """Alarms that one window opened, the weightiest first: what a person hears of as one.
+
+    Columns that move in one window mostly move for one reason, and the model's answers with them.
+    What is over stands apart from what lasts. Alarms that are not followed stand alone.
+    """
+    groups: dict[tuple[Any, ...], list[Alarm]] = {}
+    for alarm in in_order(alarms):
+        of_window = (alarm.opened, alarm.state == "closed")
+        groups.setdefault(alarm.cause if alarm.opened is None else of_window, []).append(alarm)
+    return [tuple(group) for group in groups.values()]
 
 
 def in_order(alarms: Iterable[Alarm]) -> list[Alarm]:

@@ -53,6 +53,7 @@ class OpenAlarms:
         found: Sequence[Alarm],
         clean: Collection[tuple[str, str]],
         kinds: Collection[str],
+        window: int | None = None,
     ) -> list[Alarm]:
         """Take a window's findings.
 
@@ -60,13 +61,14 @@ class OpenAlarms:
             found: what stands out in it.
             clean: causes that were looked at and have gone.
             kinds: kinds of alarms that were looked for.
+            window: its number.
 
         Returns:
             Every alarm that is new, still open, or closed just now.
         """
         told: list[Alarm] = []
         for fresh in found:
-            alarm, before = fresh, self.alarms.get(fresh.cause)
+            alarm, before = replace(fresh, opened=window), self.alarms.get(fresh.cause)
             if before is not None:
                 louder = alarm.page and not before.page
                 alarm = replace(
@@ -74,6 +76,7 @@ class OpenAlarms:
                     state="new" if louder else "open",
                     page=alarm.page or before.page,
                     since=before.since if before.since is not None else alarm.since,
+                    opened=window if louder else before.opened,
                 )
             self.alarms[alarm.cause] = replace(alarm, state="open")
             told.append(alarm)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.monitor.alarm import Alarm, Impact
+from loopline.monitor.alarm import Alarm, Impact, LineChange
 from loopline.monitor.clock import Span
 from loopline.monitor.joint import Telling, joint_rows
 from loopline.monitor.judge import TABLE, column_alarm, lead, statistics_table
 from loopline.monitor.learning import Learned, output_scores
+from loopline.monitor.line_metric import LineMetric
 from loopline.monitor.quality import look_alarm, schema_alarms
 from loopline.monitor.scan import History
 from loopline.monitor.scores import Column
@@ -32,11 +34,17 @@ class RowWatch:
         learned: what is normal.
         features: the last windows' features.
         outputs: the last windows' predictions and expected losses; None without a model.
+        line: what the newest window does to the line's own metric, where that can be estimated.
     """
 
     learned: Learned
     features: History
     outputs: History | None
+    line: LineChange | None = None
+
+    @cached_property
+    def _line_metric(self) -> LineMetric | None:
+        return LineMetric.learn(self.learned.reference, self.learned.losses)
 
     def judge(
         self, window: Window, first: int, start: str, ids: Sequence[str]
@@ -61,6 +69,7 @@ class RowWatch:
         reads, scores, looked = self._read(window, chance, start)
         found += looked
         self.features.add(scores, span, start)
+        self.line = None
         if window.prediction is not None and self.outputs is not None:
             if window.prediction.shape[1:] == learned.reference.row_shape:
                 self._answer(window.prediction, span, start)
@@ -105,6 +114,8 @@ class RowWatch:
         assert self.learned.losses is not None
         scores = output_scores(self.learned.output_columns, self.learned.losses, prediction)
         self.outputs.add(scores, span, start)
+        metric = self._line_metric
+        self.line = None if metric is None else metric.change(prediction)
 
     def _moved(
         self, reads: dict[str, pl.Series], scores: Floats, ids: Sequence[str], chance: float
@@ -180,7 +191,8 @@ class RowWatch:
             effect, error, _ = self.outputs.over(back)
             value, spread = float(effect[-1]), 1.96 * float(error[-1])
             if np.isfinite(spread):
-                return Impact(losses.name, value, value - spread, value + spread, losses.why)
+                ends = (value - spread, value + spread)
+                return Impact(losses.name, value, *ends, losses.why, self.line)
         return Impact(losses.name, None, None, None, "no predictions came.")
 
     def _suffers(self, impact: Impact) -> bool:

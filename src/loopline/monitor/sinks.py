@@ -31,6 +31,8 @@ from loopline.errors import EnvironmentProblem
 from loopline.monitor.receivers import EmailSettings, Send, SinkSettings, WebhookSettings
 
 TIMEOUT_SECONDS = 10.0
+ALSO = "also"
+"""The part of a message's data that holds what its lines say."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Message:
         sentence: what happened.
         page: whether a person is to be woken; else a note.
         data: everything known, as plain data.
+        lines: what else belongs to it, a sentence each.
 
     >>> Message("churn: age", "age moved.", True, {"what": "shift"}).id[:8]
     'aa1c24c1'
@@ -51,6 +54,7 @@ class Message:
     sentence: str
     page: bool
     data: Mapping[str, Any]
+    lines: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -63,6 +67,7 @@ class Message:
             "id": self.id,
             "subject": self.subject,
             "sentence": self.sentence,
+            "lines": list(self.lines),
             "page": self.page,
             "data": dict(self.data),
         }
@@ -213,7 +218,7 @@ def _mail(message: Message, settings: EmailSettings) -> None:
     letter["From"] = settings.sender
     letter["To"] = ", ".join(settings.to)
     letter["Message-ID"] = f"<{message.id}@loopline>"
-    letter.set_content(f"{message.sentence}\n\n{_listed(message.data)}")
+    letter.set_content("\n\n".join(filter(None, _paragraphs(message))))
     if settings.security == "tls":
         context = ssl.create_default_context()
         server: smtplib.SMTP = smtplib.SMTP_SSL(
@@ -229,11 +234,15 @@ def _mail(message: Message, settings: EmailSettings) -> None:
         server.send_message(letter)
 
 
-def _listed(data: Mapping[str, Any]) -> str:
-    return "\n".join(
+def _paragraphs(message: Message) -> list[str]:
+    """The sentence, what else belongs to it, and what is known; what the lines say stands once."""
+    known = (
         f"{key}: {value if isinstance(value, str) else orjson.dumps(value).decode()}"
-        for key, value in data.items()
+        for key, value in message.data.items()
+        if key != ALSO
     )
+    lines = "\n".join(f"- {line}" for line in message.lines)
+    return [message.sentence, lines, "\n".join(known)]
 
 
 def _secret(variable: str) -> str:

@@ -225,7 +225,7 @@ class Watcher:
         for history, about in histories:
             if history.sums:
                 clean |= self.open.gone(history, about & kinds)
-        alarms = self.open.update(found, clean, kinds)
+        alarms = self.open.update(found, clean, kinds, self.num_windows)
         for alarm in alarms:
             if alarm.state == "closed" and "score" in alarm.facts:
                 for history, about in histories:

@@ -25,6 +25,8 @@ from loopline.words import nearest
 EVENT = "alias.moved"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+SHADOW = "shadow"
+"""Services that follow the champion try this one beside it; its answers are logged only."""
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _RESERVED = ("latest",)
 

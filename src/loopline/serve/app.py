@@ -20,6 +20,7 @@ from loopline.serve.deployment import Deployment
 from loopline.serve.edge import attempt, refused
 from loopline.serve.guard import Guard
 from loopline.serve.heads import Heads, ShortHead
+from loopline.serve.metrics import Meter
 from loopline.serve.reply import JSON, Headers, Refusal, Reply, Request
 from loopline.serve.routes import Route, Table, predict_row, split
 from loopline.serve.service import Service
@@ -50,7 +51,7 @@ class App:
         self._table = Table()
         self._under_way = 0
         self._held_bytes = 0
-        self._labels: dict[tuple[str, int], tuple[tuple[str, str], ...]] = {}
+        self._meters: dict[tuple[str, int], Meter] = {}
 
     @cached_property
     def short_paths(self) -> dict[bytes, tuple[Deployment, str]]:
@@ -95,7 +96,7 @@ class App:
         row = orjson.loads(body)
         if type(row) is not dict or not deployment.answers_inline():
             return None
-        return predict_row(deployment, row)
+        return predict_row(deployment, row, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -226,13 +227,10 @@ class App:
             await send({"type": "http.response.body", "body": reply.body})
 
     def _count(self, route: str, status: int, seconds: float) -> None:
-        key = (route, status)
-        labels = self._labels.get(key)
-        if labels is None:
-            labels = self._labels[key] = (("route", route), ("status", str(status)))
-        metrics = self.service.metrics
-        metrics.add("requests_total", labels)
-        metrics.time(labels[:1], seconds)
+        meter = self._meters.get((route, status))
+        if meter is None:
+            meter = self._meters[route, status] = self.service.metrics.meter(route, status)
+        meter.add(seconds)
 
     def _count_failure(self) -> None:
         self.service.metrics.add("failures_total")

@@ -25,6 +25,7 @@ from loopline.serve.lane import Lane
 from loopline.serve.model import Answer, ServedModel
 from loopline.serve.reply import Refusal, as_json, told_remarks
 from loopline.serve.rollout import Trial
+from loopline.serve.settings import CanarySettings
 
 LONG_SECONDS = 0.002
 """A table that takes longer goes to a thread."""
@@ -80,24 +81,34 @@ class Deployment:
             self._forget(before.version)
         if trial is not None and trial.challenger.version != model.version:
             if trial.challenger.classes == model.classes:
-                self.challenge(trial.challenger)
+                self.challenge(trial.challenger, trial.settings)
             else:
                 self._forget(trial.challenger.version)
         self._shared.metrics.add("swaps_total", (("model", self.name), ("outcome", "done")))
         self._shared.tell("serve.swapped", {"name": self.name, "from": before.id, "to": model.id})
 
-    def challenge(self, model: ServedModel) -> None:
-        """Begin a trial of a model beside the champion."""
+    def challenge(self, model: ServedModel, settings: CanarySettings | None = None) -> Trial:
+        """Begin a trial of a model beside the champion, by default with the service's settings."""
         self.versions[model.version] = model
-        self.trial = Trial(self.champion, model, self._shared.settings.canary)
+        self.trial = Trial(self.champion, model, settings or self._shared.settings.canary)
+        return self.trial
 
-    def withdraw(self, reason: str) -> None:
-        """End the trial: the champion answers everything."""
+    def shadow(self, model: ServedModel) -> Trial:
+        """Begin a trial in which no caller ever gets the challenger's answer."""
+        return self.challenge(model, self._shared.settings.canary.model_copy(update={"share": 0.0}))
+
+    def end_trial(self) -> ServedModel:
+        """End the trial: the champion answers everything. Returns who was tried."""
         assert self.trial is not None
         challenger = self.trial.challenger
         self.trial = None
         if challenger.version != self.champion.version:
             self._forget(challenger.version)
+        return challenger
+
+    def withdraw(self, reason: str) -> None:
+        """End the trial for a reason that speaks against the challenger, and tell it."""
+        challenger = self.end_trial()
         labels = (("model", self.name), ("reason", reason.partition(":")[0]))
         self._shared.metrics.add("rollbacks_total", labels)
         self._shared.tell(
@@ -120,15 +131,19 @@ class Deployment:
         )
 
     def answer_row(
-        self, row: Mapping[str, Any], version: str | None = None
+        self, row: Mapping[str, Any], body: bytes | None = None
     ) -> tuple[str, ServedModel, Floats, tuple[Remark, ...]]:
         """Answer one row at once: request id, who answered, raw prediction, remarks.
+
+        Args:
+            row: the row.
+            body: the JSON that said it, if any; the log may keep it in the row's place.
 
         Raises:
             DataError: the row breaks the contract or a policy.
             Refusal: there is no such version.
         """
-        model, role, trial = self._chosen(version)
+        model, role, trial = self._chosen(None)
         start = time.perf_counter()
         if role == "challenger":
             assert trial is not None
@@ -139,7 +154,9 @@ class Deployment:
                 self._challenger_failed(trial, error)
         else:
             found = model.answer_row(row)
-        raw, checked, remarks = found
+        raw, checked, remarks, usual = found
+        if body is not None and not (usual and model.bodies.say(body, row)):
+            body = None
         request_id = self._shared.ids.make(model.version, 1)
         if trial is not None:
             self._tried(trial, role, request_id, raw, time.perf_counter() - start)
@@ -149,7 +166,7 @@ class Deployment:
             request_id,
             model,
             raw,
-            self._keeping.kept(model, role, request_id, checked, raw, remarks),
+            self._keeping.kept(model, role, request_id, checked, raw, remarks, body),
         )
 
     async def answer_frame(
@@ -224,7 +241,7 @@ class Deployment:
         """Rows that the champion answers and the challenger does not speak against it."""
         if isinstance(error, Refusal):
             return
-        trial.failed("challenger")
+        trial.failed("challenger", error)
         self._shared.metrics.add("challenger_failures_total", (("model", self.name),))
         self._settle(trial)
 
@@ -258,26 +275,30 @@ class Deployment:
         metrics = self._shared.metrics
         count = rows.height if isinstance(rows, pl.DataFrame) else 1
         if self._shadowed >= SHADOW_WAITING:
+            trial.dropped += 1
             metrics.add("shadow_dropped_total", labels, count)
             return
         self._shadowed += 1
 
-        def work() -> tuple[float, _Found | None]:
+        def work() -> tuple[float, _Found | None, Exception | None]:
             start = time.perf_counter()
-            found, _ = attempt(lambda: _answered(trial.challenger, rows))
-            return (time.perf_counter() - start) / max(1, count), found
+            found, error = attempt(lambda: _answered(trial.challenger, rows))
+            return (time.perf_counter() - start) / max(1, count), found, error
 
-        def done(result: tuple[float, _Found | None]) -> None:
+        def done(result: tuple[float, _Found | None, Exception | None]) -> None:
             self._shadowed -= 1
-            seconds, found = result
+            seconds, found, error = result
             if found is None:
-                trial.failed("challenger")
+                trial.failed("challenger", error)
                 metrics.add("shadow_failures_total", labels, count)
                 return
             theirs, checked, remarks = found
             trial.answered("challenger", request_id, theirs, seconds)
             metrics.add("shadow_rows_total", labels, count)
-            metrics.add("shadow_differs_total", labels, _num_differing(trial, raw, theirs))
+            differing = _num_differing(trial, raw, theirs)
+            metrics.add("shadow_differs_total", labels, differing)
+            trial.rows += count
+            trial.differing += differing
             if self._shared.log is not None:
                 self._shared.log.add(
                     trial.challenger, "shadow", request_id, checked, theirs, remarks
@@ -293,7 +314,7 @@ def _answered(model: ServedModel, rows: Mapping[str, Any] | pl.DataFrame) -> _Fo
     if isinstance(rows, pl.DataFrame):
         answer = model.answer_frame(rows)
         return answer.raw, answer.checked, answer.remarks
-    return model.answer_row(rows)
+    return model.answer_row(rows)[:3]
 
 
 def _num_differing(trial: Trial, ours: Floats, theirs: Floats) -> int:

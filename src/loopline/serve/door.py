@@ -48,19 +48,19 @@ class Door:
         )
         self._expected = release.expected
 
-    def row(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Remark, ...]]:
-        """One row in training types, and what is odd about it.
+    def row(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Remark, ...], bool]:
+        """One row in training types, what is odd about it, and whether it came like that.
 
         Raises:
             DataError: the row breaks the contract or a policy.
         """
         repaired = self._release.repaired_row(row)
         if self._imputed:
-            return self._row_by_table(repaired)
-        checked, remarks = self._contract.inspect_row(repaired, expected=self._expected)
+            return *self._row_by_table(repaired), False
+        checked, remarks, usual = self._contract.inspect_row(repaired, expected=self._expected)
         if remarks:
             remarks = self._judged(remarks)
-        return checked, remarks
+        return checked, remarks, usual and repaired is row
 
     def frame(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, tuple[Remark, ...]]:
         """A table in training types, and what is odd about it.
@@ -105,7 +105,7 @@ class Door:
 
     def _row_by_table(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Remark, ...]]:
         try:
-            checked, remarks = self._contract.inspect_row(row, expected=self._expected)
+            checked, remarks, _ = self._contract.inspect_row(row, expected=self._expected)
         except DataError:
             pass
         else:

@@ -51,7 +51,7 @@ class RequestIds:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._keyed = blake2s(key=key, digest_size=_PROOF_BYTES)
         self._process = secrets.token_hex(4)
         self._next = count().__next__
 
@@ -77,7 +77,9 @@ class RequestIds:
         return RequestId(version, int(milliseconds, 16), int(num_rows, 16))
 
     def _proof(self, text: str) -> str:
-        return blake2s(text.encode(), key=self._key, digest_size=_PROOF_BYTES).hexdigest()
+        proof = self._keyed.copy()
+        proof.update(text.encode())
+        return proof.hexdigest()
 
 
 def load_key(folder: Path) -> bytes:

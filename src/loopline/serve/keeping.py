@@ -13,10 +13,10 @@ from loopline.features.contract import Remark
 from loopline.models.base import Floats
 from loopline.serve.edge import attempt
 from loopline.serve.ids import RequestIds
-from loopline.serve.metrics import Metrics
+from loopline.serve.metrics import Counter, Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import ServeSettings
-from loopline.serve.window import InputWindow
+from loopline.serve.window import REST_SECONDS, InputWindow
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Keeper(Protocol):
         model: ServedModel,
         role: str,
         request_id: str,
-        rows: Mapping[str, Any] | pl.DataFrame,
+        rows: Mapping[str, Any] | pl.DataFrame | bytes,
         raw: Floats,
         remarks: tuple[Remark, ...],
     ) -> None:
@@ -73,7 +73,7 @@ class Keeping:
         self.name = name
         self._shared = shared
         self._windows: dict[str, InputWindow] = {}
-        self._labels: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
 
     def forget(self, version: str) -> None:
@@ -93,21 +93,33 @@ class Keeping:
         checked: Mapping[str, Any] | pl.DataFrame,
         raw: Floats,
         remarks: tuple[Remark, ...],
+        body: bytes | None = None,
     ) -> tuple[Remark, ...]:
         """Count, log and watch what was answered.
+
+        Args:
+            model: who answered.
+            role: champion, challenger or version.
+            request_id: the request.
+            checked: the row or table as the model saw it.
+            raw: what was predicted.
+            remarks: what was odd.
+            body: the JSON of a usual row, for the log in its place.
 
         Returns:
             All remarks, those of the window too.
         """
         shared = self._shared
         rows = checked.height if isinstance(checked, pl.DataFrame) else 1
-        labels = self._labels.get((model.version, role))
-        if labels is None:
+        counter = self._counters.get((model.version, role))
+        if counter is None:
             labels = (("model", self.name), ("role", role), ("version", model.version))
-            self._labels[model.version, role] = labels
-        shared.metrics.add("rows_total", labels, rows)
+            counter = shared.metrics.counter("rows_total", labels)
+            self._counters[model.version, role] = counter
+        counter.add(rows)
         if shared.log is not None:
-            shared.log.add(model, role, request_id, checked, raw, remarks)
+            kept = checked if body is None else body
+            shared.log.add(model, role, request_id, kept, raw, remarks)
         for remark in remarks:
             # a caller chooses the names of extra columns; they must not become counters
             column = "" if remark.what == "extra" else remark.column
@@ -128,7 +140,12 @@ class Keeping:
 
     def _judge(self, model: ServedModel, window: InputWindow) -> None:
         judge = window.take()
-        self.later(lambda: attempt(judge), lambda found: self._judged(model, window, *found))
+
+        def judged(found: tuple[tuple[Remark, ...] | None, Exception | None]) -> None:
+            asyncio.get_running_loop().call_later(REST_SECONDS, window.resume)
+            self._judged(model, window, *found)
+
+        self.later(lambda: attempt(judge), judged)
 
     def _judged(
         self,

@@ -1,11 +1,12 @@
 """The prediction log: what came, what was answered, kept for monitoring without costing a request.
 
-The request path appends to a list in memory and returns. A thread packs what has gathered into
-tables, some hundred rows at a time: these weigh a quarter of what Python's own values do, and it
-never holds the interpreter for long. Another one writes them as Parquet into the store, once a
-minute or every 4,096 rows, as an artifact of the kind ``predictions``: whole or absent; a disk that
-is slow keeps only tables waiting. What waits is bounded; beyond it, or while the disk is full, rows
-are dropped and counted, and the service goes on.
+The request path appends to a list in memory and returns: of a usual row the bytes that brought it,
+else its cells. A thread packs what has gathered into tables, some hundred rows at a time: these
+weigh a quarter of what Python's own values do, and it never holds the interpreter for long. Another
+one writes them as Parquet into the store, once a minute or every 4,096 rows, as an artifact of the
+kind ``predictions``: whole or absent; a disk that is slow keeps only tables waiting. What waits is
+bounded; beyond it, or while the disk is full, rows are dropped and counted, and the service goes
+on.
 
 A row is kept as the model saw it (columns ``input.<name>``), with its prediction, the
 probabilities, who answered, and which cells were odd. Columns that name persons can be left out,
@@ -16,10 +17,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2s
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from loopline.errors import LooplineError
 from loopline.features.contract import Remark
 from loopline.models.base import Floats
 from loopline.serve.health import Counted, keep
-from loopline.serve.log_table import Entry, log_table
+from loopline.serve.log_table import Entry, UsualRows, log_table
 from loopline.serve.metrics import Metrics
 from loopline.serve.model import ServedModel
 from loopline.serve.settings import LogSettings
@@ -41,10 +42,14 @@ FILE = "predictions.parquet"
 ANSWERED = ("champion", "challenger", "version")
 """Roles whose answer the caller had; a shadow's rows stand in the log twice."""
 _RETRY_SECONDS = 5.0
-_PACKED_ROWS = 512
-"""Rows that are packed into a table at a time."""
+_PACKED_BYTES = 2**20
+"""What has gathered is packed into a table when it weighs so much."""
+_CELLS_BYTES, _BODY_BYTES = 2048, 512
+"""What a row of Python's values weighs, and what a usual one does beside its body; roughly."""
 _Group = tuple[str, str]
 """Name and id of the release that answered."""
+_Lot = tuple[_Group, Callable[[LogSettings, bytes], pl.DataFrame]]
+"""What makes a table of some answers of a release."""
 
 
 class PredictionLog:
@@ -71,14 +76,15 @@ class PredictionLog:
         self._key = key
         self._metrics = metrics
         self._tell = tell
-        self._entries: deque[Entry] = deque()
+        self._entries: list[Entry] = []
+        self._usual: list[UsualRows] = []
+        self._left: list[_Lot] = []
         self._packed: dict[_Group, list[pl.DataFrame]] = {}
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._pending = self._loose = 0
+        self._pending = self._loose = self._weight = 0
         self._packing = threading.Lock()
         self._full, self._due = threading.Event(), threading.Event()
-        self._packs_at = min(_PACKED_ROWS, settings.flush_rows)
         self._ending = False
         self._failing = False
         self._counted, self._kept_at = Counted(metrics), time.monotonic()
@@ -94,7 +100,7 @@ class PredictionLog:
         model: ServedModel,
         role: str,
         request_id: str,
-        rows: Mapping[str, Any] | pl.DataFrame,
+        rows: Mapping[str, Any] | pl.DataFrame | bytes,
         raw: Floats,
         remarks: tuple[Remark, ...],
     ) -> None:
@@ -104,23 +110,34 @@ class PredictionLog:
             model: who answered.
             role: champion, challenger or shadow.
             request_id: the request.
-            rows: one row, or a table, as the model saw it: all of its columns in their order.
+            rows: one row, or a table, as the model saw it: all of its columns in their order; or
+                the JSON of a usual row (`ServedModel.bodies`).
             raw: (classes,) or (1,) for one row, else (rows, classes) or (rows,).
             remarks: what was odd.
         """
         if self._settings.share < 1 and not self._is_drawn(request_id):
             return
-        kept = rows if isinstance(rows, pl.DataFrame) else tuple(rows.values())
-        entry = Entry(model, role, request_id, time.time_ns() // 1_000_000, kept, raw, remarks)
-        count = entry.num_rows
+        now = time.time_ns() // 1000
+        body, entry, count = None, None, 1
+        if isinstance(rows, bytes):
+            body = rows
+        else:
+            kept = rows if isinstance(rows, pl.DataFrame) else tuple(rows.values())
+            entry = Entry(model, role, request_id, now, kept, raw, remarks)
+            count = entry.num_rows
         with self._lock:
             if self._pending + count > self._settings.pending_rows:
                 self._metrics.add("log_dropped_rows_total", (), count)
                 return
             self._pending += count
-            self._entries.append(entry)
             self._loose += count
-        if self._loose >= self._packs_at:
+            if body is not None:
+                self._usual_of(model, role).add(request_id, now, body, raw)
+                self._weight += _BODY_BYTES + len(body)
+            elif entry is not None:
+                self._entries.append(entry)
+                self._weight += _CELLS_BYTES * count
+        if self._weight >= _PACKED_BYTES or self._loose >= self._settings.flush_rows:
             self._full.set()
 
     @property
@@ -144,6 +161,17 @@ class PredictionLog:
         self._keep_counts()
         if not self.flush():
             self._metrics.add("log_dropped_rows_total", (), self._pending)
+
+    def _usual_of(self, model: ServedModel, role: str) -> UsualRows:
+        """Where usual rows of a model and a role gather; the one before, most of the time."""
+        newest = self._usual[-1] if self._usual else None
+        if newest is not None and newest.model is model and newest.role == role:
+            return newest
+        for found in self._usual:
+            if found.model is model and found.role == role:
+                return found
+        self._usual.append(UsualRows(model, role))
+        return self._usual[-1]
 
     def _is_drawn(self, request_id: str) -> bool:
         """A share of the requests, by their id: a request's rows and roles stay together."""
@@ -181,23 +209,25 @@ class PredictionLog:
         """Turn what has gathered into tables; whether nothing had to be left."""
         with self._packing:
             with self._lock:
-                entries, self._entries = list(self._entries), deque()
-                self._loose = 0
+                entries, self._entries = self._entries, []
+                usual, self._usual = self._usual, []
+                self._loose = self._weight = 0
             groups: dict[_Group, list[Entry]] = {}
             for entry in entries:
-                groups.setdefault((entry.model.name, entry.model.id), []).append(entry)
-            left: list[Entry] = []
-            for group, found in groups.items():
+                groups.setdefault(_group_of(entry.model), []).append(entry)
+            lots = [*self._left, *((_group_of(rows.model), rows.table) for rows in usual)]
+            lots += ((group, partial(log_table, found)) for group, found in groups.items())
+            self._left = []
+            for lot in lots:
+                group, make = lot
                 try:
-                    table = log_table(found, self._settings, self._key)
+                    table = make(self._settings, self._key)
                 except (LooplineError, pl.exceptions.PolarsError) as error:
-                    left += found
+                    self._left.append(lot)
                     self._failed(error)
                 else:
                     self._packed.setdefault(group, []).append(table)
-            with self._lock:
-                self._entries.extendleft(reversed(left))
-        return not left
+            return not self._left
 
     def _write_packed(self) -> bool:
         """Write the tables, one file a release; whether none had to be left."""
@@ -243,7 +273,7 @@ class PredictionLog:
             # level 1 takes half the time of the usual 3 and gives files of the same size
             table.write_parquet(folder / FILE, compression="zstd", compression_level=1)
 
-        times = table["time"].dt.epoch("ms").to_list()
+        times = table["time"].dt.epoch("ms").to_numpy()
         self._store.put(
             KIND,
             write,
@@ -251,10 +281,14 @@ class PredictionLog:
                 "name": name,
                 "release": release,
                 "rows": table.height,
-                "start": _iso(min(times)),
-                "end": _iso(max(times)),
+                "start": _iso(int(times.min())),
+                "end": _iso(int(times.max())),
             },
         )
+
+
+def _group_of(model: ServedModel) -> _Group:
+    return model.name, model.id
 
 
 def _iso(milliseconds: int) -> str:

@@ -1,7 +1,8 @@
 """What the service counts, told as Prometheus reads it (text format 0.0.4).
 
-Counting costs the request path a dictionary look-up, an addition and a lock; texts are made when
-asked for. Every number is one process's; `merged` adds the snapshots of several workers up.
+Counting costs the request path an addition and a lock; names are looked up once (`Counter`,
+`Meter`) and texts made when asked for. Every number is one process's; `merged` adds the snapshots
+of several workers up.
 """
 
 from __future__ import annotations
@@ -52,6 +53,38 @@ MEANINGS = {
 Labels = tuple[tuple[str, str], ...]
 
 
+class Counter:
+    """One number, found once. `Metrics.counter` makes it."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self.value = 0.0
+
+    def add(self, amount: float = 1) -> None:
+        """Add to it."""
+        with self._lock:
+            self.value += amount
+
+
+class Meter:
+    """Answers of one route and status, and their times. `Metrics.meter` makes it."""
+
+    __slots__ = ("_answers", "_lock", "_times")
+
+    def __init__(self, lock: threading.Lock, answers: Counter, times: list[float]) -> None:
+        self._lock, self._answers, self._times = lock, answers, times
+
+    def add(self, seconds: float) -> None:
+        """Count an answer that took so long."""
+        place = bisect_left(BUCKETS, seconds)
+        with self._lock:
+            self._answers.value += 1
+            self._times[place] += 1
+            self._times[-1] += seconds
+
+
 class Metrics:
     """Counters, gauges and one histogram a route.
 
@@ -62,41 +95,49 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, Labels], float] = {}
+        self._values: dict[tuple[str, Labels], Counter] = {}
         self._times: dict[Labels, list[float]] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, labels: Labels = (), amount: float = 1) -> None:
         """Add to a counter."""
-        key = (name, labels)
+        self.counter(name, labels).add(amount)
+
+    def counter(self, name: str, labels: Labels = ()) -> Counter:
+        """A counter, to be kept by whoever adds to it often."""
         with self._lock:
-            self._values[key] = self._values.get(key, 0) + amount
+            return self._found(name, labels)
+
+    def meter(self, route: str, status: int) -> Meter:
+        """What counts the answers of a route with a status."""
+        with self._lock:
+            answers = self._found("requests_total", (("route", route), ("status", str(status))))
+            times = self._times.setdefault((("route", route),), [0.0] * (len(BUCKETS) + 2))
+            return Meter(self._lock, answers, times)
+
+    def _found(self, name: str, labels: Labels) -> Counter:
+        key = (name, labels)
+        found = self._values.get(key)
+        if found is None:
+            found = self._values[key] = Counter(self._lock)
+        return found
 
     def set(self, name: str, value: float, labels: Labels = ()) -> None:
         """Set a gauge."""
         with self._lock:
-            self._values[name, labels] = value
+            self._found(name, labels).value = value
 
     def value(self, name: str, **labels: str) -> float:
         """The sum of what is counted under a name, over all labels that are not given."""
         wanted = set(labels.items())
         with self._lock:
-            values = list(self._values.items())
+            values = [(key, counter.value) for key, counter in self._values.items()]
         return sum(v for (n, told), v in values if n == name and wanted <= set(told))
-
-    def time(self, labels: Labels, seconds: float) -> None:
-        """Count one request's time."""
-        with self._lock:
-            found = self._times.get(labels)
-            if found is None:
-                found = self._times[labels] = [0.0] * (len(BUCKETS) + 2)
-            found[bisect_left(BUCKETS, seconds)] += 1
-            found[-1] += seconds
 
     def snapshot(self) -> dict[str, Any]:
         """Plain data that `merged` takes."""
         with self._lock:
-            values = [[name, labels, value] for (name, labels), value in self._values.items()]
+            values = [[name, labels, c.value] for (name, labels), c in self._values.items()]
             times = [[labels, list(counts)] for labels, counts in self._times.items()]
         return {"values": values, "times": times}
 

@@ -17,6 +17,7 @@ from loopline.features.contract import InputColumn, Remark
 from loopline.models.base import Floats
 from loopline.release.bundle import Release
 from loopline.serve.door import Door
+from loopline.serve.log_bodies import Bodies
 from loopline.serve.settings import InputSettings
 
 VERSION_DIGITS = 12
@@ -64,6 +65,7 @@ class ServedModel:
         self.keys = tuple(str(label) for label in release.classes)
         self.columns: tuple[InputColumn, ...] = release.contract.columns
         self.door = Door(release, settings)
+        self.bodies = Bodies(self.columns)
         self._threshold = release.threshold
         self.several = release.task == "multilabel"
         release.model.quicken()
@@ -77,14 +79,16 @@ class ServedModel:
 
     def answer_row(
         self, row: Mapping[str, Any]
-    ) -> tuple[Floats, Mapping[str, Any], tuple[Remark, ...]]:
+    ) -> tuple[Floats, Mapping[str, Any], tuple[Remark, ...], bool]:
         """Raw prediction of one row (classes,) or (1,), the row as the model saw it, remarks.
+
+        At last whether the row came as the model saw it.
 
         Raises:
             DataError: the row breaks the contract or a policy.
         """
-        checked, remarks = self.door.row(row)
-        return self._raw_row(checked), checked, remarks
+        checked, remarks, usual = self.door.row(row)
+        return self._raw_row(checked), checked, remarks, usual
 
     def answer_frame(self, frame: pl.DataFrame) -> Answer:
         """Predict a table.

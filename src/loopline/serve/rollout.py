@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import math
 import statistics
+import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,12 @@ _REMEMBERED = 50_000
 _STANDARD_ERRORS = 3.0
 _LOSSES = 5_000
 _JUDGED_EVERY = 50
+
+NOTHING: dict[str, Any] = {
+    "requests": 0, "failed": 0, "failure": "", "dropped": 0, "rows": 0, "differing": 0,
+    "seconds": None, "champion_seconds": None,
+}  # fmt: skip
+"""The counts of a trial that has not begun."""
 
 
 @dataclass(slots=True)
@@ -63,7 +71,10 @@ class Trial:
         self.champion = champion
         self.challenger = challenger
         self.settings = settings
+        self.id = uuid.uuid4().hex[:12]
         self.sides = {"champion": Side(), "challenger": Side()}
+        self.rows = self.differing = self.dropped = 0
+        self.failure = ""
         self._due = 0.0
         self._answered: OrderedDict[tuple[str, int], list[tuple[str, Floats]]] = OrderedDict()
 
@@ -91,9 +102,29 @@ class Trial:
         while len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)
 
-    def failed(self, side: str) -> None:
-        """Note that a side failed at a request."""
+    def failed(self, side: str, error: BaseException | None = None) -> None:
+        """Note that a side failed at a request, and of what kind the first error was."""
         self.sides[side].errors += 1
+        self.failure = self.failure or type(error).__name__
+
+    def counts(self) -> dict[str, Any]:
+        """What the challenger did so far, as plain data without any cell of a request.
+
+        Requests answered, failed and let go; rows answered, and of classes those answered
+        otherwise; seconds for a row of both sides, in the median of the last answers, None before
+        there are any.
+        """
+        ours, theirs = self.sides["challenger"], self.sides["champion"]
+        return {
+            "requests": ours.answers,
+            "failed": ours.errors,
+            "failure": self.failure,
+            "dropped": self.dropped,
+            "rows": self.rows,
+            "differing": self.differing if self.champion.classes else None,
+            "seconds": statistics.median(ours.seconds) if ours.seconds else None,
+            "champion_seconds": statistics.median(theirs.seconds) if theirs.seconds else None,
+        }
 
     def labelled(self, request_id: str, row: int, label: Label) -> None:
         """Note the truth of an answered row."""

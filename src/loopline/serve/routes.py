@@ -70,7 +70,7 @@ async def predict(service: Service, request: Request) -> Reply:
     if request.kind == JSON_KIND:
         data = await _worked(service, request.body, bodies.read_json, request.body)
         if type(data) is dict and deployment.answers_inline():
-            return Reply(200, predict_row(deployment, data))
+            return Reply(200, predict_row(deployment, data, request.body))
         return await _predict_json(service, deployment, request.body, data)
     make = bodies.reader(request.kind, request.body, deployment.champion)
     frame = await _in_thread(service, make)
@@ -83,9 +83,9 @@ async def predict(service: Service, request: Request) -> Reply:
     return Reply(reply.status, reply.body, reply.kind, headers)
 
 
-def predict_row(deployment: Deployment, row: dict[str, Any]) -> bytes:
-    """Predict one row at once; the answer as JSON."""
-    request_id, model, raw, remarks = deployment.answer_row(row)
+def predict_row(deployment: Deployment, row: dict[str, Any], body: bytes) -> bytes:
+    """Predict one row, which a body said, at once; the answer as JSON."""
+    request_id, model, raw, remarks = deployment.answer_row(row, body)
     told = {
         "id": request_id,
         "model": model.name,

@@ -21,9 +21,8 @@ from typing import Any
 import uvicorn
 
 from loopline.errors import EnvironmentProblem, SettingsError
-from loopline.release.bundle import Release
 from loopline.serve.app import App
-from loopline.serve.edge import LOGGER, attempt
+from loopline.serve.following import Follower, Newest, Shadowing
 from loopline.serve.protocol import guarded, sweep
 from loopline.serve.service import Service
 from loopline.serve.settings import ServeSettings, check_token
@@ -34,9 +33,6 @@ LAST_ANSWER_SECONDS = 1.0
 _STARTING_SECONDS = 60.0
 _SWITCH_SECONDS = 0.0005
 _GC_THRESHOLDS = (20_000, 20, 50)
-
-Newest = Callable[[], tuple[str, Callable[[], Release]]]
-"""Gives the id of the release that a name should have now, and what loads it."""
 
 
 def listen(settings: ServeSettings, *, shared: bool = False) -> socket.socket:
@@ -85,6 +81,7 @@ class Server(uvicorn.Server):
         service: what answers.
         token: what callers must send, or None.
         newest: by name, what tells which release it should have; asked every `swap_seconds`.
+        shadows: by name, what tells which release is to be tried beside it as a shadow.
         started: called when the port is open.
 
     Raises:
@@ -97,6 +94,7 @@ class Server(uvicorn.Server):
         *,
         token: str | None = None,
         newest: Mapping[str, Newest] | None = None,
+        shadows: Mapping[str, Shadowing] | None = None,
         started: Callable[[], None] | None = None,
     ) -> None:
         check_token(token, service.settings)
@@ -121,7 +119,7 @@ class Server(uvicorn.Server):
             )
         )
         self.service = service
-        self._newest = dict(newest or {})
+        self._follower = Follower(service, newest or {}, shadows or {})
         self._started = started
         self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._looked = asyncio.Event()
@@ -136,7 +134,7 @@ class Server(uvicorn.Server):
         connections: set[Any] = self.server_state.connections
         self._tasks.append(loop.create_task(sweep(connections, self.service.metrics)))
         self._tasks += [loop.create_task(work()) for work in self.beside]
-        if self._newest:
+        if self._follower.follows:
             self._tasks.append(loop.create_task(self._look_for_newer()))
         if threading.current_thread() is threading.main_thread():
             with suppress(NotImplementedError):
@@ -153,6 +151,7 @@ class Server(uvicorn.Server):
         until = loop.time() + LAST_ANSWER_SECONDS
         while self.server_state.connections and loop.time() < until and not self.force_exit:
             await asyncio.sleep(0.02)
+        self._follower.report()
         await super().shutdown(sockets=sockets)
         for task in self._tasks:
             task.cancel()
@@ -176,22 +175,11 @@ class Server(uvicorn.Server):
     async def _look_for_newer(self) -> None:
         """Swap in what a name stands for now; every `swap_seconds`, and at once on SIGHUP."""
         seconds = self.service.settings.swap_seconds or None
-        loop = asyncio.get_running_loop()
-        failed: dict[str, str] = {}
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._looked.wait(), seconds)
             self._looked.clear()
-            for name, newest in self._newest.items():
-                found, error = await loop.run_in_executor(self.service.loader, attempt, newest)
-                if found is None:
-                    LOGGER.warning("It cannot be looked up what %s stands for: %s", name, error)
-                    continue
-                release_id, load = found
-                if release_id in (self.service.deployments[name].champion.id, failed.get(name)):
-                    continue
-                if not await self.service.swap(name, load):
-                    failed[name] = release_id  # not again until it stands for another one
+            await self._follower.look()
 
 
 def run(server: Server, bound: socket.socket) -> None:

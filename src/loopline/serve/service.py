@@ -28,6 +28,7 @@ from loopline.store.artifacts import Store
 
 LOGGER = logging.getLogger("loopline.serve")
 _LABELS_AT_ONCE = 10_000
+_USUAL = ("serve.swapped", "serve.shadowed")
 
 
 class Service:
@@ -74,7 +75,7 @@ class Service:
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         """Say what happened on the log, and to whoever listens."""
-        level = logging.INFO if kind == "serve.swapped" else logging.WARNING
+        level = logging.INFO if kind in _USUAL else logging.WARNING
         LOGGER.log(level, "%s %s", kind, dict(data))
         for listener in self._listeners:
             self._notes.submit(self._note, listener, kind, dict(data))

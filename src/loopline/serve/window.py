@@ -3,6 +3,7 @@
 The last rows (500 by default) are laid beside what the contract remembers of training. Distances
 are between quantiles, in units of the training column's 5-95 % range, so they need no training
 data. A flag stays on every answer until a later window is clean; rows are answered all the same.
+A busy service judges one window a second (`REST_SECONDS`): the next one begins after that.
 
 - *unit*: the window lies more than one range away, and comes to lie on training (within 0.15) when
   divided by a known factor, or turned from degrees Fahrenheit.
@@ -26,6 +27,8 @@ from loopline.features.contract import QUANTILES, InputColumn, Remark
 from loopline.features.reading import as_texts
 from loopline.features.turns import TURNS
 
+REST_SECONDS = 1.0
+"""Between the end of a window and the beginning of the next: rows of then are in none."""
 FAR, NEAR, CLEARER = 1.0, 0.15, 5.0
 MAX_TOP_SHARE = 0.9
 MAX_MISSING = 0.9
@@ -48,11 +51,12 @@ class InputWindow:
         self._rows: list[Mapping[str, Any]] = []
         self._frames: list[pl.DataFrame] = []
         self._count = 0
+        self._resting = size == 0
         self.flags: tuple[Remark, ...] = ()
 
     def add_row(self, row: Mapping[str, Any]) -> bool:
         """Remember a checked row; whether there are enough for `take`."""
-        if not self._size:
+        if self._resting:
             return False
         self._rows.append(row)
         self._count += 1
@@ -60,17 +64,22 @@ class InputWindow:
 
     def add_frame(self, frame: pl.DataFrame) -> bool:
         """Remember a checked table, its newest rows if it is long."""
-        if not self._size:
+        if self._resting:
             return False
         self._frames.append(frame.tail(self._size))
         self._count += frame.height
         return self._count >= self._size
 
     def take(self) -> Callable[[], tuple[Remark, ...]]:
-        """The work of judging what has gathered, to be done elsewhere; the window starts anew."""
+        """The work of judging what has gathered, to be done elsewhere; then comes `resume`."""
+        self._resting = True
         rows, frames, columns = self._rows, self._frames, self._columns
         self._rows, self._frames, self._count = [], [], 0
         return lambda: judge(columns, _gathered(columns, rows, frames))
+
+    def resume(self) -> None:
+        """Gather again."""
+        self._resting = False
 
 
 @np.errstate(over="ignore", invalid="ignore")  # cells may be as large as floats can be
