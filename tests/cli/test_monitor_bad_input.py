@@ -143,7 +143,7 @@ def test_two_monitors_at_once(project: Project, look: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(Stream, "keep", late)
     look().refuses(2, "Another monitor judged the same rows")
-    assert "[PAGE] Column 'heat'" in other[0].out
+    assert "[PAGE]" in other[0].out
     assert "0 new rows in 0 windows" in look().out
 
 
@@ -159,7 +159,7 @@ def test_a_monitor_that_was_killed(
     with monkeypatch.context() as patch:
         patch.setattr(Stream, "keep", die)
         assert look().code == 130
-    assert "[PAGE] Column 'heat'" in look().out
+    assert "[PAGE]" in look().out
 
 
 def test_a_column_that_the_log_leaves_out_pages_nobody(
@@ -177,5 +177,6 @@ def test_a_column_that_the_log_leaves_out_pages_nobody(
         log(project, rows(100, 1, shift=2.0), "a")
     done = look()
     assert "The log leaves out kind: not watched." in done.out
-    assert "[PAGE] Column 'heat'" in done.out
+    assert "[PAGE]" in done.out
+    assert "Column 'heat'" in done.out
     assert "is gone" not in done.out
