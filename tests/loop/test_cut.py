@@ -105,3 +105,15 @@ def test_copies_are_counted(here: list[int], known: list[int]) -> None:
     for value in set(here):
         beyond = sum(1 for v, new in zip(here, mask, strict=True) if v == value and new)
         assert beyond == max(0, here.count(value) - known.count(value))
+
+
+def test_of_many_rows_few_are_set_aside() -> None:
+    """Of 100,000 rows about 4,000 are kept from training, not a tenth."""
+    assert 3_700 < set_aside(digests(100_000)).sum() < 4_300
+
+
+def test_nothing_to_train_on_is_told() -> None:
+    """All rows before those that would decide have no label: nothing is cut."""
+    found = cut(600, 0, labelled=np.arange(600) >= 400)
+    assert isinstance(found, TooFew)
+    assert found.sentence == "No labelled row stands before those that would decide."

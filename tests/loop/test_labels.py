@@ -7,11 +7,15 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import polars as pl
 import pytest
 from tests.loop.conftest import Shop, customers, told
 
 from loopline.line.serving import open_service
 from loopline.loop.labels import answered_rows
+from loopline.serve.feedback import Feedback, Label
+from loopline.serve.log import FILE, KIND, read_log
+from loopline.serve.model import version_of
 
 
 def post(url: str, data: Any) -> Any:
@@ -99,3 +103,54 @@ def test_two_remarks_are_told_once_each(shop: Shop) -> None:
     waiting = told(shop.look(), "waiting")
     assert sum("replaced" in text or "does not hold" in text for text in waiting) == 2
     assert shop.look() == []
+
+
+def kept(shop: Shop, *labels: Label) -> None:
+    """Labels in the service's folder."""
+    feedback = Feedback(shop.folder / ".loopline" / "service")
+    feedback.add(labels)
+    feedback.close()
+
+
+def test_labels_of_another_line_are_none_of_this_ones(shop: Shop) -> None:
+    """A service that answers for several lines keeps all their labels in one folder: those of
+    another line are not told as labels of unknown requests."""
+    serve(shop, 50, labelled=50)
+    kept(shop, Label("somewhere", 0, "0123456789ab", "yes"), Label("where", 1, "0123456789ab", 3.5))
+    with shop.project() as project:
+        answered = answered_rows(project, project.release("shop@champion"))
+    assert answered.remarks == ()
+    assert answered.rows["bought"].null_count() == 0
+
+
+def test_a_label_that_is_nothing_is_told_and_not_used(shop: Shop) -> None:
+    """A label of nothing (from before the service refused it) is counted, and no row has it."""
+    serve(shop, 50, labelled=10)
+    with shop.project() as project:
+        release = project.release("shop@champion")
+        log = read_log(project.store, name="shop")
+        request = log["request_id"][0]
+        kept(shop, Label(request, 20, version_of(release.id), None))  # type: ignore[arg-type]
+        kept(shop, Label("gone", 0, version_of(release.id), None))  # type: ignore[arg-type]
+        answered = answered_rows(project, release)
+    assert answered.remarks == ("2 labels cannot be read as String; not used.",)
+    assert answered.rows["bought"].drop_nulls().len() == 10
+
+
+def test_a_row_that_stands_twice_in_the_log_counts_once(shop: Shop) -> None:
+    """A log that was written again after a crash, and what a shadow answered beside it."""
+    serve(shop, 40, labelled=40)
+    with shop.project() as project:
+        release = project.release("shop@champion")
+        (known,) = project.store.ids(KIND)
+        artifact = project.store.get(known)
+        table = pl.read_parquet(artifact.path(FILE))
+        strange = table.with_columns(role=pl.lit("shadow"), request_id=pl.lit("never answered"))
+        for again in (table.reverse(), strange):
+            project.store.put(
+                KIND, lambda folder, part=again: part.write_parquet(folder / FILE),
+                meta=artifact.meta,
+            )  # fmt: skip
+        answered = answered_rows(project, release)
+    assert answered.rows.height == 40
+    assert answered.rows["bought"].null_count() == 0

@@ -85,3 +85,24 @@ def test_a_file_that_grows_while_watched_starts_anew(tmp_path: Path) -> None:
     assert steady.wait_for(tmp_path / "a.csv") is not None
     clock.ticks = 20
     assert steady.wait_for(tmp_path / "a.csv") is None
+
+
+def test_a_file_that_is_gone_waits(tmp_path: Path, steady: Steady) -> None:
+    """Removed between listing and looking: told, no failure."""
+    assert "went away" in str(steady.wait_for(tmp_path / "a.csv"))
+
+
+def test_a_file_written_anew_at_its_size_starts_anew(tmp_path: Path) -> None:
+    """Other bytes of the same length: the time of the file says that it changed."""
+    clock = FakeClock()
+    steady = Steady(10.0, 0.0, clock.clock())
+    steady.wait_for(write(tmp_path / "a.csv", b"x\n1\n", age=-100))
+    clock.ticks = 9
+    steady.wait_for(write(tmp_path / "a.csv", b"x\n2\n", age=-200))
+    clock.ticks = 12
+    assert steady.wait_for(tmp_path / "a.csv") is not None
+
+
+def test_a_parquet_whose_head_has_not_come_waits(tmp_path: Path, steady: Steady) -> None:
+    """Parts that arrive out of order: the mark at the end alone makes no whole file."""
+    assert "cut off" in str(steady.wait_for(write(tmp_path / "a.parquet", b"\0" * 40 + b"PAR1")))

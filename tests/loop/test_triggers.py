@@ -91,3 +91,32 @@ def test_the_loop_changes_no_run() -> None:
     with_loop = make_spec({**plain, "loop": {"every": "7d"}})
     assert with_loop.digest() == make_spec(plain).digest()
     assert "loop" not in with_loop.portable()
+
+
+@pytest.mark.parametrize("kind", ["performance", "calibration", "slice"])
+def test_an_alarm_that_labels_raised_is_about_performance(kind: str) -> None:
+    """Its page is a trigger of performance, not of drift, and its note is none."""
+    page = Notice(kind, "loss", "The loss rose.")
+    found = due(LoopSpec(), notices=[page])
+    assert found is not None
+    assert found.kinds == ("performance",)
+    assert due(LoopSpec(performance=False), notices=[page]) is None
+    assert due(LoopSpec(), notices=[Notice(kind, "loss", "The loss rose.", page=False)]) is None
+
+
+def test_as_many_labels_as_asked_for_are_enough() -> None:
+    """100 labels where 100 are asked for."""
+    assert due(LoopSpec(new_labels=100), num_labels=100) is not None
+
+
+def test_an_unconfirmed_change_asks_for_the_next_window() -> None:
+    """Without any other reason."""
+    found = due(LoopSpec(), unconfirmed=True)
+    assert found is not None
+    assert found.kinds == ("confirmation",)
+
+
+def test_a_short_reference_says_nothing() -> None:
+    """20 losses from before and 500 now: not enough to call it a rise."""
+    rng = np.random.default_rng(0)
+    assert become_worse(rng.normal(1, 0.1, 20), rng.normal(2, 0.1, 500), 0.01) is None

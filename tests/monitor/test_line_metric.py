@@ -9,9 +9,9 @@ import pytest
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.monitor.alarm import Alarm, Impact, LineChange
 from loopline.monitor.line_metric import LineMetric
-from loopline.monitor.losses import Losses
 from loopline.monitor.reference import Reference
 from loopline.monitor.settings import MonitorSettings
+from loopline.monitor.tasks import WATCHED
 from loopline.monitor.watcher import Watcher
 from loopline.monitor.window import Window
 
@@ -30,7 +30,7 @@ def learned(metric, seed=0):
     reference = Reference(
         frame, stated, truth, None, classes=("no", "yes"), threshold=0.4, metric=metric
     )
-    return reference, Losses.learn(reference)
+    return reference, WATCHED[reference.task].learn(reference)
 
 
 def truly(metric, seed, **world):
@@ -82,7 +82,7 @@ def test_the_estimate_is_true_of_three_classes(metric):
         frame = pl.DataFrame({"x": truth})
         reference = Reference(frame, stated, truth, None, classes=("a", "b", "c"),
                               task="multiclass", metric=metric)  # fmt: skip
-        line = LineMetric.learn(reference, Losses.learn(reference))
+        line = LineMetric.learn(reference, WATCHED[reference.task].learn(reference))
         found = line.change(three(1_500, 50 + seed, shift=1.5)[0])
         inside += found.low <= after - before <= found.high
     assert inside >= 10
@@ -114,7 +114,7 @@ def test_numbers_have_no_such_estimate():
     y = rng.normal(size=500)
     stated = y + rng.normal(size=500)
     reference = Reference(pl.DataFrame({"x": y}), stated, y, None, task="regression", metric="rmse")
-    assert LineMetric.learn(reference, Losses.learn(reference)) is None
+    assert LineMetric.learn(reference, WATCHED[reference.task].learn(reference)) is None
 
 
 def test_a_small_window_says_nothing():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from tests.monitor.streams import CLASSES, reference, rows, window
 
-from loopline.monitor.losses import Losses
+from loopline.monitor.class_losses import ClassLosses
 from loopline.monitor.reference import Reference
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
@@ -121,14 +123,51 @@ def test_the_expected_error_follows_calibrated_probabilities() -> None:
     rng = np.random.default_rng(0)
     p = np.where(rng.random(4_000) < 0.5, 0.9, 0.1)
     y = np.where(rng.random(4_000) < 0.3, p < 0.5, p > 0.5).astype(np.int64)
-    losses = Losses.learn(Reference(pl.DataFrame({"x": p}), p, y))
+    losses = ClassLosses.learn(Reference(pl.DataFrame({"x": p}), p, y))
     assert losses.expected(np.array([0.9, 0.1])) == pytest.approx([0.3, 0.3], abs=0.03)
 
 
 def test_losses_by_hand() -> None:
     """Error, Brier score and absolute error of a row each."""
     made = rows(200, 1)
-    error = Losses.learn(Reference(made["frame"], made["prediction"], made["y"]))
+    error = ClassLosses.learn(Reference(made["frame"], made["prediction"], made["y"]))
     assert error.of(np.array([0.8, 0.8]), np.array([1.0, 0.0])).tolist() == [0.0, 1.0]
-    brier = Losses.learn(Reference(made["frame"], made["prediction"], made["y"], metric="log_loss"))
+    brier = ClassLosses.learn(
+        Reference(made["frame"], made["prediction"], made["y"], metric="log_loss")
+    )
     assert brier.of(np.array([0.8]), np.array([0.0]))[0] == pytest.approx(0.64)
+
+
+def test_a_labelled_row_that_comes_again_waits_no_more() -> None:
+    """A window whose rows have their labels comes again: told, and no label is waited for."""
+    watcher = Watcher.learn(reference(), MonitorSettings(window=100))
+    watcher.check(window(100, 3))
+    watcher.observe(_labels(100, 3, 0.1))
+    assert "100 rows had been seen before" in " ".join(watcher.check(window(100, 3)).remarks)
+    assert watcher.outcomes is not None
+    assert not watcher.outcomes.pending
+
+
+def test_labelled_rows_are_not_remembered_for_ever() -> None:
+    """With room for 150 rows, of 300 labelled ones the oldest 150 are forgotten."""
+    watcher = Watcher.learn(reference(), MonitorSettings(window=100, pending_rows=150))
+    for seed in (3, 4, 5):
+        watcher.check(window(100, seed))
+        watcher.observe(_labels(100, seed, 0.1))
+    assert watcher.outcomes is not None
+    assert len(watcher.outcomes.labelled) == 150
+    assert "3-0" not in watcher.outcomes.labelled
+    assert "not known" in " ".join(watcher.observe({"3-0": "yes"}).remarks)
+
+
+def test_labels_of_rows_without_a_time_are_judged_by_their_order() -> None:
+    """A chunk in which a row has no time is cut by places, and tells no time that it does not
+    know."""
+    watcher = Watcher.learn(reference(), MonitorSettings(window=100))
+    made = window(100, 3, error=0.9)
+    assert made.time is not None
+    watcher.check(replace(made, time=np.full(100, np.nan)))
+    checked = watcher.observe(_labels(100, 3, 0.9))
+    (alarm,) = [a for a in checked.alarms if a.kind == "performance"]
+    assert alarm.since is not None
+    assert alarm.since.startswith("label ")

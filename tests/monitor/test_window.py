@@ -86,3 +86,22 @@ def test_parts_must_fit() -> None:
 def test_no_rows_give_no_window() -> None:
     """Nothing is cut into nothing."""
     assert cut(_window(0), MonitorSettings(window=5)) == ([], None)
+
+
+def test_rows_without_any_time_have_none() -> None:
+    """Not one row knows when it was: told, and the window goes on without times."""
+    made = Window(pl.DataFrame({"x": [1.0, 2.0]}), time=np.full(2, np.nan)).tidied()
+    assert made.time is None
+    assert made.remarks == ("2 rows had no time.",)
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    """Two rows with one id."""
+    with pytest.raises(DataError, match="2 rows, but 1 ids"):
+        Window(pl.DataFrame({"x": [1.0, 2.0]}), ids=("a",))
+
+
+def test_nothing_is_cut_into_nothing() -> None:
+    """No rows and no times: no window, also where windows are cut by time."""
+    empty = Window(pl.DataFrame({"x": []}, schema={"x": pl.Float64}))
+    assert cut(empty, MonitorSettings(window="1d")) == ([], None)

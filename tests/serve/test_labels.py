@@ -13,7 +13,10 @@ import pytest
 from tests.serve.conftest import Client
 
 import loopline
+from loopline.errors import DataError
 from loopline.serve.log import read_log
+from loopline.serve.model import ServedModel
+from loopline.serve.settings import InputSettings
 from loopline.store.artifacts import Store
 
 
@@ -78,12 +81,39 @@ def test_the_inference_protocol_has_a_truth_value_a_label(client: Client, releas
     assert found["prediction"]["shape"] == found["probability"]["shape"] == [2, 2]
 
 
-def test_feedback_is_refused_in_a_sentence(client: Client) -> None:
-    """Labels of such rows are not taken yet, which is said rather than half done."""
+def test_feedback_is_a_list_of_labels(client: Client) -> None:
+    """The labels of a row are taken as a list; sent in another order they are known already."""
     request = client.post("/predict", {"x": 1.0}).json()["id"]
-    answer = client.post("/feedback", {"id": request, "label": "high"})
-    assert answer.status in (400, 422)
-    assert "feedback on such models is not taken yet" in answer.json()["error"]
+    sent = {"new": ["high", "wide"], "known": ["wide", "high"], "correction": []}
+    for became, labels in sent.items():
+        answer = client.post("/feedback", {"id": request, "label": labels})
+        assert (answer.status, answer.json()) == (200, {"taken": became})
+
+
+@pytest.mark.parametrize("sent", ["high", ["high", "deep"], {"high": 1}, 3, None, [["high"]]])
+def test_what_is_no_list_of_labels_is_refused(client: Client, sent: Any) -> None:
+    """A text without a separator to part it, an unknown label, another type: 422 with the rule."""
+    request = client.post("/predict", {"x": 1.0}).json()["id"]
+    answer = client.post("/feedback", {"id": request, "label": sent})
+    assert answer.status == 422
+    rule = "are a list of those that it has, each of them one of 'high', 'wide'"
+    assert rule in answer.json()["error"]
+
+
+def test_labels_as_the_table_writes_them_are_read(tmp_path: Path) -> None:
+    """Trained on texts with a separator, a service takes such texts, and lists as well."""
+    cells = ["|".join(labels) or "|" for labels in table_of()["tags"].to_list()]
+    texts = table_of().with_columns(tags=pl.Series(cells))
+    release = loopline.fit(
+        texts, "tags", task="multilabel", models=[{"linear": {"penalty": 1.0}}],
+        settings={"split": {"folds": 2}, "columns": {"tags": {"separator": "|"}}},
+        store=tmp_path, progress=False,
+    ).release  # fmt: skip
+    model = ServedModel(release, InputSettings())
+    assert model.check_label("wide| high ") == model.check_label(["high", "wide"])
+    assert model.check_label("|") == []
+    with pytest.raises(DataError, match=r"or a text with '\|' between them"):
+        model.check_label("deep|high")
 
 
 def test_answers_are_logged(release: Any, tmp_path: Path) -> None:

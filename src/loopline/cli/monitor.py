@@ -171,7 +171,8 @@ def _report(report: MonitorReport, *, fail: bool, as_json: bool) -> None:
         show.print_json(report.to_dict())
     else:
         rows = sum(each.rows for each in report.windows)
-        waiting = f"; {counted(report.waiting, 'row')} wait for theirs" if report.waiting else ""
+        verb = "waits" if report.waiting == 1 else "wait"
+        waiting = f"; {counted(report.waiting, 'row')} {verb} for more" if report.waiting else ""
         labels = f", {counted(report.labels, 'label')}" if report.labels else ""
         show.say(
             f"{report.name} ({report.release[:20]}): {counted(rows, 'new row')} in "

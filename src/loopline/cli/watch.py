@@ -107,7 +107,7 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
         line.spec.line_name,
         wait=not way.once,
         tell=lambda text: typer.echo(text, err=True),
-    ):
+    ) as held:
         controller = Controller(
             project,
             line,
@@ -120,7 +120,7 @@ def _watch(project: Project, line: LineFile, folder: Path | None, way: _Way) -> 
             with _service(controller, folder, way):
                 if not way.as_json:
                     show.say(_begun(line))
-                controller.run(_stopped())
+                controller.run(_stopped(), held)
             return
         news = controller.once()
         serving = project.aliases.all()

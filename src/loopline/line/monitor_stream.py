@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from loopline.line.serving import state_folder
 from loopline.monitor.alarm import Alarm
 from loopline.monitor.reference import Reference, as_seconds
 from loopline.monitor.settings import MonitorSettings
+from loopline.monitor.tasks import WATCHED
 from loopline.monitor.watcher import Checked, Watcher
 from loopline.monitor.window import Service, Window, cut
 from loopline.release.bundle import Release
@@ -231,7 +232,11 @@ class Stream:
         columns = [name for name in table.columns if name.startswith(_INPUT)]
         frame = table.select(pl.col(name).alias(name.removeprefix(_INPUT)) for name in columns)
         ids = tuple(table[_ID].to_list())
-        return Window(frame, self._raw(table), ids, table[_TIME].to_numpy())
+        kind, release = WATCHED[self.release.task], self.release
+        stated = kind.stated(self._raw(table), frame, release.schema)
+        watched = release.contract.columns
+        left_out = frozenset(each.name for each in watched) - frozenset(frame.columns)
+        return Window(frame, stated, ids, table[_TIME].to_numpy(), left_out=left_out)
 
     def _raw(self, table: pl.DataFrame) -> NDArray[np.float64]:
         names = [f"probability_{label}" for label in self.release.classes]
@@ -250,8 +255,7 @@ class Stream:
             return window
         latency = {"p50": did.quantile(0.5), "p99": did.quantile(0.99)}
         known = {name: seconds for name, seconds in latency.items() if seconds is not None}
-        service = Service(did.requests, did.errors, known)
-        return Window(window.frame, window.prediction, window.ids, window.time, None, service)
+        return replace(window, service=Service(did.requests, did.errors, known))
 
 
 def _seconds(time: str) -> float:

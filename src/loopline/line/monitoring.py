@@ -13,7 +13,6 @@ from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from loopline.data.sources import read_table
@@ -25,10 +24,10 @@ from loopline.line.problems import sentences
 from loopline.line.project import Project
 from loopline.line.reference import reference_of, times_of
 from loopline.monitor.alarm import Alarm, in_order, together
-from loopline.monitor.losses import codes_of
 from loopline.monitor.receivers import SinkSettings
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.tables import Comparison, compare, compare_files
+from loopline.monitor.tasks import WATCHED
 from loopline.monitor.watcher import Checked, Watcher
 from loopline.monitor.window import Window, cut
 
@@ -170,14 +169,13 @@ def check_rows(
     repaired = release.repaired(frame)
     kept = [name for name in repaired.columns if name not in release.expected]
     checked, remarks = release.contract.check(repaired.select(kept))
-    target = release.schema.target
-    labels = None
-    if target in repaired.columns:
-        given = {str(row): label for row, label in enumerate(repaired[target].to_list())}
-        labels = np.fromiter(codes_of(given, release.classes).values(), np.float64)
+    kind, losses, labels = WATCHED[release.task], watcher.learned.losses, None
+    if losses is not None and kind.labels_come and release.answered_in(repaired):
+        labels = losses.outcomes(release.with_target(repaired)[release.schema.target].to_list())
     time = times_of(repaired, release.schema)
     told = tuple(remark.text for remark in remarks)
-    rows = Window(checked, release.raw(checked), (), time, labels, None, told)
+    stated = kind.stated(release.raw(checked), checked, release.schema)
+    rows = Window(checked, stated, (), time, labels, None, told)
     if time is None and chosen.window_rows is None:
         return (watcher.check(rows),)
     return tuple(watcher.check(window) for window in cut(rows, chosen, end=True)[0])

@@ -231,9 +231,11 @@ class Project:
         asked = None if through is None else over_http(release, through, token=token)
         return promote(self.store, self.ledger, release, alias, why=why, through=asked)
 
-    def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
-        """Point an alias at the release before."""
-        return rollback(self.store, self.ledger, name, alias, why=why)
+    def rollback(
+        self, name: str, alias: str = CHAMPION, *, why: str = "", after: int | None = None
+    ) -> Move:
+        """Point an alias at the release before; `after`: the last move that the caller has seen."""
+        return rollback(self.store, self.ledger, name, alias, why=why, after=after)
 
     def export(
         self, which: str, to: str, folder: str | Path, *, repaired: bool = False

@@ -6,7 +6,7 @@ those that new rows from the same world would have. The test rows stay in the va
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,8 @@ from loopline.data.schema import Schema
 from loopline.errors import DataError
 from loopline.line.finished import FinishedRun, finished_run
 from loopline.line.project import Project, read_json
-from loopline.monitor.reference import MOST_ROWS, Floats, Reference, Task, as_seconds
+from loopline.monitor.reference import MOST_ROWS, Floats, Reference, as_seconds
+from loopline.monitor.tasks import WATCHED
 from loopline.release.bundle import Release
 
 
@@ -44,12 +45,13 @@ def reference_of(project: Project, release: Release) -> Reference:
     rows = scored.rows[keep]
     table = run.prepared.table
     time = times_of(table, run.schema)
+    frame, kind = table.select(run.schema.features)[rows], WATCHED[release.task]
     return Reference(
-        frame=table.select(run.schema.features)[rows],
-        prediction=scored.prediction[keep],
-        target=run.outcomes(rows).target,
+        frame=frame,
+        prediction=kind.stated(scored.prediction[keep], frame, run.schema),
+        target=run.outcomes(rows).target if kind.labels_come else None,
         time=None if time is None else time[rows],
-        task=_watched(release),
+        task=release.task,
         classes=release.classes,
         metric=run.metric,
         importances=_importances(run),
@@ -69,16 +71,6 @@ def times_of(table: pl.DataFrame, schema: Schema) -> Floats | None:
             if np.isfinite(seconds).all():
                 return seconds
     return None
-
-
-def _watched(release: Release) -> Task:
-    watched: dict[str, Task] = {name: name for name in get_args(Task)}
-    if release.task in watched:
-        return watched[release.task]
-    raise DataError(
-        f"The monitor judges predictions of classes and of numbers; {release.name} is a "
-        f"{release.task} model. Watch its columns with `--reference OLD NEW` instead."
-    )
 
 
 def _rows_a_day(time: Floats | None) -> float | None:

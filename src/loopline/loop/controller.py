@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from loopline.data.schema import has_classes
-from loopline.errors import LooplineError, NotFoundError, SettingsError
+from loopline.errors import EnvironmentProblem, LooplineError, NotFoundError, SettingsError
 from loopline.evaluate.rows import Rows
 from loopline.line.context import LineContext
 from loopline.line.files import LineFile
@@ -37,7 +37,7 @@ from loopline.loop.labels import answered_rows
 from loopline.loop.pool import Pool, gather
 from loopline.loop.receivers import notify, write_gauges
 from loopline.loop.steady import Clock
-from loopline.loop.triggers import become_worse, due
+from loopline.loop.triggers import FEWEST_LABELS, become_worse, due
 from loopline.loop.watching import Notice, NoWatch, Watch
 from loopline.progress import Reporter
 from loopline.release.aliases import CHAMPION, Move, previous
@@ -92,10 +92,19 @@ class Controller:
         self._say_news()
         return champion is not None
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Look again and again until `stop` says so."""
+    def run(
+        self, stop: Callable[[], bool] = lambda: False, held: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Look again and again until `stop` says so, as long as the lease is `held`.
+
+        A ledger that cannot be reached is waited for: what is served meanwhile goes on.
+        """
         while not stop():
-            self.once()
+            try:
+                if held():
+                    self.once()
+            except EnvironmentProblem as error:
+                self.reporter.note(f"This look failed and is tried again: {error}")
             waited = 0.0
             while waited < self.spec.loop.poll and not stop():
                 pause = min(0.5, self.spec.loop.poll - waited)
@@ -249,9 +258,15 @@ class Controller:
                 spent(self.spec.loop.error, len(looked) + 1),
                 LOSS_NAMES[champion.task],
             )
-        told = [f"{int(pool.new.sum()):,} new rows, {labelled.height:,} of them labelled."]
-        if labelled.height:
-            told.append(worse or "The champion is as good as it was.")
+        told = [f"{counted(int(pool.new.sum()), 'new row')}, {labelled.height:,} of them labelled."]
+        if worse is not None:
+            told.append(worse)
+        elif labelled.height and self.spec.loop.performance:
+            few = labelled.height < FEWEST_LABELS
+            told.append(
+                "Too few labels to say whether the champion is still as good." if few
+                else "The champion is as good as it was."
+            )  # fmt: skip
         if pages:
             told.append(f"One page, of {counted(len(pages), 'alarm')}.")
         return self.diary.tell(
@@ -311,7 +326,7 @@ class Controller:
             f"{champion.id[:20]} is worse than {before[:20]} before it, by {worse[0]} "
             f"{estimate(worse[1].to_dict())} on {counted(rows.height, 'row')} that came since."
         )
-        self.project.rollback(self.diary.name, why=why)
+        self.project.rollback(self.diary.name, why=why, after=moves[-1].event)
         self.diary.tell("rolled_back", rolled_back(why), release=champion.id, to=before)
         return True
 

@@ -69,7 +69,7 @@ def cut_rows(
         settings: sizes and window.
         seconds: time of each row, for a window of days.
     """
-    able = np.flatnonzero(new & labelled & ~used)
+    able = np.flatnonzero(new & labelled)
     if used.any():  # a row that lies among those that decided is no news from later on
         able = able[able > np.flatnonzero(used)[-1]]
     if len(able) < settings.gate_rows:

@@ -176,8 +176,13 @@ class Decider:
         return verdict.with_checks(shadow, Check("replay", True, f"{proof}.")), proof.to_dict()
 
     def _seen_before(self, attempt: Attempt) -> int:
-        """Windows in a row, directly before this one, that showed an unconfirmed change."""
-        count = 0
+        """Windows in a row, directly before this one, that showed an unconfirmed change.
+
+        Two attempts on the same rows, by controllers of which one had lost its lease, are one
+        window.
+        """
+        gates = {e.data["attempt"]: e.data["gate"] for e in self._diary.entries("triggered")}
+        seen: set[str] = set()
         for entry in reversed(self._diary.entries("decided")):
             if entry.data["champion"] != attempt.champion:
                 break
@@ -185,8 +190,8 @@ class Decider:
                 continue
             if not entry.data.get("unconfirmed"):
                 break
-            count += 1
-        return count
+            seen.add(gates[entry.data["attempt"]])
+        return len(seen - {attempt.gate})
 
     def _confirmed(self, attempt: Attempt) -> str:
         moves = self._project.aliases.history(self._diary.name, CHAMPION)

@@ -20,6 +20,7 @@ from loopline.loop.arrivals import as_source, source_types
 from loopline.release.bundle import Release
 from loopline.serve.feedback import read_feedback
 from loopline.serve.log import ANSWERED, read_log
+from loopline.serve.model import version_of
 from loopline.words import counted
 
 
@@ -83,6 +84,9 @@ def _labels(
         found = None
     if found is None:
         return None, ()
+    made = project.ledger.events(kind="release.made")
+    own = {version_of(str(each.subject)) for each in made if each.data["name"] == champion.name}
+    found = found.filter(pl.col("version").is_in(own))  # a service may answer for several lines
     values = [orjson.loads(text) for text in found["label"].to_list()]
     target = champion.schema.target
     series = pl.Series(target, values, dtype=dtype, strict=False)

@@ -1,7 +1,8 @@
 """One controller a line: the second says who holds the lease, and waits or ends.
 
 The lease is a lock that the operating system frees when its holder dies, however it dies, so
-nothing has to be cleaned up. On PostgreSQL the ledger's lock keeps other machines out as well.
+nothing has to be cleaned up. On PostgreSQL the ledger's lock keeps other machines out as well; it
+is lost with the connection, so a controller asks before each look whether it is still its own.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from loopline.store.disk import disk_problems
 @contextmanager
 def lease(
     project: Project, name: str, *, wait: bool, tell: Callable[[str], None]
-) -> Iterator[None]:
+) -> Iterator[Callable[[], bool]]:
     """Hold the lease of a line's loop.
+
+    The context gives a function that tells whether the lease is held now; one that was lost is
+    taken again as soon as nobody else has it.
 
     Args:
         project: store and ledger.
         name: the line's name.
         wait: wait for the other controller to end, in place of an error.
-        tell: hears who holds it.
+        tell: hears who holds it, and of a lease that was lost.
 
     Raises:
         ConflictError: another controller holds it, and `wait` is false.
@@ -58,8 +62,22 @@ def lease(
             busy(_holder(file))
             fcntl.flock(held, fcntl.LOCK_EX)
         _sign(held)
-        with project.ledger.alone(f"watch {name}", lambda: busy("A controller elsewhere")):
-            yield
+        elsewhere = "A controller elsewhere"
+        with project.ledger.alone(f"watch {name}", lambda: busy(elsewhere)) as ours:
+            lost: list[str] = []
+
+            def still_held() -> bool:
+                if ours():
+                    lost.clear()
+                elif not lost:
+                    lost.append(
+                        f"The connection to the ledger broke, and {elsewhere.lower()} watches "
+                        f"{name!r} since. Waiting for it to end."
+                    )
+                    tell(lost[0])
+                return not lost
+
+            yield still_held
 
 
 def _sign(held: IO[str]) -> None:

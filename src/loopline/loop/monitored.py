@@ -18,7 +18,7 @@ from loopline.line.finished import FinishedRun
 from loopline.line.reference import reference_of, times_of
 from loopline.loop.watching import Notice
 from loopline.monitor.alarm import Alarm, in_order
-from loopline.monitor.losses import codes_of
+from loopline.monitor.class_losses import codes_of
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.watcher import Watcher
 from loopline.monitor.window import Window, cut

@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import has_classes
 from loopline.evaluate.intervals import student_quantile
 from loopline.monitor.alarm import Alarm, Impact, Kind
 from loopline.monitor.budget import Budget
@@ -22,6 +21,7 @@ from loopline.monitor.settings import MonitorSettings
 from loopline.words import counted
 
 if TYPE_CHECKING:
+    from loopline.monitor.losses import Losses
     from loopline.monitor.outcomes import Outcomes
 
 Floats = NDArray[np.float64]
@@ -167,7 +167,7 @@ def column_alarm(
     words = _words(column, k, value, low, high, float(history.law.mean[score]))
     when = f" since {iso_or(since)}" if back > 1 else ""
     return Alarm(
-        kind="quality" if question.what in ("missing", "unseen") else "column",
+        kind="quality" if question.what in ("missing", "unseen", "characters") else "column",
         what="levels" if question.what == "level" else question.what,
         subject=column.name,
         page=True,
@@ -242,12 +242,12 @@ def outcome_alarms(
             value, low, high = _interval(history, scan, k)
             if low <= 0.0 <= high:
                 continue
-            unit = "share" if has_classes(losses.task) else losses.name
+            unit = "share" if losses.states_chances else losses.name
             facts = {"rows": int(scan.count[k]), "windows": int(scan.back[k]), "score": k}
             found.append(
                 Alarm(
                     "calibration", what, "probabilities", True,
-                    _off(losses.task, what, value, low, high), value, low, high, unit,
+                    _off(losses, what, value, low, high), value, low, high, unit,
                     iso_or(history.began(k)[0]), None, rows, float(scan.p[k]), facts=facts,
                 )
             )  # fmt: skip
@@ -287,9 +287,9 @@ def _worse(
     )  # fmt: skip
 
 
-def _off(task: str, what: str, value: float, low: float, high: float) -> str:
+def _off(losses: Losses, what: str, value: float, low: float, high: float) -> str:
     ends = f"[{low:+.3f}, {high:+.3f}]"
-    if not has_classes(task):
+    if not losses.states_chances:
         return f"Outcomes lie {value:+.3f} {ends} usual errors from the predictions on average."
     if what == "bias":
         side = "more" if value > 0 else "less"
@@ -323,6 +323,17 @@ def _words(column: Column, k: int, value: float, low: float, high: float, usual:
         return (
             f"The values of column {name} lie {side} than in the reference ({value:+.2f} "
             f"[{low:+.2f}, {high:+.2f}])"
+        )
+    if question.what == "length":
+        side = "longer" if value > 0 else "shorter"
+        return (
+            f"The texts of column {name} are {abs(value):.2f} [{min(abs(low), abs(high)):.2f}, "
+            f"{max(abs(low), abs(high)):.2f}] standard deviations {side} than in the reference"
+        )
+    if question.what == "characters":
+        return (
+            f"{max(usual + value, 0):.1%} of the characters of {name} are such as the reference "
+            f"hardly has, usual are {max(usual, 0):.1%} ({value:+.3f} [{low:+.3f}, {high:+.3f}])"
         )
     subject = {
         "missing": f"{name} is missing",

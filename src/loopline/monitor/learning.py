@@ -19,6 +19,7 @@ from loopline.monitor.outcomes import Outcomes, Slicer
 from loopline.monitor.reference import Reference, importance_shares
 from loopline.monitor.scores import Column, Question, learn_column
 from loopline.monitor.settings import MonitorSettings
+from loopline.monitor.tasks import WATCHED
 from loopline.words import nearest
 
 Floats = NDArray[np.float64]
@@ -83,14 +84,16 @@ class Learned:
         columns, laws, kept, remarks = _learn_columns(reference, settings, clock)
         importance = importance_shares(reference.importances)
         questions = tuple(question for column in columns for question in column.questions)
-        losses = Losses.learn(reference) if reference.prediction is not None else None
+        losses = None
+        if reference.prediction is not None:
+            losses = WATCHED[reference.task].learn(reference)
         outputs: Asked | None = None
         output_columns: tuple[Column, ...] = ()
         if losses is not None:
             outputs, output_columns = _learn_outputs(reference, losses, clock)
         sliced = [column for column in columns if column.name in settings.slices]
         slicer = Slicer.learn(sliced, reference.frame)
-        budget = _budget(reference, settings, slicer)
+        budget = _budget(reference, settings, slicer, stated=bool(output_columns))
         joint = None
         if kept:
             weight = [importance.get(q.column, 0.0) if importance else 1.0 for q in questions]
@@ -116,21 +119,22 @@ class Learned:
 
 def output_scores(columns: tuple[Column, ...], losses: Losses, prediction: Floats) -> Floats:
     """Scores of predictions, and in the last place the loss that they let expect."""
-    parts = np.asarray(prediction, dtype=np.float64).reshape(len(prediction), -1)
-    if len(columns) == 1 and parts.shape[1] == 2:
-        parts = parts[:, 1:]
+    parts = losses.outputs(np.asarray(prediction, dtype=np.float64))
     scored = [
-        column.score(pl.Series(column.name, parts[:, k]).fill_nan(None))
-        for k, column in enumerate(columns)
+        column.score(pl.Series(column.name, parts[column.name]).fill_nan(None))
+        for column in columns
     ]
-    safe = np.nan_to_num(prediction, nan=0.5)
-    return np.hstack([*scored, losses.expected(safe)[:, None]])
+    known = np.isfinite(prediction.reshape(len(prediction), -1)).all(axis=1)
+    expected = losses.expected(np.nan_to_num(prediction, nan=0.5))
+    return np.hstack([*scored, np.where(known, expected, np.nan)[:, None]])
 
 
-def _budget(reference: Reference, settings: MonitorSettings, slicer: Slicer) -> Budget:
-    kinds = ["column", "joint", "service"]
+def _budget(
+    reference: Reference, settings: MonitorSettings, slicer: Slicer, *, stated: bool
+) -> Budget:
+    kinds = ["column", "joint", "service", *["prediction"] * stated]
     if reference.prediction is not None:
-        kinds += ["prediction", "estimated"]
+        kinds.append("estimated")
     if reference.target is not None:
         kinds += ["performance", "calibration"]
         kinds += ["slice"] * bool(slicer.titles)
@@ -216,15 +220,8 @@ def _learn_outputs(
 ) -> tuple[Asked, tuple[Column, ...]]:
     assert reference.prediction is not None
     prediction = np.asarray(reference.prediction, dtype=np.float64)
-    parts = prediction.reshape(reference.num_rows, -1)
-    if parts.shape[1] == 2:
-        parts = parts[:, 1:]
-    names = ["prediction"]
-    if parts.shape[1] > 1:
-        names = [f"probability of {label!r}" for label in reference.classes] or [
-            f"probability {k}" for k in range(parts.shape[1])
-        ]
-    columns = tuple(learn_column(pl.Series(name, parts[:, k])) for k, name in enumerate(names))
+    parts = losses.outputs(prediction)
+    columns = tuple(learn_column(pl.Series(name, part)) for name, part in parts.items())
     scores = output_scores(columns, losses, prediction)
     questions = [question for column in columns for question in column.questions]
     questions.append(Question("expected loss", "worse", losses.name, side=1))

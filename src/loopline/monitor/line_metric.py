@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loopline.data.schema import has_classes
 from loopline.evaluate.calibration import Calibration
 from loopline.evaluate.intervals import influence_error
 from loopline.evaluate.metrics import Metric
 from loopline.evaluate.metrics import metric as read_metric
 from loopline.evaluate.rows import Rows, Units
 from loopline.monitor.alarm import LineChange
+from loopline.monitor.class_losses import ClassLosses
 from loopline.monitor.losses import Losses, columns_of
 from loopline.monitor.reference import Reference
 
@@ -64,7 +64,7 @@ class LineMetric:
             reference: with predictions, and the name of the line's metric.
             losses: as learned from it.
         """
-        if losses is None or reference.prediction is None or not has_classes(reference.task):
+        if reference.prediction is None or not isinstance(losses, ClassLosses):
             return None
         if losses.calibration is None or not reference.metric:
             return None

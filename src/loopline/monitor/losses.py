@@ -1,133 +1,120 @@
-"""What a wrong answer costs, row by row, and what it will probably cost before labels are there.
+"""The contract of a watched task: what a wrong answer costs, and what it will probably cost.
 
-Without labels the loss of a row is estimated from the probabilities themselves, once they are
-calibrated on the reference (CBPE: a row answered with 0.8 is wrong with 0.2). That assumes that
-inputs move and the relation to the outcome does not: **no concept drift**. A changed relation shows
-only when labels come. For numbers the loss of a row is taken from reference rows with similar
-predictions, which assumes the same.
+One member for each kind of task, in a file of its own; `loopline.monitor.tasks` lists them. A
+member is learned once from a `Reference` and never changes. After that the watch calls, for each
+window, `outputs` and `expected` with what was answered, and, when labels come, `of` and `residual`.
+What is missing is NaN everywhere.
+
+A new member brings these three:
+
+- `of`: the loss of rows whose outcome is known.
+- `expected`: the loss before any label is there, and in `why` what that rests on.
+- `residual`: how far outcomes lie from what was stated.
+
+The base says how predictions are named (`outputs`), what the release's raw answer means (`stated`)
+and how labels are read (`read`, `valid`); a member whose rows are more than a number says it anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from loopline.data.schema import has_classes
-from loopline.evaluate.calibration import Calibration, fit_calibration
-from loopline.evaluate.metrics import metric as read_metric
-from loopline.monitor.reference import Reference
+if TYPE_CHECKING:
+    from loopline.data.schema import Schema
+    from loopline.monitor.reference import Reference
 
 Floats = NDArray[np.float64]
-ISOTONIC_ROWS, TEMPERATURE_ROWS = 1_000, 100
-BINS = 10
 TOP = 0.995
-"""Losses of numbers above this quantile of the reference count as that quantile."""
+"""Losses without a bound count as this quantile of the reference where they lie above it."""
 ASSUMES = "from the predictions alone, which assumes that outcomes still follow as before"
+WRONG = np.inf
+"""The outcome of a label that cannot be read; a row without a label has NaN."""
 
 
 @dataclass(frozen=True, eq=False)
-class Losses:
-    """Losses of rows, in [0, 1] for classes and in units of the usual error for numbers.
+class Losses(ABC):
+    """How rows of one task are scored.
 
     Args:
-        name: ``error`` (share of wrong labels), ``Brier score`` or ``absolute error``.
-        task: what is predicted.
-        threshold: where a probability becomes class 1.
-        calibration: of the reference's probabilities; None without outcomes, or for numbers.
-        edges: numbers: bins of predictions.
-        by_bin: numbers: the mean loss of each bin.
-        unit: numbers: the reference's mean absolute error.
-        top: numbers: the largest loss that counts.
+        name: of the loss, such as ``error`` or ``Brier score``; larger is worse.
     """
 
     name: str
-    task: str
-    threshold: float = 0.5
-    calibration: Calibration | None = None
-    edges: Floats | None = None
-    by_bin: Floats | None = None
-    unit: float = 1.0
-    top: float = np.inf
+    why = ASSUMES
+    """What the expected loss rests on, for a sentence."""
+    expects = "that the predictions let expect"
+    """Which loss is expected, for a sentence."""
+    states_chances = True
+    """Whether probabilities are stated, so that a bias is a share; else it is in usual errors."""
+    labels_come = True
+    """Whether outcomes come later as labels; else the rows themselves hold all there is."""
 
     @staticmethod
+    @abstractmethod
     def learn(reference: Reference) -> Losses:
         """From the reference's predictions, and outcomes where it has them."""
-        assert reference.prediction is not None
-        if not has_classes(reference.task):
-            return _learn_numbers(reference)
-        name = "error"
-        if reference.metric and read_metric(reference.metric).needs == "probability":
-            name = "Brier score"
-        calibration = None
-        target = reference.target
-        if target is not None and reference.num_rows >= TEMPERATURE_ROWS:
-            several = np.unique(target).size > 1
-            kind = "isotonic" if reference.num_rows >= ISOTONIC_ROWS else "temperature"
-            if several:
-                codes = np.asarray(target, dtype=np.int64)
-                calibration = fit_calibration(kind, codes, reference.prediction)
-        return Losses(name, reference.task, reference.threshold, calibration)
 
+    @abstractmethod
     def of(self, prediction: Floats, outcome: Floats) -> Floats:
-        """Losses of rows whose outcomes are known; NaN where the outcome is."""
-        known = np.isfinite(outcome)
-        y = np.where(known, outcome, 0)
-        if not has_classes(self.task):
-            loss = np.minimum(np.abs(y - prediction.reshape(-1)) / self.unit, self.top)
-        else:
-            given = columns_of(prediction)
-            codes = np.clip(y.astype(np.int64), 0, given.shape[1] - 1)
-            if self.name == "error":
-                loss = (self.labels(prediction) != y).astype(np.float64)
-            else:
-                truth = np.eye(given.shape[1])[codes]
-                loss = ((given - truth) ** 2).sum(axis=1) / 2
-        return np.where(known, loss, np.nan)
+        """Losses of rows whose outcomes are known, shape (rows,); NaN where the outcome is."""
 
+    @abstractmethod
     def expected(self, prediction: Floats) -> Floats:
-        """Losses that the predictions themselves let expect."""
-        if not has_classes(self.task):
-            if self.by_bin is None or self.edges is None:
-                return np.full(len(prediction), np.nan)
-            return self.by_bin[np.searchsorted(self.edges, prediction.reshape(-1))]
-        given = columns_of(prediction)
-        chance = given if self.calibration is None else self.calibration.apply(given)
-        if self.name == "error":
-            return np.asarray(
-                1 - chance[np.arange(len(given)), self.labels(prediction)], dtype=np.float64
-            )
-        return np.asarray(
-            ((given**2).sum(axis=1) - 2 * (given * chance).sum(axis=1) + 1) / 2, dtype=np.float64
-        )
+        """Losses that the predictions themselves let expect, shape (rows,)."""
 
+    @abstractmethod
     def residual(self, prediction: Floats, outcome: Floats) -> tuple[Floats, Floats]:
-        """How far outcomes lie above what was stated, and the same where more was stated.
+        """How far outcomes lie above what was stated, and the same where more was stated."""
 
-        Binary: outcome minus probability. Several classes: whether the likeliest was right, minus
-        its probability. Numbers: outcome minus prediction, in usual errors.
-        """
-        if not has_classes(self.task):
-            off = np.clip((outcome - prediction.reshape(-1)) / self.unit, -self.top, self.top)
-            return off, np.full_like(off, np.nan)
-        given = columns_of(prediction)
-        if given.shape[1] == 2:
-            stated, came = given[:, 1], outcome
-        else:
-            best = given.argmax(axis=1)
-            stated = given[np.arange(len(given)), best]
-            came = np.where(np.isfinite(outcome), (best == outcome).astype(np.float64), np.nan)
-        return came - stated, (came - stated) * 2 * (stated - 0.5)
+    @classmethod
+    def stated(cls, raw: Floats, frame: pl.DataFrame, schema: Schema) -> Floats:
+        """What a release's raw answer to some rows means to the watch: by default itself."""
+        del frame, schema
+        return raw
 
-    def labels(self, prediction: Floats) -> NDArray[np.int64]:
-        """The classes that are answered."""
-        given = columns_of(prediction)
-        if given.shape[1] == 2:
-            return (given[:, 1] >= self.threshold).astype(np.int64)
-        return np.asarray(given.argmax(axis=1), dtype=np.int64)
+    def outputs(self, prediction: Floats) -> dict[str, Floats]:
+        """What is watched of the predictions, by name, each (rows,)."""
+        return {"prediction": prediction.reshape(-1)}
+
+    @property
+    def num_outcomes(self) -> int:
+        """Numbers that one row's outcome has."""
+        return 1
+
+    def read(self, labels: Mapping[str, Any]) -> dict[str, Floats]:
+        """Labels as outcomes (`num_outcomes`,), `WRONG` where a label cannot be read."""
+        return {name: np.array([_number(label)]) for name, label in labels.items()}
+
+    def outcomes(self, labels: Sequence[Any]) -> Floats:
+        """Labels of rows in their order as (rows,) or (rows, `num_outcomes`); NaN without one."""
+        given = {str(row): label for row, label in enumerate(labels) if _is_there(label)}
+        found = np.full((len(labels), self.num_outcomes), np.nan)
+        for row, outcome in self.read(given).items():
+            found[int(row)] = outcome
+        return found[:, 0] if self.num_outcomes == 1 else found
+
+    def valid(self, outcome: Floats) -> Floats:
+        """Outcomes as they are, `WRONG` where one is none of this task."""
+        return outcome
+
+
+def _is_there(label: Any) -> bool:
+    return label is not None and not (isinstance(label, float) and np.isnan(label))
+
+
+def _number(label: Any) -> float:
+    try:
+        value = float(label)
+    except (TypeError, ValueError):
+        return WRONG
+    return value if np.isfinite(value) else WRONG
 
 
 def columns_of(prediction: Floats) -> Floats:
@@ -137,41 +124,9 @@ def columns_of(prediction: Floats) -> Floats:
     return np.column_stack([1 - prediction, prediction])
 
 
-def _learn_numbers(reference: Reference) -> Losses:
-    assert reference.prediction is not None
-    stated = np.asarray(reference.prediction, dtype=np.float64).reshape(-1)
-    if reference.target is None:
-        return Losses("absolute error", "regression")
-    off = np.abs(np.asarray(reference.target, dtype=np.float64) - stated)
-    unit = float(off.mean()) or 1.0
-    top = max(float(np.quantile(off, TOP)) / unit, 1.0)
-    edges = np.unique(np.quantile(stated, np.linspace(0, 1, BINS + 1)[1:-1]))
-    place = np.searchsorted(edges, stated)
-    loss = np.minimum(off / unit, top)
-    sums = np.bincount(place, weights=loss, minlength=edges.size + 1)
-    counts = np.bincount(place, minlength=edges.size + 1)
-    by_bin = np.where(counts > 0, sums / np.maximum(counts, 1), loss.mean())
-    return Losses("absolute error", "regression", 0.5, None, edges, by_bin, unit, top)
-
-
-def codes_of(labels: Mapping[str, Any], classes: tuple[Any, ...]) -> dict[str, float]:
-    """Labels as codes of classes (by value or by its text), or as numbers; NaN where unreadable."""
-    table: dict[Any, float] = {}
-    for code, label in enumerate(classes):
-        table[label] = float(code)
-        table.setdefault(str(label), float(code))
-
-    def read(label: Any) -> float:
-        if classes:
-            found = table.get(label)
-            return (
-                float("nan")
-                if found is None and (found := table.get(str(label))) is None
-                else found
-            )
-        try:
-            return float(label)
-        except (TypeError, ValueError):
-            return float("nan")
-
-    return {name: read(label) for name, label in labels.items()}
+def by_name(reference: Reference) -> tuple[str, ...]:
+    """A name for each class of a reference, also where it does not tell them."""
+    if reference.classes:
+        return tuple(repr(label) for label in reference.classes)
+    width = 1 if reference.prediction is None else columns_of(reference.prediction).shape[1]
+    return tuple(str(code) for code in range(width))

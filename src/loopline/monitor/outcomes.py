@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loopline.monitor.clock import Clock, Span
 from loopline.monitor.law import Law
-from loopline.monitor.losses import Losses, codes_of
+from loopline.monitor.losses import Losses
 from loopline.monitor.reference import Reference
 from loopline.monitor.scan import FINE, History, Scan
 from loopline.monitor.scores import Column, Question
@@ -94,7 +94,6 @@ class Outcomes:
     Args:
         losses: how rows are scored.
         slicer: the named slices.
-        classes: labels in the order of their codes.
         history: of the chunks.
         clock: how time is cut.
         chunk: labels of a chunk.
@@ -103,13 +102,12 @@ class Outcomes:
 
     losses: Losses
     slicer: Slicer
-    classes: tuple[Any, ...]
     history: History
     clock: Clock
     chunk: int
     most_pending: int
     pending: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    labelled: dict[str, float] = field(default_factory=dict)
+    labelled: dict[str, tuple[float, ...]] = field(default_factory=dict)
     buffer: list[tuple[float, ...]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     worst: list[tuple[float, str]] = field(default_factory=list)
@@ -139,8 +137,7 @@ class Outcomes:
         ]
         width = 1 if prediction.ndim == 1 else prediction.shape[1]
         return Outcomes(
-            losses, slicer, reference.classes, History(law, asked, FINE), clock, chunk,
-            most_pending, width=width,
+            losses, slicer, History(law, asked, FINE), clock, chunk, most_pending, width=width
         )  # fmt: skip
 
     def remember(
@@ -174,24 +171,24 @@ class Outcomes:
             remarks.append(f"{counted(forgotten, 'row')} without a label were forgotten.")
         return remarks
 
-    def take(self, labels: Mapping[str, Any]) -> list[str]:
-        """Take labels; they are judged by `judge`.
+    def take(self, outcomes: Mapping[str, Floats]) -> list[str]:
+        """Take outcomes by row id, as `Losses.read` gives them; they are judged by `judge`.
 
         Returns:
             What was odd about labels that do not count.
         """
-        codes = codes_of(labels, self.classes)
         unknown = again = changed = unread = 0
-        for name, code in codes.items():
-            if not np.isfinite(code):
+        for name, given in outcomes.items():
+            outcome = tuple(given.tolist())
+            if not np.isfinite(given).all():
                 unread += 1
             elif name in self.pending:
-                self.buffer.append((code, *self.pending.pop(name)))
+                self.buffer.append((*outcome, *self.pending.pop(name)))
                 self.names.append(name)
-                self.labelled[name] = code
+                self.labelled[name] = outcome
             elif name in self.labelled:
-                changed += self.labelled[name] != code
-                again += self.labelled[name] == code
+                changed += self.labelled[name] != outcome
+                again += self.labelled[name] == outcome
             else:
                 unknown += 1
         for name in list(self.labelled)[: max(len(self.labelled) - self.most_pending, 0)]:
@@ -211,11 +208,12 @@ class Outcomes:
             rows = np.array(self.buffer[: self.chunk], dtype=np.float64)
             names = self.names[: self.chunk]
             del self.buffer[: self.chunk], self.names[: self.chunk]
-            outcome, time = rows[:, 0], rows[:, 1]
-            prediction = rows[:, 2 : 2 + self.width]
-            if self.width == 1:
-                prediction = prediction[:, 0]
-            masks = rows[:, 2 + self.width :] > 0
+            ends = np.cumsum([self.losses.num_outcomes, 1, self.width])
+            parts = np.split(rows, ends, axis=1)
+            outcome, time, prediction = (
+                part[:, 0] if part.shape[1] == 1 else part for part in parts[:3]
+            )
+            masks = parts[3] > 0
             scores = _scores(self.losses, prediction, outcome, masks)
             timed = time if np.isfinite(time).all() else None
             start = f"label {self.taken + 1:,}" if timed is None else str(float(timed.min()))
@@ -228,21 +226,8 @@ class Outcomes:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write waiting rows as Parquet; the rest is returned as plain data."""
-        rows = list(self.pending.values())
-        width = len(rows[0]) if rows else 0
-        columns = {
-            f"c{k}": pl.Series([row[k] for row in rows], dtype=pl.Float64) for k in range(width)
-        }
-        ids = pl.Series("id", list(self.pending), dtype=pl.String)
-        pl.DataFrame([ids, *(s.alias(name) for name, s in columns.items())]).write_parquet(
-            folder / "pending.parquet"
-        )
-        pl.DataFrame(
-            {
-                "id": pl.Series(list(self.labelled), dtype=pl.String),
-                "code": pl.Series(list(self.labelled.values()), dtype=pl.Float64),
-            }
-        ).write_parquet(folder / "labelled.parquet")
+        _by_id(self.pending).write_parquet(folder / "pending.parquet")
+        _by_id(self.labelled).write_parquet(folder / "labelled.parquet")
         return {
             "history": self.history.to_dict(),
             "buffer": [[None if np.isnan(x) else x for x in row] for row in self.buffer],
@@ -253,15 +238,30 @@ class Outcomes:
 
     def restore(self, folder: Path, data: Mapping[str, Any]) -> None:
         """Go on from what `save` wrote."""
-        table = pl.read_parquet(folder / "pending.parquet")
-        self.pending = {row[0]: tuple(row[1:]) for row in table.iter_rows()}
-        known = pl.read_parquet(folder / "labelled.parquet")
-        self.labelled = dict(known.iter_rows())
+        self.pending, self.labelled = (
+            {row[0]: tuple(row[1:]) for row in pl.read_parquet(folder / file).iter_rows()}
+            for file in ("pending.parquet", "labelled.parquet")
+        )
         self.history.restore(data["history"])
         self.buffer = [tuple(np.nan if x is None else x for x in row) for row in data["buffer"]]
         self.names = list(data["names"])
         self.worst = [(loss, name) for loss, name in data["worst"]]
         self.taken = int(data["taken"])
+
+
+def _by_id(rows: Mapping[str, tuple[float, ...]]) -> pl.DataFrame:
+    """Numbers of rows as a table with their ids."""
+    ids = pl.Series("id", list(rows), dtype=pl.String)
+    width = len(next(iter(rows.values()), ()))
+    return pl.DataFrame(
+        [
+            ids,
+            *(
+                pl.Series(f"c{k}", [row[k] for row in rows.values()], dtype=pl.Float64)
+                for k in range(width)
+            ),
+        ]
+    )
 
 
 def _scores(

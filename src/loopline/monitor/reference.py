@@ -12,15 +12,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from loopline.data.schema import Task
 from loopline.errors import DataError
 
-Task = Literal["binary", "multiclass", "regression"]
 Floats = NDArray[np.float64]
 MOST_ROWS = 100_000
 FEWEST_ROWS = 50
@@ -49,12 +49,13 @@ class Reference:
 
     Args:
         frame: the raw feature columns as the model saw them.
-        prediction: probabilities (rows, classes), or binary (rows,) of class 1, or values (rows,);
-            None where there is no model to watch.
-        target: class codes or values of the rows; None when unknown.
+        prediction: probabilities (rows, classes), or binary (rows,) of class 1, or values (rows,),
+            as `Losses.stated` gives them; None where there is no model to watch.
+        target: class codes or values of the rows, or 0 and 1 (rows, labels); None when unknown, or
+            where the rows themselves hold their answer.
         time: seconds since 1970 (UTC); None where rows have no times.
         task: what the model predicts.
-        classes: labels in the order of their codes; empty for numbers.
+        classes: labels in the order of their codes; empty where there are none.
         metric: the metric that the model was chosen by.
         importances: how much the model leans on each column, any unit; empty when unknown.
         threshold: where a probability becomes class 1 (binary).

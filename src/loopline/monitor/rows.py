@@ -16,7 +16,6 @@ from loopline.monitor.joint import Telling, joint_rows
 from loopline.monitor.judge import TABLE, column_alarm, lead, statistics_table
 from loopline.monitor.learning import Learned, output_scores
 from loopline.monitor.line_metric import LineMetric
-from loopline.monitor.losses import ASSUMES
 from loopline.monitor.quality import look_alarm, schema_alarms
 from loopline.monitor.scan import History
 from loopline.monitor.scores import Column
@@ -65,7 +64,8 @@ class RowWatch:
         time = window.time if learned.clock.timed else None
         span = Span.of(learned.clock, time, first, window.num_rows)
         chance = learned.budget.chance("column") / max(len(learned.columns), 1)
-        found = schema_alarms(learned.columns, window.frame, start, learned.reference.frame.columns)
+        kept = [column for column in learned.columns if column.name not in window.left_out]
+        found = schema_alarms(kept, window.frame, start, learned.reference.frame.columns)
         reads, scores, looked = self._read(window, chance, start)
         found += looked
         self.features.add(scores, span, start)
@@ -135,9 +135,10 @@ class RowWatch:
 
     def _predictions(self) -> list[Alarm]:
         """The clearest move of the predictions; one alarm, whichever class it is about."""
-        if self.outputs is None or not self.outputs.sums:
+        columns = self.learned.output_columns
+        if self.outputs is None or not self.outputs.sums or not columns:
             return []
-        scan, columns = self.outputs.scan(), self.learned.output_columns
+        scan = self.outputs.scan()
         chance = self.learned.budget.chance("prediction") / len(columns)
         found: list[Alarm] = []
         at = 0
@@ -164,12 +165,13 @@ class RowWatch:
         rise = lead(self.outputs, self.outputs.scan(), score, chance, margin)
         if rise is None:
             return []
-        name = self.learned.losses.name
+        losses = self.learned.losses
+        name = losses.name
         usual = float(self.outputs.law.mean[score])
         sentence = (
-            f"The {name} that the predictions let expect is {usual + rise.effect:.3f} "
+            f"The {name} {losses.expects} is {usual + rise.effect:.3f} "
             f"[{usual + rise.low:.3f}, {usual + rise.high:.3f}], where {usual:.3f} was normal; "
-            f"since {rise.since} ({ASSUMES})."
+            f"since {rise.since} ({losses.why})."
         )
         return [
             Alarm(
@@ -190,7 +192,7 @@ class RowWatch:
             value, spread = float(effect[-1]), 1.96 * float(error[-1])
             if np.isfinite(spread):
                 ends = (value - spread, value + spread)
-                return Impact(losses.name, value, *ends, ASSUMES, self.line)
+                return Impact(losses.name, value, *ends, losses.why, self.line)
         return Impact(losses.name, None, None, None, "no predictions came.")
 
     def _suffers(self, impact: Impact) -> bool:
@@ -276,10 +278,12 @@ def _showing(score: Floats, alarm: Alarm, ids: Sequence[str]) -> tuple[str, ...]
 
 
 def _values_words(column: Column, read: pl.Series, alarm: Alarm) -> str:
-    if alarm.what not in ("shift", "spread") or not column.quantiles:
+    if alarm.what not in ("shift", "spread", "length") or not column.quantiles:
         return ""
-    median = read.median()
+    cells = read.str.len_chars() if column.type == "text" else read
+    median = cells.median()
     if not isinstance(median, int | float):
         return ""
     now, before = figure(float(median)), figure(column.quantiles[2])
-    return f" Its median in this window is {now}, in the reference {before}."
+    whose = "The median length" if column.type == "text" else "Its median"
+    return f" {whose} in this window is {now}, in the reference {before}."

@@ -3,12 +3,14 @@
 Numbers are read as their rank in the reference, so an extreme value counts as one large value and
 no more: the rank itself (a shift; in the normal case 1 is one standard deviation) and its distance
 from the middle (a change of spread), the first two components of Neyman's smooth test (1937).
-Categories are asked for the share of each level and of levels never seen, all columns for missing
-cells. A score whose reference is a single value still has a variance: that of one row in so many.
+Categories are asked for the share of each level and of levels never seen, texts for their length
+and for characters that are new, all columns for missing cells. A score whose reference is a single
+value still has a variance: that of one row in so many.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -23,6 +25,8 @@ from loopline.monitor.law import Law
 Floats = NDArray[np.float64]
 Type = Literal["number", "category", "text", "other"]
 MOST_LEVELS = 20
+MOST_TEXTS, LONGEST_TEXT = 20_000, 10_000
+"""So many texts, evenly spaced, and so much of each say which characters the reference has."""
 MANY_LEVELS = 1_000
 TEXT_SHARE = 0.5
 GRID = 4_096
@@ -34,7 +38,8 @@ class Question:
 
     Args:
         column: the column, or what else it is about.
-        what: ``shift``, ``spread``, ``missing``, ``level``, ``unseen``, ``worse`` …
+        what: ``shift``, ``spread``, ``missing``, ``level``, ``unseen``, ``length``, ``characters``,
+            ``worse`` …
         unit: ``sd`` or ``share``, or that of a loss.
         level: which level.
         side: 1 where only a rise counts, else 0.
@@ -55,14 +60,14 @@ class Column:
         name: the column.
         type: how its cells are read.
         dtype: the polars type of the reference's cells, as text.
-        grid: number: sorted values of the reference, thinned.
+        grid: number: sorted values of the reference, thinned; text: sorted lengths.
         levels: category: the levels that have a score, most frequent first.
-        known: all levels of the reference.
+        known: all levels of the reference; text: characters that more than one of its texts has.
         unseen: the chance of a level never seen, by Good's estimate.
         top_share: share of the most common value among cells.
         run: longest run of one value in the reference.
         missing: share of missing cells.
-        quantiles: of a number at 5, 25, 50, 75, 95 %.
+        quantiles: of a number, or of a text's length, at 5, 25, 50, 75, 95 %.
     """
 
     name: str
@@ -86,6 +91,9 @@ class Column:
         if self.type == "category":
             asked += [Question(self.name, "level", "share", level) for level in self.levels]
             asked.append(Question(self.name, "unseen", "share", side=1))
+        if self.type == "text":
+            asked.append(Question(self.name, "length", "sd"))
+            asked.append(Question(self.name, "characters", "share", side=1))
         return asked
 
     @cached_property
@@ -96,6 +104,11 @@ class Column:
         low = np.searchsorted(self.grid, distinct, side="left") / size
         high = np.searchsorted(self.grid, distinct, side="right") / size
         return distinct, low, high
+
+    @cached_property
+    def strange(self) -> str:
+        """A regular expression of one character that is not among the known ones of a text."""
+        return f"[^{''.join(sorted(f'{chr(92)}x{{{ord(sign):x}}}' for sign in self.known))}]"
 
     def read(self, values: pl.Series) -> pl.Series:
         """The cells in the reference's type; what cannot be read is missing."""
@@ -111,7 +124,16 @@ class Column:
         parts = [missing.astype(np.float64)]
         if self.type == "category":
             parts += self._shares(read, missing)
+        if self.type == "text":
+            parts += self._texts(read, missing)
         return np.column_stack(parts)
+
+    def _texts(self, read: pl.Series, missing: NDArray[np.bool_]) -> list[Floats]:
+        """How long texts are, as a rank, and the share of their characters that are new."""
+        length = _lengths(read)
+        strange = read.str.count_matches(self.strange).cast(pl.Float64).fill_null(0.0).to_numpy()
+        share = np.where(missing, np.nan, strange / np.maximum(length, 1.0))
+        return [self._ranks(length, missing)[0], share]
 
     def _ranks(self, x: Floats, missing: NDArray[np.bool_]) -> list[Floats]:
         low = np.searchsorted(self.grid, x, side="left")
@@ -229,8 +251,10 @@ def learn_column(values: pl.Series) -> Column:
     present = read.drop_nulls()
     missing = 1 - len(present) / max(len(read), 1)
     dtype = str(values.dtype)
-    if kind in ("text", "other") or not len(present):
-        return Column(values.name, kind if len(present) else "other", dtype, missing=missing)
+    if kind == "other" or not len(present):
+        return Column(values.name, "other", dtype, missing=missing)
+    if kind == "text":
+        return _learn_texts(values.name, dtype, present, missing)
     if kind == "number":
         cells = present.to_numpy().astype(np.float64)
         x = np.sort(cells)
@@ -255,6 +279,28 @@ def learn_column(values: pl.Series) -> Column:
         unseen=min((once + 0.5) / (len(present) + 1.0), 0.5), top_share=top, run=run,
         missing=missing,
     )  # fmt: skip
+
+
+def _learn_texts(name: str, dtype: str, texts: pl.Series, missing: float) -> Column:
+    """Lengths, and the characters that more than one text has.
+
+    One that a single text has is as new to the others as one that none has: so what is usual of new
+    characters is learned from the reference itself.
+    """
+    lengths = np.sort(_lengths(texts))
+    thin = max(lengths.size // GRID, 1)
+    points = tuple(np.quantile(lengths, (0.05, 0.25, 0.5, 0.75, 0.95), method="nearest").tolist())
+    read = texts.gather_every(max(len(texts) // MOST_TEXTS, 1)).str.slice(0, LONGEST_TEXT)
+    counts = Counter(sign for text in read.to_list() for sign in set(text))
+    known = frozenset(sign for sign, number in counts.items() if number > 1) | {" "}
+    return Column(
+        name, "text", dtype, lengths[thin // 2 :: thin], known=known, missing=missing,
+        quantiles=points,
+    )  # fmt: skip
+
+
+def _lengths(texts: pl.Series) -> Floats:
+    return texts.str.len_chars().cast(pl.Float64).fill_null(0.0).to_numpy()
 
 
 def _longest(values: Floats) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from loopline.monitor.alarm import Alarm, Impact, in_order
 from loopline.monitor.judge import TABLE, OpenAlarms, outcome_alarms
@@ -29,6 +30,7 @@ from loopline.monitor.service import ServiceWatch
 from loopline.monitor.settings import MonitorSettings
 from loopline.monitor.window import Window
 
+Floats = NDArray[np.float64]
 OF_LABELS = frozenset({"performance", "calibration", "slice"})
 OF_ROWS = frozenset({"column", "joint", "prediction", "schema", "quality", "estimated"})
 _OF_FEATURES, _OF_OUTPUTS = frozenset({"column", "quality"}), frozenset({"prediction", "estimated"})
@@ -160,10 +162,12 @@ class Watcher:
         """Take labels of rows that were checked earlier: in any order, late, again, or unknown.
 
         Args:
-            labels: class label (or number) by row id.
+            labels: class label, number, or list of labels by row id.
         """
         remarks: list[str] = []
-        found, judged = self._take(labels, remarks)
+        losses = self.learned.losses
+        given = losses.read(labels) if losses is not None else dict.fromkeys(labels, np.zeros(1))
+        found, judged = self._take(given, remarks)
         alarms = self._settled(found, judged)
         table = pl.DataFrame(schema=TABLE)
         return Checked(tuple(in_order(alarms)), table, tuple(remarks), len(labels), "")
@@ -183,16 +187,17 @@ class Watcher:
             remarks += self.outcomes.remember(ids, time, prediction, window.frame)
         if window.labels is None:
             return [], set()
-        classes = self.learned.reference.classes
-        given: dict[str, Any] = {}
-        for name, code in zip(ids, window.labels.tolist(), strict=True):
-            if np.isfinite(code):
-                known = not classes or 0 <= code < len(classes)
-                given[name] = (classes[int(code)] if classes else code) if known else None
+        labels = window.labels.reshape(window.num_rows, -1)
+        missing = np.asarray(np.isnan(labels).all(axis=1)).tolist()
+        if self.learned.losses is not None:
+            labels = self.learned.losses.valid(labels)
+        given = {name: row for name, row, no in zip(ids, labels, missing, strict=True) if not no}
         return self._take(given, remarks)
 
-    def _take(self, labels: Mapping[str, Any], remarks: list[str]) -> tuple[list[Alarm], set[str]]:
-        if not labels:
+    def _take(
+        self, outcomes: Mapping[str, Floats], remarks: list[str]
+    ) -> tuple[list[Alarm], set[str]]:
+        if not outcomes:
             return [], set()
         if self.outcomes is None:
             remarks.append(
@@ -200,7 +205,7 @@ class Watcher:
                 "left aside."
             )
             return [], set()
-        remarks += self.outcomes.take(labels)
+        remarks += self.outcomes.take(outcomes)
         budget, settings, rate = self.learned.budget, self.learned.settings, self._chunks()
         found: dict[tuple[str, str], Alarm] = {}
         scans = self.outcomes.judge()

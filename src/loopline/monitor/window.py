@@ -46,9 +46,12 @@ class Window:
         prediction: what was answered, shaped as the reference's; None without a model.
         ids: names of the rows, by which labels find them; row numbers where none are given.
         time: seconds since 1970 (UTC); None or NaN where unknown.
-        labels: outcomes that are known already: class codes or values, NaN or None where not.
+        labels: outcomes that are known already: class codes or values (rows,), or 0 and 1 (rows,
+            labels); NaN or None where not.
         service: how the service did meanwhile.
         remarks: what was odd about the rows themselves.
+        left_out: columns that whoever kept the rows left out on purpose; that they are absent is no
+            finding.
 
     Raises:
         DataError: parts whose lengths differ.
@@ -61,6 +64,7 @@ class Window:
     labels: Floats | None = None
     service: Service | None = None
     remarks: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         rows = self.frame.height
@@ -89,7 +93,7 @@ class Window:
         ids = tuple(self.ids[int(row)] for row in rows) if self.ids else ()
         return Window(
             self.frame[rows], of(self.prediction), ids, of(self.time), of(self.labels),
-            self.service, self.remarks,
+            self.service, self.remarks, self.left_out,
         )  # fmt: skip
 
     def tidied(self) -> Window:
@@ -141,10 +145,13 @@ def joined(windows: Sequence[Window]) -> Window:
     every = all(window.ids for window in windows)
     ids = tuple(name for window in windows for name in window.ids) if every else ()
     labels = None
-    if any(window.labels is not None for window in windows):
+    shape = next((w.labels.shape[1:] for w in windows if w.labels is not None), None)
+    if shape is not None:
         labels = np.concatenate(
             [
-                np.full(window.num_rows, np.nan) if window.labels is None else window.labels
+                np.full((window.num_rows, *shape), np.nan)
+                if window.labels is None
+                else window.labels
                 for window in windows
             ]
         )
@@ -156,6 +163,7 @@ def joined(windows: Sequence[Window]) -> Window:
         labels,
         windows[-1].service,
         tuple(remark for window in windows for remark in window.remarks),
+        frozenset().union(*(window.left_out for window in windows)),
     )
 
 

@@ -177,14 +177,24 @@ class Aliases:
             return moves[-1]
         return self._append(moves, name, alias, "promote", release, why, proof or {})
 
-    def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Move:
+    def rollback(
+        self, name: str, alias: str = CHAMPION, *, why: str = "", after: int | None = None
+    ) -> Move:
         """Point an alias at the release that it pointed at before its last promotion.
+
+        Args:
+            name: the line's name.
+            alias: champion, challenger, or a name of one's own.
+            why: the reason, for whoever reads the history.
+            after: number of the last move that the caller has seen (default: the present last one).
 
         Raises:
             NotFoundError: the alias never pointed at another release.
             ConflictError: somebody else moved the alias meanwhile.
         """
         moves = self.history(name, alias)
+        if after is not None:
+            moves = [move for move in moves if move.event <= after]
         before = previous(moves)
         if before is None:
             told = "has pointed at no other release" if moves else "is not there"

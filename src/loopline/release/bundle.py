@@ -373,6 +373,22 @@ class Release:
         )
         return Evaluation(metrics, len(y), remarks)
 
+    @property
+    def separator(self) -> str | None:
+        """What stands between the labels of a row in the texts of a multilabel task's table."""
+        made = MADE_TARGETS.get(self.task)
+        if made is None:
+            return None
+        said = self.facts["spec"].get("columns", {}).get(made.named(self.schema), {})
+        found: str | None = said.get("separator")
+        return found
+
+    def answered_in(self, frame: pl.DataFrame) -> bool:
+        """Whether a table has the column that the settings name as the target."""
+        made = MADE_TARGETS.get(self.task)
+        named = self.schema.target if made is None else made.named(self.schema)
+        return named in frame.columns
+
     def with_target(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The table with the target column, where that is made of the one the settings name.
 

@@ -67,19 +67,34 @@ def promote(
 
 
 def rollback(
-    store: Store, ledger: Ledger, name: str, alias: str = CHAMPION, *, why: str = ""
+    store: Store,
+    ledger: Ledger,
+    name: str,
+    alias: str = CHAMPION,
+    *,
+    why: str = "",
+    after: int | None = None,
 ) -> Move:
     """Point ``NAME@alias`` at the release before, after a look at its bytes.
+
+    Args:
+        store: where releases are.
+        ledger: where moves are written.
+        name: the line's name.
+        alias: champion, challenger, or a name of one's own.
+        why: the reason, for whoever reads the history.
+        after: number of the last move that the caller has seen (default: the present last one).
 
     Raises:
         NotFoundError: there is none before, or it is no longer in the store.
         IntegrityError: it is damaged.
+        ConflictError: somebody else moved the alias after that.
     """
     aliases = Aliases(ledger)
     before = previous(aliases.history(name, alias))
     if before is not None:
         _verify(store, before, "rolled back to")
-    return aliases.rollback(name, alias, why=why)
+    return aliases.rollback(name, alias, why=why, after=after)
 
 
 def prove_release(store: Store, release: Release, through: Answer | None = None) -> Proof:

@@ -257,7 +257,7 @@ class Deployment:
     def labelled(self, request_id: str, row: int, label: Any) -> None:
         """Tell the trial, if there is one, what was true of an answered row."""
         trial = self.trial
-        if trial is None:
+        if trial is None or self.champion.several:
             return
         try:
             label = self.champion.check_label(label)

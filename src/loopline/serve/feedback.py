@@ -43,13 +43,13 @@ class Label:
         request_id: the id that came with the answer.
         row: the row of that request, from 0.
         version: the release that answered, 12 hex digits.
-        label: a class or a number.
+        label: a class, a number, or the list of labels that the row has.
     """
 
     request_id: str
     row: int
     version: str
-    label: str | int | float | bool
+    label: str | int | float | bool | Sequence[str | int | float | bool]
 
 
 class Feedback:

@@ -132,18 +132,17 @@ class ServedModel:
             for prediction, probabilities in zip(predictions, raw.tolist(), strict=True)
         ]
 
-    def check_label(self, label: Any) -> Label:
+    def check_label(self, label: Any) -> Label | list[Label]:
         """A label that comes with feedback, as training would read it.
 
+        Of a model that gives several labels: a list of them, or a text in which the separator of
+        the training's table stands between them.
+
         Raises:
-            DataError: it is no class of the model, or no number, or the model gives several labels,
-                of which feedback is not taken yet.
+            DataError: it is no class of the model, or no number, or a label that is none of its.
         """
         if self.several:
-            raise DataError(
-                f"{self.name!r} gives each row any of several labels; feedback on such models is "
-                "not taken yet. Keep the labels, and train again with them."
-            )
+            return self._check_labels(label)
         if not self.classes:
             if type(label) in (int, float) and np.isfinite(label):
                 return float(label)
@@ -153,6 +152,19 @@ class ServedModel:
                 return known
         shown = ", ".join(repr(known) for known in self.classes[:10])
         raise DataError(f"A label of {self.name!r} is one of {shown}; got {str(label)[:80]!r}.")
+
+    def _check_labels(self, given: Any) -> list[Label]:
+        separator = self.release.separator
+        if isinstance(given, str) and separator is not None:
+            given = [part for text in given.split(separator) if (part := text.strip())]
+        if isinstance(given, list) and all(label in self.classes for label in given):
+            return [label for label in self.classes if label in given]
+        text = f", or a text with {separator!r} between them" if separator is not None else ""
+        shown = ", ".join(repr(known) for known in self.classes[:10])
+        raise DataError(
+            f"The labels of a row of {self.name!r} are a list of those that it has{text}, each of "
+            f"them one of {shown}; got {str(given)[:80]!r}."
+        )
 
     def example(self) -> dict[str, Any]:
         """A row that could come: medians, and the first level of each category."""

@@ -228,8 +228,8 @@ class Service:
             if known.version in deployment.versions:
                 label = deployment.versions[known.version].check_label(label)
                 break
-        if not isinstance(label, (str, int, float, bool)):
-            raise Refusal(422, "A label is text, a number or a truth value.")
+        if not isinstance(label, (str, int, float, bool, list)):
+            raise Refusal(422, "A label is text, a number, a truth value, or a list of labels.")
         return Label(sent["id"], row, known.version, label)
 
     def take_stock(self) -> None:

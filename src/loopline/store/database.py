@@ -35,8 +35,13 @@ class Database(ABC):
         """Rows of a query, whose values stand in it as ``:name``."""
 
     @abstractmethod
-    def alone(self, key: int, waiting: Callable[[], None]) -> AbstractContextManager[None]:
-        """Hold a lock among all machines; nothing where only one machine can use the database."""
+    def alone(
+        self, key: int, waiting: Callable[[], None]
+    ) -> AbstractContextManager[Callable[[], bool]]:
+        """Hold a lock among all machines; nothing where only one machine can use the database.
+
+        The context gives what tells whether the lock is held now, see `Ledger.alone`.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -145,11 +145,17 @@ class Ledger:
             query, values["limit"] = f"{query} LIMIT :limit", limit
         return [self._event(dict(row)) for row in self._database.select(query, values)]
 
-    def alone(self, name: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    def alone(
+        self, name: str, waiting: Callable[[], None]
+    ) -> AbstractContextManager[Callable[[], bool]]:
         """Hold the lock `name` among all machines that use this ledger.
 
         PostgreSQL keeps it with a connection and frees it when the process or the machine dies.
         SQLite serves one machine, on which a lock of a file does the same; there nothing is held.
+
+        The context gives a function for those who hold it long: whether the lock is held now. A
+        connection that broke meanwhile has freed it; then it is taken anew, unless somebody else
+        has it, and the function never waits.
 
         Args:
             name: what is locked.

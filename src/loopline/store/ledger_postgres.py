@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 _ADVISORY_LOCK = 7_302_951_846  # any number, the same in every Loopline: guards the first opening
+_KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}
 _TABLES = (
     "CREATE TABLE ledger_format (version INTEGER NOT NULL)",
     """CREATE TABLE events (
@@ -71,19 +72,29 @@ class PostgresDatabase(Database):
             return [dict(row) for row in connection.execute(text(query), dict(values)).mappings()]
 
     @contextmanager
-    def alone(self, key: int, waiting: Callable[[], None]) -> Iterator[None]:
+    def alone(self, key: int, waiting: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         """See `Database.alone`; freed by the server when the process or the machine dies."""
         from sqlalchemy.exc import DBAPIError
 
         with self._connection() as connection:
-            free = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar()
-            connection.commit()
-            if not free:
+            if not _taken(connection, key):
                 waiting()
                 connection.exec_driver_sql(f"SELECT pg_advisory_lock({key})")
                 connection.commit()
+            ours = True
+
+            def held() -> bool:
+                nonlocal ours
+                ours = ours and _alive(connection)
+                try:
+                    ours = ours or _taken(connection, key)
+                except DBAPIError as error:
+                    connection.rollback()
+                    raise problem(error.orig or error, self._address) from error
+                return ours
+
             try:
-                yield
+                yield held
             finally:
                 with suppress(DBAPIError):  # a lost connection has freed it already
                     connection.exec_driver_sql(f"SELECT pg_advisory_unlock({key})")
@@ -116,6 +127,32 @@ class PostgresDatabase(Database):
                 yield connection
         except DBAPIError as error:
             raise problem(error.orig or error, self._address) from error
+
+
+def _alive(connection: Connection) -> bool:
+    """Whether a connection is still the one that it was; else its next statement connects anew."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        connection.exec_driver_sql("SELECT 1")
+        connection.commit()
+    except DBAPIError:
+        connection.rollback()
+        return False
+    return True
+
+
+def _taken(connection: Connection, key: int) -> bool:
+    """Take a lock if it is free, on a connection that the server gives up soon after its machine.
+
+    A machine that loses its power says no goodbye: by default the server asks after it two hours
+    later. Here it asks after 30 seconds of silence, and frees the lock half a minute later.
+    """
+    for name, value in _KEEPALIVE.items():
+        connection.exec_driver_sql(f"SET {name} = {value}")
+    free = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({key})").scalar()
+    connection.commit()
+    return bool(free)
 
 
 def _create(connection: Connection) -> None:

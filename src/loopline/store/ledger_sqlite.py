@@ -89,10 +89,10 @@ class SqliteDatabase(Database):
             names = [one[0] for one in found.description]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
-    def alone(self, key: int, waiting: Callable[[], None]) -> nullcontext[None]:
+    def alone(self, key: int, waiting: Callable[[], None]) -> nullcontext[Callable[[], bool]]:
         """SQLite serves one machine, on which a lock of a file does the same: nothing is held."""
         del key, waiting
-        return nullcontext()
+        return nullcontext(lambda: True)
 
     def close(self) -> None:
         """See `Database.close`; one in memory ends."""
