@@ -29,7 +29,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loopline.errors import DataError
-from loopline.features.readers import Reader, Reading, open_reader
+from loopline.features.readers import Reader, Reading, SingleReader, open_reader, open_single
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
@@ -87,6 +87,10 @@ class Step(ABC):
     def row_reader(self) -> Reader:
         """A function from one raw value to the step's outputs, bit-equal to `fill`."""
         return open_reader(self.reading(), self.one_by_table)
+
+    def single_reader(self) -> SingleReader:
+        """`row_reader` of a step of one output."""
+        return open_single(self.reading(), self.one_by_table)
 
     def one_by_table(self, value: Any) -> Sequence[float]:
         """The outputs of one value of any type, by way of a table of one row."""

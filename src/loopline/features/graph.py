@@ -27,7 +27,7 @@ from loopline.features.base import Floats, Output, Step
 from loopline.features.categories import OneHotStep, OrdinalStep
 from loopline.features.dates import DatetimeStep
 from loopline.features.numbers import NumberStep
-from loopline.features.readers import Reader
+from loopline.features.readers import Reader, SingleReader
 from loopline.features.settings import MAX_OUTPUTS
 from loopline.features.target import TargetStep
 from loopline.features.texts import TextStep
@@ -147,12 +147,21 @@ class FeatureGraph:
         """
         out: list[float] = []
         try:
+            if self._singles is not None:
+                return np.array([[read(row[name]) for name, read in self._singles]])
             for name, read in self._readers:
                 out += read(row[name])
         except KeyError:
             self._refuse_absent(row)
             raise
         return np.array([out])
+
+    @cached_property
+    def _singles(self) -> list[tuple[str, SingleReader]] | None:
+        """Readers of steps that have one output each, as the graphs of trees have; else None."""
+        if not self.steps or any(step.width != 1 for step in self.steps):
+            return None
+        return [(step.source, step.single_reader()) for step in self.steps]
 
     @cached_property
     def _readers(self) -> list[tuple[str, Reader]]:
