@@ -7,7 +7,7 @@ looked at again one by one. Everything else is an `Entry`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2s
 from typing import Any, NamedTuple
 
@@ -88,7 +88,7 @@ class UsualRows:
         raw = raw if self.model.classes else raw[:, 0]
         return _without_persons(_joined(self.model, head, self._cells(), raw), settings, key)
 
-    def _cells(self) -> list[pl.Series]:
+    def _cells(self) -> pl.DataFrame:
         try:
             return self.model.bodies.read(self._bodies)
         except (
@@ -131,7 +131,7 @@ def _frame_of(model: ServedModel, entry: Entry) -> pl.DataFrame:
         "role": pl.repeat(entry.role, rows.height, eager=True),
         "odd": pl.repeat(_odd(entry.remarks), rows.height, eager=True, dtype=pl.String),
     }
-    return _joined(model, head, [rows[column.name] for column in model.columns], entry.raw)
+    return _joined(model, head, rows.select([column.name for column in model.columns]), entry.raw)
 
 
 def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame:
@@ -147,9 +147,9 @@ def _frame_of_rows(model: ServedModel, entries: Sequence[Entry]) -> pl.DataFrame
     return _joined(model, head, columns, raw if model.classes else raw[:, 0])
 
 
-def _columns(model: ServedModel, rows: Sequence[tuple[Any, ...]]) -> list[pl.Series]:
+def _columns(model: ServedModel, rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     cells = zip(*rows, strict=True)
-    return [_column(*pair) for pair in zip(model.columns, cells, strict=True)]
+    return pl.DataFrame([_column(*pair) for pair in zip(model.columns, cells, strict=True)])
 
 
 def _odd(remarks: Sequence[Remark]) -> str | None:
@@ -166,12 +166,12 @@ def _column(column: InputColumn, values: Sequence[Any]) -> pl.Series:
 
 
 def _joined(
-    model: ServedModel, head: Mapping[str, pl.Series], columns: Collection[pl.Series], raw: Floats
+    model: ServedModel, head: Mapping[str, pl.Series], inputs: pl.DataFrame, raw: Floats
 ) -> pl.DataFrame:
     time = head["time"].cast(pl.Datetime("us", "UTC"))
-    table = pl.DataFrame({**head, "time": time})
-    inputs = [values.alias(f"input.{values.name}") for values in columns]
-    return table.hstack(inputs).hstack(model.release.as_table(raw))
+    inputs.columns = [f"input.{name}" for name in inputs.columns]
+    told = model.release.as_table(raw)
+    return pl.concat([pl.DataFrame({**head, "time": time}), inputs, told], how="horizontal")
 
 
 def _hashed(values: pl.Series, key: bytes) -> pl.Series:
