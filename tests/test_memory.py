@@ -30,7 +30,7 @@ import os, sys
 from typer.testing import CliRunner
 from loopline.cli.app import app
 assert "polars" not in sys.modules, "the command line imports polars before a command runs"
-done = CliRunner().invoke(app, ["audit", "no-such-file.csv"])
+done = CliRunner().invoke(app, [sys.argv[1], "no-such-thing"])
 print(os.environ["_RJEM_MALLOC_CONF"])
 """
 
@@ -49,6 +49,10 @@ def test_freed_blocks_leave_the_process() -> None:
     assert int(printed(KEPT, "plain")) > 16_000_000
 
 
-def test_the_audit_asks_before_polars_is_loaded() -> None:
-    """The variable that polars reads at its import is set by `loopline audit` before."""
-    assert printed(ORDER).endswith("dirty_decay_ms:0,muzzy_decay_ms:0")
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [("audit", "dirty_decay_ms:0,muzzy_decay_ms:0"), ("serve", "narenas:1")],
+)
+def test_commands_ask_before_polars_is_loaded(command: str, asked: str) -> None:
+    """The variable that polars reads at its import is set by `audit` and `serve` before."""
+    assert printed(ORDER, command).splitlines()[-1].endswith(asked)

@@ -17,7 +17,21 @@ TRIM_BYTES = 100_000
 MAP_BYTES = 500_000
 """Blocks from this size on are mapped alone, and given back when they are freed."""
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
-_POLARS, _AT_ONCE = "_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0"
+_POLARS = "_RJEM_MALLOC_CONF"
+_AT_ONCE, _ONE_POOL = "dirty_decay_ms:0,muzzy_decay_ms:0", "narenas:1"
+
+
+def share_freed_memory() -> None:
+    """Let polars' threads, if it was not imported yet, take from and give to one pool.
+
+    Else each keeps freed pages of its own: a service that logs what it answers is 3 MB smaller so.
+    """
+    _tell_polars(_ONE_POOL)
+
+
+def _tell_polars(words: str) -> None:
+    known = os.environ.get(_POLARS, "")
+    os.environ[_POLARS] = f"{known},{words}".lstrip(",")
 
 
 def give_back_at_once() -> None:
@@ -26,8 +40,7 @@ def give_back_at_once() -> None:
     glibc's allocator is told by `mallopt`, polars' (jemalloc) by the variable that it reads when it
     is loaded, where the last word on a setting counts. Elsewhere than on glibc only that changes.
     """
-    known = os.environ.get(_POLARS, "")
-    os.environ[_POLARS] = f"{known},{_AT_ONCE}".lstrip(",")
+    _tell_polars(_AT_ONCE)
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

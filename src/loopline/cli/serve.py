@@ -73,6 +73,9 @@ def serve(
 
     Ctrl-C or SIGTERM ends it after what is under way is answered; SIGHUP looks for newer releases.
     """
+    from loopline.memory import share_freed_memory
+
+    share_freed_memory()  # before polars is imported
     from loopline.line.serving import read_token, refuse_idle
     from loopline.serve.settings import check_token
     from loopline.serve.workers import Worker

@@ -42,9 +42,9 @@ FILE = "predictions.parquet"
 ANSWERED = ("champion", "challenger", "version")
 """Roles whose answer the caller had; a shadow's rows stand in the log twice."""
 _RETRY_SECONDS = 5.0
-_PACKED_BYTES = 2**19
+_PACKED_BYTES = 2**20
 """What has gathered is packed into a table when it weighs so much."""
-_CELLS_BYTES, _BODY_BYTES = 1024, 512
+_CELLS_BYTES, _BODY_BYTES = 2048, 512
 """What a row of Python's values weighs, and what a usual one does beside its body; roughly."""
 _Group = tuple[str, str]
 """Name and id of the release that answered."""
