@@ -44,4 +44,7 @@ def main(folder: Path, layout: str) -> None:
 
 
 if __name__ == "__main__":
+    from loopline.engine.layout import leave
+
     main(Path(sys.argv[1]), sys.argv[2])
+    leave()

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from loopline.engine.feeder import Feeder
-from loopline.engine.layout import Layout
+from loopline.engine.layout import Layout, leave
 from loopline.engine.run import Run, prepare
 from loopline.engine.settings import TrainSettings
 from loopline.engine.task import Batch, Ints, Task
@@ -262,3 +262,4 @@ def main(file: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave()
