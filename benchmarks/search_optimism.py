@@ -24,7 +24,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from search_trials import BARE, Case, hunt_of
+from search_trials import BARE, Case, gathered, hunt_of, put
 
 from loopline.evaluate.metrics import Metric, metric
 from loopline.line.race import (
@@ -161,25 +161,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(CASES))
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
-    text = given.runs.read_text(encoding="utf-8") if given.runs.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines()]
-    done = {(row["table"], row["method"], row["seed"]) for row in rows}
-    for seed in range(0 if given.into else given.seeds):
-        for name in given.only:
-            for method in ("bayesian", "random"):
-                if (name, method, seed) in done:
-                    continue
-                rows.append(measured(name, method, seed))
-                with given.runs.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
-                print(json.dumps(rows[-1]), flush=True)
-    found = told(rows)
+    seeds = range(0 if given.into else given.seeds)
+    wanted = [
+        (name, method, seed)
+        for seed in seeds
+        for name in given.only
+        for method in ("bayesian", "random")
+    ]
+    found = told(gathered(given.runs, ("table", "method", "seed"), wanted, measured))
     print(json.dumps(found, indent=1))
     if given.into:
-        before = json.loads(given.into.read_text(encoding="utf-8"))
-        given.into.write_text(
-            json.dumps({**before, "optimism": found}, indent=1) + "\n", encoding="utf-8"
-        )
+        put(given.into, "optimism", found)
 
 
 if __name__ == "__main__":

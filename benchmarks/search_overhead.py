@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_trials import CASES, hunt_of
+from search_trials import CASES, hunt_of, put
 
 from loopline.line import search_pool
 from loopline.line.search_arms import TRIAL
@@ -64,10 +64,7 @@ def main() -> None:
     found = overhead(given.trials)
     print(json.dumps(found, indent=1))
     if given.into:
-        before = json.loads(given.into.read_text(encoding="utf-8"))
-        given.into.write_text(
-            json.dumps({**before, "overhead": found}, indent=1) + "\n", encoding="utf-8"
-        )
+        put(given.into, "overhead", found)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 from search_optimism import DATES, mean, truths
-from search_trials import BARE, Case, hunt_of
+from search_trials import BARE, Case, gathered, hunt_of, put
 
 from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.metrics import metric
@@ -235,25 +235,12 @@ def main() -> None:
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
     make, tell = PARTS[given.part]
-    text = given.runs.read_text(encoding="utf-8") if given.runs.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines()]
-    done = {(row["table"], row["seed"]) for row in rows}
-    for seed in range(0 if given.into else given.seeds):
-        for name in given.only:
-            if (name, seed) in done:
-                continue
-            rows.append(make(name, seed))
-            with given.runs.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(json.dumps(rows[-1]), flush=True)
-    found = tell(rows)
+    seeds = range(0 if given.into else given.seeds)
+    wanted = [(name, seed) for seed in seeds for name in given.only]
+    found = tell(gathered(given.runs, ("table", "seed"), wanted, make))
     print(json.dumps({key: value for key, value in found.items() if key != "runs"}, indent=1))
     if given.into:
-        before = json.loads(given.into.read_text(encoding="utf-8"))
-        name = found["part"]
-        given.into.write_text(
-            json.dumps({**before, name: found}, indent=1) + "\n", encoding="utf-8"
-        )
+        put(given.into, found["part"], found)
 
 
 if __name__ == "__main__":

@@ -267,6 +267,35 @@ def interval(needed: list[list[int]], repeats: int = 2_000) -> list[float]:
     return [float(end) for end in np.quantile(drawn, [0.025, 0.975])]
 
 
+def gathered(file, names, wanted, make, told=lambda row: row):
+    """Rows of a file of JSON lines, once those that are wanted and missing were measured and added.
+
+    `names` are the keys by which a row is known, `wanted` their values, which `make` takes.
+    """
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    rows = [json.loads(line) for line in text.splitlines()]
+    done = {tuple(row[name] for name in names) for row in rows}
+    for key in wanted:
+        if key in done:
+            continue
+        rows.append(make(*key))
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(rows[-1]) + "\n")
+        print(json.dumps(told(rows[-1])), flush=True)
+    return rows
+
+
+def put(into, part, found):
+    """Write what was found into a file of results, as one of its parts."""
+    before = json.loads(into.read_text(encoding="utf-8"))
+    into.write_text(json.dumps({**before, part: found}, indent=1) + "\n", encoding="utf-8")
+
+
+def brief(row):
+    """What is shown of a run while others go on."""
+    return {key: row[key] for key in ("space", "seed", "needed", "random_found_at", "cpu_seconds")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("trials", type=Path)
@@ -274,25 +303,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
-    text = given.trials.read_text(encoding="utf-8") if given.trials.exists() else ""
-    rows = [json.loads(line) for line in text.splitlines()]
-    done = {(row["space"], row["seed"]) for row in rows}
-    for seed in [] if given.into else given.seeds:
-        for name in given.only:
-            if (name, seed) in done:
-                continue
-            rows.append(measured(name, seed))
-            with given.trials.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            kept = ("space", "seed", "needed", "random_found_at", "cpu_seconds")
-            print({key: rows[-1][key] for key in kept}, flush=True)
-    found = told(rows)
+    wanted = [] if given.into else [(name, seed) for seed in given.seeds for name in given.only]
+    found = told(gathered(given.trials, ("space", "seed"), wanted, measured, brief))
     print(json.dumps(found, indent=1))
     if given.into:
-        before = json.loads(given.into.read_text(encoding="utf-8"))
-        given.into.write_text(
-            json.dumps({**before, "bayesian": found}, indent=1) + "\n", encoding="utf-8"
-        )
+        put(given.into, "bayesian", found)
 
 
 if __name__ == "__main__":

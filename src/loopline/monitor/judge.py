@@ -312,12 +312,11 @@ def _interval(history: History, scan: Scan, score: int) -> tuple[float, float, f
 def _words(column: Column, k: int, value: float, low: float, high: float, usual: float) -> str:
     question = column.questions[k]
     name = repr(column.name)
+    nearer, farther = sorted((abs(low), abs(high)))
+    apart = f"{abs(value):.2f} [{nearer:.2f}, {farther:.2f}] standard deviations"
     if question.what == "shift":
         side = "higher" if value > 0 else "lower"
-        return (
-            f"Column {name} lies {abs(value):.2f} [{min(abs(low), abs(high)):.2f}, "
-            f"{max(abs(low), abs(high)):.2f}] standard deviations {side} than the reference"
-        )
+        return f"Column {name} lies {apart} {side} than the reference"
     if question.what == "spread":
         side = "wider" if value > 0 else "closer together"
         return (
@@ -326,10 +325,7 @@ def _words(column: Column, k: int, value: float, low: float, high: float, usual:
         )
     if question.what == "length":
         side = "longer" if value > 0 else "shorter"
-        return (
-            f"The texts of column {name} are {abs(value):.2f} [{min(abs(low), abs(high)):.2f}, "
-            f"{max(abs(low), abs(high)):.2f}] standard deviations {side} than in the reference"
-        )
+        return f"The texts of column {name} are {apart} {side} than in the reference"
     if question.what == "characters":
         return (
             f"{max(usual + value, 0):.1%} of the characters of {name} are such as the reference "

@@ -120,14 +120,11 @@ class Deployment:
         self._lanes.pop(version, None)
         self._keeping.forget(version)
 
-    def answers_inline(self, version: str | None = None) -> bool:
+    def answers_inline(self) -> bool:
         """Whether one row may be answered at once, in the event loop."""
-        model = self.champion if version is None else self.versions.get(version)
         trial = self.trial
-        return (
-            model is not None
-            and not model.heavy
-            and (trial is None or trial.shadow or not trial.challenger.heavy)
+        return not self.champion.heavy and (
+            trial is None or trial.shadow or not trial.challenger.heavy
         )
 
     def answer_row(
@@ -141,7 +138,6 @@ class Deployment:
 
         Raises:
             DataError: the row breaks the contract or a policy.
-            Refusal: there is no such version.
         """
         model, role, trial = self._chosen(None)
         start = time.perf_counter()

@@ -91,10 +91,8 @@ class UsualRows:
     def _cells(self) -> pl.DataFrame:
         try:
             return self.model.bodies.read(self._bodies)
-        except (
-            pl.exceptions.PolarsError,
-            DataError,
-        ):  # one by one, as it was answered: no row may be lost
+        except (pl.exceptions.PolarsError, DataError):
+            # one by one, as it was answered: no row may be lost
             rows = [self.model.door.row(orjson.loads(body))[0] for body in self._bodies]
             return _columns(self.model, [tuple(row.values()) for row in rows])
 
