@@ -78,6 +78,10 @@ def check_row_equals_table(case: StepCase, folder: Path) -> None:
         row = np.array(read(value), dtype=np.float64)
         alone = transform(case.step, pl.Series([value]))
         assert row.tobytes() == alone.tobytes(), (value, row, alone)
+    if case.step.width == 1:
+        single = case.step.single_reader()
+        for value in (*case.values.to_list(), *case.row_only):
+            assert np.float64(single(value)).tobytes() == np.float64(read(value)[0]).tobytes()
 
 
 def check_reading_is_plain(case: StepCase, folder: Path) -> None:
