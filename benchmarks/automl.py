@@ -4,11 +4,11 @@ Eleven public tasks with fixed training and test rows (`automl_rows.py`). Each s
 training rows with the names of target, group and time column, and SECONDS; its test predictions
 are scored here, with intervals over whole groups or days, and compared in pairs.
 
-Loopline runs twice: the simplest model that is good enough, then `select: best` over the trials of
-the same search. The rivals run in environments of their own (`automl_rivals.py`).
+Loopline runs twice, each time on its own: the simplest model that is good enough, and
+`select: best`. The rivals run in environments of their own (`automl_rivals.py`).
 
     python benchmarks/automl.py --out benchmarks/results/automl.json [--only adult elec2]
-        [--systems loopline lightgbm] [--python flaml=/path/to/python] [--seconds 300]
+        [--systems loopline-best lightgbm] [--python flaml=/path/to/python] [--seconds 300]
 
 A result that is in the file is not made again. `--table` prints the table of what is there.
 """
@@ -40,61 +40,58 @@ from loopline.select.compare import compare
 
 HERE = Path(__file__).resolve().parent
 RIVALS = ("lightgbm", "flaml", "autogluon-medium", "autogluon-best")
-SYSTEMS = ("loopline", *RIVALS)
+MINE = ("loopline-simplest", "loopline-best")
+SYSTEMS = (*MINE, *RIVALS)
 MODELS = ["baseline", "linear", "lightgbm", "xgboost", "catboost"]
 Floats = NDArray[np.float64]
+Result = dict[str, Any]
 
 
-def run_loopline(rows: automl_rows.Rows, folder: Path, seconds: float) -> dict[str, Any]:
-    """Both choices; gives what each has by the name of its system."""
+def run_loopline(system: str, rows: automl_rows.Rows, folder: Path, seconds: float) -> Result:
+    """One choice, with a search and a budget of its own."""
     facts = rows.facts
     roles = {name: {"role": "ignore"} for name in facts.hidden}
     roles |= {name: {"role": "group"} for name in [facts.group] if name}
     roles |= {name: {"role": "time"} for name in [facts.time] if name}
-    found = {}
-    search: dict[str, Any] = {"budget": seconds}
-    for choice in ("simplest", "best"):
-        began = time.monotonic()
-        result = loopline.fit(
-            pl.from_pandas(rows.train),
-            facts.target,
-            task=facts.kind,
-            metric=facts.metric,
-            models=MODELS,
-            store=folder / "store",
-            progress=False,
-            settings={
-                "search": search,
-                "select": choice,
-                "split": {"test": 0},
-                "columns": roles,
-            },
-        )
-        took = time.monotonic() - began
-        summary, release = result.summary, result.release
-        frame = pl.from_pandas(rows.test.drop(columns=facts.target))
-        predicted = release.predict(frame)
-        name = "prediction" if facts.kind == "regression" else f"probability_{release.classes[1]}"
-        measured = summary["measured"]
-        found[f"loopline-{choice}"] = {
-            "prediction": predicted[name].to_numpy(),
-            "chosen": summary["chosen"],
-            "why": summary["why"],
-            "validation": summary["out_of_fold"][facts.metric],
-            "optimism": summary["search"]["optimism"],
-            "trials": summary["search"]["trials"],
-            "fit_seconds": took,
-            "bytes": measured["size_bytes"],
-            "one_row_p50_ms": measured["predict_one_p50_microseconds"] / 1e3,
-            "one_row_p99_ms": measured["predict_one_p99_microseconds"] / 1e3,
-        }
-        search = {"trials": summary["search"]["trials"]["asked"]}
-    return found
+    began = time.monotonic()
+    result = loopline.fit(
+        pl.from_pandas(rows.train),
+        facts.target,
+        task=facts.kind,
+        metric=facts.metric,
+        models=MODELS,
+        store=folder / "store",
+        progress=False,
+        settings={
+            "search": {"budget": seconds},
+            "select": system.removeprefix("loopline-"),
+            "split": {"test": 0},
+            "columns": roles,
+        },
+    )
+    took = time.monotonic() - began
+    summary, release = result.summary, result.release
+    frame = pl.from_pandas(rows.test.drop(columns=facts.target))
+    predicted = release.predict(frame)
+    name = "prediction" if facts.kind == "regression" else f"probability_{release.classes[1]}"
+    measured = summary["measured"]
+    return {
+        "prediction": predicted[name].to_numpy(),
+        "chosen": summary["chosen"],
+        "why": summary["why"],
+        "validation": summary["out_of_fold"][facts.metric],
+        "optimism": summary["search"]["optimism"],
+        "trials": summary["search"]["trials"],
+        "fit_seconds": took,
+        "bytes": measured["size_bytes"],
+        "one_row_p50_ms": measured["predict_one_p50_microseconds"] / 1e3,
+        "one_row_p99_ms": measured["predict_one_p99_microseconds"] / 1e3,
+    }
 
 
 def run_rival(
     system: str, rows: automl_rows.Rows, folder: Path, seconds: float, python: str
-) -> dict[str, Any]:
+) -> Result:
     """One rival in a process of its own."""
     automl_rows.write(rows, folder)
     command = [python, str(HERE / "automl_rivals.py"), system, str(folder), str(seconds)]
@@ -102,7 +99,7 @@ def run_rival(
     if done.returncode:
         sys.exit(f"{system} on {rows.facts.name} failed:\n{done.stderr[-2000:]}")
     told: dict[str, Any] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
-    return {system: {**told, "prediction": np.load(folder / "prediction.npy")}}
+    return {**told, "prediction": np.load(folder / "prediction.npy")}
 
 
 def score(rows: automl_rows.Rows, prediction: Floats) -> dict[str, float]:
@@ -156,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="*")
-    parser.add_argument("--systems", nargs="*", default=["loopline", "lightgbm"])
+    parser.add_argument("--systems", nargs="*", choices=SYSTEMS, default=[*MINE, "lightgbm"])
     parser.add_argument("--python", nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--keep", type=Path, default=Path("automl-predictions"))
@@ -176,26 +173,26 @@ def main() -> None:
         rows = automl_rows.load(name)
         entries = results.setdefault(name, {})
         for system in options.systems:
-            if any(known.startswith(system) for known in entries):
+            if system in entries:
                 continue
+            load = os.getloadavg()[0]
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
-                if system == "loopline":
-                    found = run_loopline(rows, folder, options.seconds)
+                if system in MINE:
+                    found = run_loopline(system, rows, folder, options.seconds)
                 else:
                     python = pythons.get(system.split("-")[0], sys.executable)
                     found = run_rival(system, rows, folder, options.seconds, python)
-            for each, entry in found.items():
-                np.save(options.keep / f"{name}-{each}.npy", entry.pop("prediction"))
-                prediction = np.load(options.keep / f"{name}-{each}.npy")
-                entries[each] = {
-                    "metric": rows.facts.metric,
-                    "test": score(rows, prediction),
-                    "load_before": os.getloadavg()[0],
-                    **entry,
-                }
-                print(name, each, json.dumps(entries[each])[:400], flush=True)
-        for mine in ("loopline-simplest", "loopline-best"):
+            prediction = found.pop("prediction")
+            np.save(options.keep / f"{name}-{system}.npy", prediction)
+            entries[system] = {
+                "metric": rows.facts.metric,
+                "test": score(rows, prediction),
+                "load_before": load,
+                **found,
+            }
+            print(name, system, json.dumps(entries[system])[:400], flush=True)
+        for mine in MINE:
             for other in list(entries):
                 files = [options.keep / f"{name}-{each}.npy" for each in (mine, other)]
                 if mine in entries and mine != other and all(file.is_file() for file in files):

@@ -153,22 +153,20 @@ def _autogluon(preset: str) -> Callable[..., tuple[Predict, dict[str, Any]]]:
 
         facts = rows.facts
         metric = {"auc": "roc_auc", "rmse": "rmse", "mae": "mean_absolute_error"}[facts.metric]
-        given: dict[str, Any] = {}
-        structure = facts.group or facts.time
-        if structure:
-            kind = "group" if facts.group else "time"
-            given["learner_kwargs"] = {"ignored_columns": [*facts.hidden]}
-            given["validation_structure"] = {kind: structure}
-        structured = given.pop("validation_structure", None)
+        structure = {"group_on": facts.group} if facts.group else {"time_on": facts.time}
         predictor = TabularPredictor(
-            label=facts.target, eval_metric=metric, path=str(folder / "model"), verbosity=0, **given
+            label=facts.target,
+            eval_metric=metric,
+            path=str(folder / "model"),
+            verbosity=0,
+            learner_kwargs={"ignored_columns": list(facts.hidden)},
         )
         predictor.fit(
             rows.train,
             presets=preset,
             time_limit=seconds,
             num_cpus=THREADS,
-            **({} if structured is None else {"validation_structure": structured}),
+            validation_structure=structure if facts.group or facts.time else None,
         )
         board = predictor.leaderboard(silent=True)
         told = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from loopline.errors import DataError, EnvironmentProblem, LimitError, SettingsE
 from loopline.line import measure, measuring
 from loopline.line.reproduce import reproduce
 from loopline.line.verify import verify
+from loopline.models.families import family
 from loopline.progress import SilentReporter
 
 TWO = ["linear", {"lightgbm": {"rounds": 60, "num_leaves": 4}}]
@@ -204,22 +206,51 @@ def test_best_releases_a_blend_that_answers_as_it_scored(
     assert fit(both, "y", tmp_path, select="best", models=TWO, columns=known).run == result.run
 
 
-@pytest.mark.parametrize(("role", "models"), [("time", 1), ("id", 3)])
-def test_a_blend_in_time_is_fitted_again_on_all_rows(
-    tmp_path: Path, role: str, models: int
+@pytest.mark.parametrize(("role", "models"), [("time", {1}), ("id", {1, 3})])
+def test_a_blend_has_models_of_all_rows_and_without_time_those_of_the_folds(
+    tmp_path: Path, role: str, models: set[int]
 ) -> None:
-    """In time a member is one model of all rows, else the mean of its folds' three models."""
+    """In time a member is one model of all rows, else also the mean of its folds' three models."""
     frame = trend_and_wave()
     result = fit(frame, "y", tmp_path, columns={"day": {"role": role}}, select="best", models=TWO)
     assert result.summary["chosen"] in ("blend", "stack")
     facts = json.loads((result.release.artifact.path("model") / "blend.json").read_text())
-    assert {len(member["folders"]) for member in facts["members"]} == {models}
+    assert {len(member["folders"]) for member in facts["members"]} == models
 
 
 def test_a_blend_needs_two_models(tmp_path: Path) -> None:
     """With one model `select: best` has nothing to blend, and takes it."""
     result = fit(make_table(240), "bought", tmp_path, select="best", models=["linear"])
     assert [entry["name"] for entry in result.summary["candidates"]] == ["baseline", "linear"]
+    assert result.summary["chosen"] == "linear"
+
+
+def test_the_best_single_model_is_released_with_those_of_its_folds(tmp_path: Path) -> None:
+    """Its answer is half that of its folds' mean and half that of one model of all rows."""
+    table = make_table(240)
+    best = fit(table, "bought", tmp_path, select="best", models=["linear"])
+    alone = fit(table, "bought", tmp_path, models=["linear"])
+    folder = best.release.artifact.path("model")
+    facts = json.loads((folder / "blend.json").read_text(encoding="utf-8"))
+    names = {member["name"]: member["folders"] for member in facts["members"]}
+    assert [len(each) for each in names.values()] == [1, 3]
+    rows = table.head(30).drop("bought")
+    folds = [family("linear").load(folder / name) for name in names["linear of the folds"]]
+    of_folds = np.mean([model.predict(rows)[:, 1] for model in folds], axis=0)
+    expected = (of_folds + alone.predict(rows)["probability_yes"].to_numpy()) / 2
+    assert best.predict(rows)["probability_yes"].to_numpy() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"select": "simplest"}, {"select": "best", "constraints": {"latency_p99": "10s"}}],
+)
+def test_one_model_is_released_for_the_simplest_and_under_limits(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Limits were held against one model, and the simplest is one."""
+    result = fit(make_table(240), "bought", tmp_path, models=["linear"], **settings)
+    assert result.release.facts["family"] == "linear"
 
 
 def test_measuring_answers_in_a_process_of_its_own(wave: pl.DataFrame, tmp_path: Path) -> None:

@@ -99,11 +99,19 @@ def test_another_choice_than_expected_is_a_few_percent_late_at_most(project: Pro
 
 
 def test_a_blend_asks_all_of_its_members(project: Project) -> None:
-    """With `select: best` the costs of all arms count."""
+    """With `select: best` all arms are fitted and asked; a blend explains nothing by columns."""
     made, _ = clock(project, 100.0, select="best")
-    made.learn(trial("dear", final=4.0))
+    made.learn(trial("dear", final=4.0, contributions=3.0))
+    made.learn(trial("cheap", final=1.0, importance=7.0))
+    assert made.expected() == pytest.approx(FIXED_SECONDS + 12.0)
+
+
+def test_where_no_blend_is_better_the_dearest_model_counts(project: Project) -> None:
+    """A single model that scores best is explained by columns, which a blend is not."""
+    made, _ = clock(project, 100.0, select="best")
+    made.learn(trial("dear", final=4.0, contributions=30.0))
     made.learn(trial("cheap", final=1.0))
-    assert made.expected() == pytest.approx(2 * FIXED_SECONDS + 5.0)
+    assert made.expected() == pytest.approx(FIXED_SECONDS + 34.0)
 
 
 def test_under_a_limit_every_candidate_is_measured(project: Project) -> None:

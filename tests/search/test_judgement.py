@@ -77,7 +77,7 @@ def test_without_pruning_nothing_is_given_up() -> None:
 def test_a_familys_first_trial_is_given_up_less_easily() -> None:
     """The limit of a first trial is never above that of the others."""
     for step in steps(3, 50_000, prune=True):
-        assert limit(step, defaults=True) < limit(step, defaults=False) or step.rows
+        assert limit(step, first=True) < limit(step, first=False)
 
 
 def coins(num_rows: int, num_trials: int, seed: int) -> tuple[list[Rows], Units]:

@@ -2,14 +2,16 @@
 
 A blend takes part in the choice like any other candidate, as the most complex of all. Its fold
 models are blends of the members' fold models, with weights that were chosen on the other folds.
-The released one is made of the members' fold models (bagging) with weights of all rows; where
-folds follow each other in time, early ones know little, so each member is fitted again on all.
+The released one has weights of all rows, and each of its members is half the mean of its folds'
+models (bagging) and half a model of all rows; so is a single model that scored best. Where folds
+follow each other in time, early ones know little, so each member is fitted on all rows alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +80,7 @@ def _blended(
         make=lambda: _weigh(context, prepared, members, inputs, way),
         label=f"weigh {name}",
     )
-    count = sum(role.startswith("fold") for role in members[0].artifact.inputs)
+    count = len(_fold_roles(members[0]))
     parts = [_fold(context, prepared, members, weighed, name, number) for number in range(count)]
     scored = score_candidate(context, prepared, entry, parts)
     return Raced(entry, scored, tuple(members), weighed)
@@ -158,25 +160,58 @@ def _fold(
     )
 
 
-def final_blend(context: LineContext, prepared: Prepared, winner: Raced) -> Blend:
-    """The blend that is released."""
-    assert winner.weighed is not None, "only a blend has weights"
-    models = [_final_member(context, prepared, member) for member in winner.members]
-    return Blend(
-        prepared.schema.task, models, _combiner(winner.weighed, None), _names(winner.members)
+def final_model(context: LineContext, prepared: Prepared, winner: Raced) -> FittedModel:
+    """The model that is released of the candidate that was chosen."""
+    if winner.weighed is not None:
+        combiner, members = _combiner(winner.weighed, None), winner.members
+    elif averaged(context, prepared, winner):
+        combiner, members = Combiner("mean", (1.0,)), (winner,)
+    else:
+        return _on_all_rows(context, prepared, winner)
+    models: list[list[FittedModel]] = []
+    weights: list[float] = []
+    names: list[str] = []
+    for member, weight in zip(members, combiner.weights, strict=True):
+        if weight == 0:
+            continue
+        parts = {f"{member.spec.name} of all rows": [_on_all_rows(context, prepared, member)]}
+        if not _forward(prepared):
+            parts[f"{member.spec.name} of the folds"] = [
+                _model(context, member, role) for role in _fold_roles(member)
+            ]
+        for name, part in parts.items():
+            models.append(part)
+            weights.append(weight / len(parts))
+            names.append(name)
+    whole = replace(combiner, weights=tuple(weights))
+    return Blend(prepared.schema.task, models, whole, names)
+
+
+def averaged(context: LineContext, prepared: Prepared, winner: Raced) -> bool:
+    """Whether a single model is released together with those of its folds.
+
+    Not where limits are set: they were held against one model.
+    """
+    return (
+        context.spec.select == "best"
+        and not context.spec.constraints.limits().given
+        and not _forward(prepared)
+        and family(winner.spec.family).complexity > 0
+        and prepared.schema.task in BlendFamily.tasks
+        and len(_fold_roles(winner)) > 1
     )
 
 
-def _final_member(context: LineContext, prepared: Prepared, member: Raced) -> Sequence[FittedModel]:
-    roles = [role for role in member.artifact.inputs if role.startswith("fold")]
-    if not _forward(prepared):
-        return [_model(context, member, role) for role in roles]
-    kind = family(member.spec.family)
-    params = resolve_params(context, prepared, member.spec, prepared.train.num_rows)
-    params |= kind.consolidate(member.meta["params"])
-    return [
-        fit_view(context, prepared, member.spec, prepared.train, params, "final", stop_early=False)
-    ]
+def _on_all_rows(context: LineContext, prepared: Prepared, member: Raced) -> FittedModel:
+    """A model of all training rows, with what the candidate's folds learned of themselves."""
+    train = prepared.train
+    params = resolve_params(context, prepared, member.spec, train.num_rows)
+    params |= family(member.spec.family).consolidate(member.meta["params"])
+    return fit_view(context, prepared, member.spec, train, params, "final", stop_early=False)
+
+
+def _fold_roles(member: Raced) -> list[str]:
+    return [role for role in member.artifact.inputs if role.startswith("fold")]
 
 
 def _model(context: LineContext, member: Raced, role: str) -> FittedModel:

@@ -21,7 +21,7 @@ from loopline.evaluate.importance import Rearranged, permutation_importance
 from loopline.evaluate.metrics import metric
 from loopline.evaluate.prices import cost_a_row
 from loopline.features.contract import InputContract
-from loopline.line.blending import final_blend
+from loopline.line.blending import averaged, final_model
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.facts import copy_model, served_facts
@@ -33,11 +33,9 @@ from loopline.line.project import read_json
 from loopline.line.race import (
     Raced,
     fit_settings,
-    fit_view,
     further_metrics,
     metric_name,
     observed,
-    resolve_params,
 )
 from loopline.line.training import log_names, write_log
 from loopline.models.base import FittedModel, Floats
@@ -62,7 +60,7 @@ def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:
 def final_fit(
     context: LineContext, prepared: Prepared, choice: Artifact, raced: Sequence[Raced]
 ) -> Artifact:
-    """Fit the chosen candidate on all training rows, with what its folds learned of themselves."""
+    """Fit the chosen candidate on all training rows."""
     winner = chosen(choice, raced)
 
     def make() -> Artifact:
@@ -71,7 +69,7 @@ def final_fit(
         with context.reporter.step(
             f"fit {winner.spec.name} on all {train.num_rows:,} training rows"
         ):
-            model = _fitted(context, prepared, winner)
+            model = final_model(context, prepared, winner)
         seconds = round(time.monotonic() - began, 4)
         contract = InputContract.learn(train)
 
@@ -88,15 +86,16 @@ def final_fit(
             "model",
             write,
             unhashed=(TIMES_FILE, *log_names(model)),
-            meta={"family": winner.spec.family, "params": model.params},
+            meta={"family": model.family, "params": model.params},
             inputs={"split": prepared.split_artifact.id, "candidate": winner.artifact.id},
         )
 
     return context.stage(
         "final",
-        2,
+        3,
         settings={
             **fit_settings(context, prepared, winner.spec),
+            "averaged": averaged(context, prepared, winner),
             "name": winner.spec.name,
             "threads": context.spec.num_threads,
         },
@@ -104,15 +103,6 @@ def final_fit(
         make=make,
         label=f"fit {winner.spec.name} on all training rows",
     )
-
-
-def _fitted(context: LineContext, prepared: Prepared, winner: Raced) -> FittedModel:
-    if winner.weighed is not None:
-        return final_blend(context, prepared, winner)
-    train = prepared.train
-    params = resolve_params(context, prepared, winner.spec, train.num_rows)
-    params |= family(winner.spec.family).consolidate(winner.meta["params"])
-    return fit_view(context, prepared, winner.spec, train, params, "final", stop_early=False)
 
 
 def load_model(artifact: Artifact) -> FittedModel:

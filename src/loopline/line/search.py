@@ -48,7 +48,7 @@ from loopline.search.study import Study, best_of_each, merged
 from loopline.store.artifacts import Artifact
 from loopline.words import counted, figure
 
-TRIAL_VERSION = 2
+TRIAL_VERSION = 3
 """Raised whenever a trial of the same settings would give another answer."""
 
 
@@ -275,13 +275,13 @@ class Hunt:
     def _job(self, trial: Trial) -> Job:
         """What a trial may know: the best ones among those on which it may depend."""
         told = self.study.told(trial.number)
-        rival, own = self.study.best(told), self.study.best(told, trial.arm)
+        own = self.study.best(told, trial.arm)
+        rival = own or self.study.best(told)
         return Job(
             trial,
             self._entry(trial.arm, trial.params),
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
-            own.artifact if own is not None and self.spec.prune else None,
             None if own is None else own.value,
             timed=self.spec.budget is not None,
         )

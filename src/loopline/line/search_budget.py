@@ -10,7 +10,7 @@ by that.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -98,8 +98,8 @@ class Clock:
         candidates = len(best) + 3  # the baseline, the choice, the test
         scores = (self._scoring or 0.0) * candidates + self._scored * self._complete
         models = [sum(each.costs.values()) for each in best.values()]
-        if spec.select == "best":  # a blend asks all of its members
-            models = [sum(models)]
+        if spec.select == "best" and best:
+            models.append(_of_blend([each.costs for each in best.values()]))
         own = max(models, default=FIXED_SECONDS)
         if chosen is not None:
             own = sum(best[chosen].costs.values())
@@ -218,6 +218,12 @@ class Clock:
         if before < (self._budget or 0.0):
             told += f", and the first trial was not done after {tried:.1f} s"
         return f"{told}. Give more time, fewer folds (`split.folds`), or no `search`."
+
+
+def _of_blend(costs: Sequence[Mapping[str, float]]) -> float:
+    """What a blend costs: it fits and asks all of its members, and has no contributions."""
+    together = sum(each.get(name, 0.0) for each in costs for name in ("final", "importance"))
+    return together + max(each["fixed"] + each.get("latency", 0.0) for each in costs)
 
 
 def put_down(context: LineContext, facts: Mapping[str, float]) -> None:

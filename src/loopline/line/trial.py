@@ -41,8 +41,8 @@ from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
 from loopline.models.base import Floats, GivenUp
 from loopline.models.families import family
 from loopline.progress import SilentReporter, Step
+from loopline.search.pruning import SLACK, limit
 from loopline.search.pruning import Step as TrialStep
-from loopline.search.pruning import limit
 from loopline.search.record import Record, Trial, better
 from loopline.seeds import child_seed
 from loopline.words import figure
@@ -62,10 +62,10 @@ class Job:
         trial: number, arm and parameters.
         entry: the candidate with all of its parameters.
         steps: what is fitted, in this order.
-        rival: the artifact with the predictions of the best complete trial that the study may
-            know; None while there is none.
-        leader: the same of the trial's arm alone.
-        to_beat: the best value of the arm so far; fits of a trial that is no better are not kept.
+        rival: the artifact with the predictions of the arm's best complete trial that the study
+            may know, of another arm's while the arm has none; None while there is none at all.
+        to_beat: the best value of the arm so far, None while it has none; fits of a trial that is
+            no better are not kept.
         timed: whether to measure what the model would take after the search, for a budget.
     """
 
@@ -73,9 +73,13 @@ class Job:
     entry: Candidate
     steps: tuple[TrialStep, ...]
     rival: str | None
-    leader: str | None
     to_beat: float | None
     timed: bool = False
+
+    @property
+    def first(self) -> bool:
+        """Whether the arm has no complete trial yet, so that the rival is of another one."""
+        return self.to_beat is None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for a process of its own."""
@@ -84,7 +88,6 @@ class Job:
             "entry": self.entry.model_dump(),
             "steps": [vars(step) for step in self.steps],
             "rival": self.rival,
-            "leader": self.leader,
             "to_beat": self.to_beat,
             "timed": self.timed,
         }
@@ -97,7 +100,6 @@ class Job:
             Candidate(**data["entry"]),
             tuple(TrialStep(**step) for step in data["steps"]),
             data["rival"],
-            data["leader"],
             data["to_beat"],
             data["timed"],
         )
@@ -206,11 +208,10 @@ def _run(
             return _record(job, "failed", reason=reason)
         progress.steps.append(value)
         last = place == len(job.steps) - 1
-        allowed = limit(step, defaults=job.trial.origin == "defaults")
+        allowed = limit(step, first=job.first)
         if chance < allowed and not last:
-            reason = (
-                f"after {step.label}: {figure(value)}, the chance to be the best is {chance:.1%}"
-            )
+            goal = "near the best" if job.first else "the best of its family"
+            reason = f"after {step.label}: {figure(value)}, the chance to be {goal} is {chance:.1%}"
             return _record(job, "pruned", progress, value, reason)
     return _finish(context, prepared, job, progress)
 
@@ -227,7 +228,7 @@ def _take(
     if step.rows is None:
         kind = family(job.entry.family)
         if step.rung_chance and kind.comparable_on_its_way(job.entry.params):
-            leader = Leader.open(context, job.leader)
+            leader = None if job.first else Leader.open(context, job.rival)
             progress.ladder = Ladder(context, prepared, leader, step.rung_chance)
             _add(
                 progress,
@@ -245,7 +246,9 @@ def _take(
         fold = np.zeros(len(rows), dtype=np.int64)
         other = None if rival is None else rival.sample
     scorer = Scorer(context, prepared, rows, fold)
-    return (1.0 if other is None else scorer.chance(mine, other)), scorer.value(mine)
+    slack = SLACK if job.first else 0.0
+    chance = 1.0 if other is None else scorer.chance(mine, other, slack)
+    return chance, scorer.value(mine)
 
 
 def _fold(

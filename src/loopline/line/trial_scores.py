@@ -88,8 +88,15 @@ class Scorer:
         """The metric's value; NaN where it is not defined."""
         return float(self.metric.score(self._rows(prediction)).value)
 
-    def chance(self, mine: Floats, other: Floats) -> float:
-        """Chance that `mine` is truly the better one, by the paired difference; 1 if unknown."""
+    def chance(self, mine: Floats, other: Floats, slack: float = 0.0) -> float:
+        """Chance that `mine` is truly the better one, by the paired difference; 1 if unknown.
+
+        Args:
+            mine: predictions of the rows.
+            other: those of the rival.
+            slack: `mine` counts as better where it is behind by no more than this share of what
+                the rival gains over the commonest answer.
+        """
         difference = compare_rows(
             self.metric,
             self._rows(full(slim(other))),
@@ -99,9 +106,21 @@ class Scorer:
         )
         if np.isnan(difference.value) or np.isnan(difference.standard_error):
             return 1.0
+        behind = difference.value - (slack * self._gain(other) if slack else 0.0)
         if difference.standard_error <= 0:
-            return 0.0 if difference.value > 0 else 1.0
-        return student_tail(difference.value / difference.standard_error, difference.freedom)
+            return 0.0 if behind > 0 else 1.0
+        return student_tail(behind / difference.standard_error, difference.freedom)
+
+    def _gain(self, prediction: Floats) -> float:
+        """How much better the metric is than that of one answer for every row; 0 if unknown."""
+        y, weight = self._view.target, self._view.weight
+        if prediction.ndim == 1 or y.ndim == 2:  # values, or several labels
+            usual = np.average(y, axis=0, weights=weight)
+        else:
+            counts = np.bincount(y, weights=weight, minlength=prediction.shape[1])
+            usual = counts / counts.sum()
+        gain = self.value(prediction) - self.value(np.tile(usual, (len(y), *[1] * usual.ndim)))
+        return abs(gain) if np.isfinite(gain) else 0.0
 
     def _rows(self, prediction: Floats) -> Any:
         return self.metric.rows(

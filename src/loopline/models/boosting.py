@@ -30,17 +30,25 @@ from loopline.models.portable import BoostedPrediction, Portable, clipped, resto
 from loopline.models.space import DataFacts, Number, Space
 from loopline.models.table import Estimator, Matrix, TableFamily
 
-MAX_ROUNDS = 2_000
+MAX_ROUNDS = 5_000
 """Rounds at most when a validation view stops the training."""
 BLIND_ROUNDS = 200
 """Rounds when nothing says how many: no validation view and no number given."""
+
+LEAST_PATIENCE = 50
+"""Rounds without an improvement at least before a fit ends."""
+PATIENT_WAY = 5.0
+"""The same as rounds times learning rate. With 2.5 (50 rounds at the usual rate) fits of 8 public
+tables ended where their held-out rows stood still by chance: twice as many rounds made the error
+of two 0.8 and 1.4 % smaller, in the mean of their folds' models, and changed the others by less
+than 0.3 %; four times as many brought little more."""
 
 FIRST_RUNG = 0.5
 """Rounds times learning rate at the first rung; each further one is at twice as much."""
 
 BOOSTING_RULES: Mapping[str, Rule] = {
     "rounds": Rule("integer", low=1, high=100_000, words=("auto",)),
-    "patience": Rule("integer", low=1),
+    "patience": Rule("integer", low=1, words=("auto",)),
     "learning_rate": Rule("number", low=0.0, above_low=True, high=1.0),
     "l2": Rule("number", low=0.0),
     "row_share": Rule("number", low=0.0, above_low=True, high=1.0),
@@ -51,13 +59,14 @@ BOOSTING_RULES: Mapping[str, Rule] = {
 def boosting_defaults(task: Task) -> dict[str, Any]:
     """The parameters that every boosted-tree family has.
 
-    `rounds` "auto" means up to 2,000 with early stopping, 200 without a validation view; a number
+    `rounds` "auto" means up to 5,000 with early stopping, 200 without a validation view; a number
     is the limit of early stopping, or exactly what is trained without a validation view.
+    `patience` "auto" is 5 divided by the learning rate, 50 rounds at least.
     `row_share` and `column_share` are the shares of rows and columns that each tree sees.
     """
     shared: dict[str, Any] = {
         "rounds": "auto",
-        "patience": 50,
+        "patience": "auto",
         "learning_rate": 0.05,
         "l2": 0.0,
         "row_share": 1.0,
@@ -86,7 +95,10 @@ def settle_rounds(params: Params, *, has_valid: bool) -> tuple[int, int]:
     rounds = params["rounds"]
     if rounds == "auto":
         rounds = MAX_ROUNDS if has_valid else BLIND_ROUNDS
-    return int(rounds), int(params["patience"])
+    patience = params["patience"]
+    if patience == "auto":
+        patience = max(LEAST_PATIENCE, round(PATIENT_WAY / params["learning_rate"]))
+    return int(rounds), int(patience)
 
 
 class Rungs:
