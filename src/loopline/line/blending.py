@@ -74,7 +74,7 @@ def _blended(
     }
     weighed = context.stage(
         "weigh",
-        1,
+        2,
         settings=settings,
         inputs=inputs,
         make=lambda: _weigh(context, prepared, members, inputs, way),

@@ -38,10 +38,10 @@ BLIND_ROUNDS = 200
 LEAST_PATIENCE = 50
 """Rounds without an improvement at least before a fit ends."""
 PATIENT_WAY = 5.0
-"""The same as rounds times learning rate. With 2.5 (50 rounds at the usual rate) fits of 8 public
-tables ended where their held-out rows stood still by chance: twice as many rounds made the error
-of two 0.8 and 1.4 % smaller, in the mean of their folds' models, and changed the others by less
-than 0.3 %; four times as many brought little more."""
+"""The same as rounds times learning rate. With 2.5 (50 rounds at the usual rate) fits of two among
+eight public tables ended where their held-out rows stood still by chance: twice as many rounds made
+the error of their folds' models 0.6 and 1.1 % smaller and changed the others' by less than 0.3 %;
+four times as many brought little more (`benchmarks/final_models.py`)."""
 
 FIRST_RUNG = 0.5
 """Rounds times learning rate at the first rung; each further one is at twice as much."""

@@ -2,8 +2,8 @@
 
 Weights that are chosen on the rows they are scored on flatter themselves. So the predictions by
 which a blend races are cross-fitted: those of a fold's rows use weights that were chosen on the
-other folds (on the earlier ones only where folds follow each other in time). The blend that is
-released uses weights of all rows.
+other folds (where folds follow each other in time on the earlier ones only, but for the first
+fold). The blend that is released uses weights of all rows.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ def cross_fitted(
         y: class codes or values, shape (rows,).
         folds: the fold of each row, from 0.
         weight: weight of each row.
-        forward: folds follow each other in time: a fold's combiner is chosen on earlier ones, the
-            first one's is an even mean.
+        forward: folds follow each other in time: a fold's combiner is chosen on earlier ones. The
+            first one's is chosen on the later ones, as its members' parameters are; an even mean
+            of good members and bad ones would stand against members that had been chosen.
     """
     even = Combiner("mean", tuple(1 / len(predictions) for _ in predictions))
     combined = np.empty_like(predictions[0])
     combiners = []
     for fold in range(int(folds.max()) + 1):
-        known = folds < fold if forward else folds != fold
+        known = folds < fold if forward and fold > 0 else folds != fold
         combiner = even
         if known.any():
             combiner = fit(
