@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve().parent
 RIVALS = ("lightgbm", "flaml", "autogluon-medium", "autogluon-best")
 MINE = ("loopline-simplest", "loopline-best")
 SYSTEMS = (*MINE, *RIVALS)
-MODELS = ["baseline", "linear", "lightgbm", "xgboost", "catboost"]
+MODELS = ["baseline", "linear", "lightgbm", "xgboost", "catboost", "forest", "mlp"]
 Floats = NDArray[np.float64]
 Result = dict[str, Any]
 

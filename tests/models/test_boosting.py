@@ -37,7 +37,7 @@ def boosted(request):
 
 
 def test_training_stops_before_the_noise_is_learned(boosted):
-    """On labels without information a validation view stops after a few rounds of 2,000."""
+    """On labels without information a validation view stops after a few rounds of 5,000."""
     rng = np.random.default_rng(0)
     table = make_table("binary", 300)
     table = table.with_columns(

@@ -322,6 +322,9 @@ CASES = [
     ("catboost", "binary", {}),
     ("catboost", "multiclass", {"calibration": "isotonic"}),
     ("catboost", "regression", {}),
+    ("forest", "binary", {"calibration": "isotonic"}),
+    ("forest", "multiclass", {}),
+    ("forest", "regression", {}),
     ("baseline", "regression", {}),
     ("mlp", "binary", {}),
 ]
@@ -329,6 +332,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "xgboost": {"rounds": 25},
     "lightgbm": {"rounds": 25},
     "catboost": {"rounds": 25},
+    "forest": {"trees": 20},
     "mlp": {"epochs": 8, "width": 32, "members": 4},
 }
 

@@ -17,6 +17,7 @@ _PLACES = {
     "lightgbm": ("loopline.models.lightgbm", "LightGBM"),
     "xgboost": ("loopline.models.xgboost", "XGBoost"),
     "catboost": ("loopline.models.catboost", "CatBoost"),
+    "forest": ("loopline.models.forest", "Forest"),
     "ngram": ("loopline.models.ngram", "Ngram"),
     "mlp": ("loopline.models.mlp", "MLP"),
     "text": ("loopline.models.text", "Text"),
@@ -32,7 +33,7 @@ _MADE = {"blend": ("loopline.models.blend", "BlendFamily")}
 FAMILY_NAMES: tuple[str, ...] = tuple(_PLACES)
 """Every family, from simple to complex."""
 CORE_FAMILIES: tuple[str, ...] = ("baseline", "linear", "lightgbm")
-"""The families that need no extra."""
+"""The families that race where the settings name none."""
 
 
 def family(name: str) -> Family:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ from loopline.seeds import child_seed
 
 _SAMPLE_ROWS = 200_000
 """Rows from which LightGBM chooses its bins (its `bin_construct_sample_cnt`)."""
+
+
+Kind = TypeVar("Kind", bound="LightGBMEstimator")
 
 
 class LightGBMEstimator(Estimator):
@@ -114,7 +117,7 @@ class LightGBMEstimator(Estimator):
             packages=("lightgbm",),
         )
 
-    def contributions(self, values: Floats) -> Floats:
+    def contributions(self, values: Floats) -> Floats | None:
         """TreeSHAP values of each column: (rows, columns) or (rows, columns, classes)."""
         raw = self._booster.predict(values, CONTRIBUTIONS)
         parts = raw.reshape(values.shape[0], self._outputs, self._num_columns + 1)[:, :, :-1]
@@ -136,6 +139,27 @@ class LightGBMEstimator(Estimator):
             **({} if self._base is None else {"base": self._base.tolist()}),
         }
         (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
+
+
+def load_lightgbm(kind: type[Kind], folder: Path) -> Kind:
+    """Read what `LightGBMEstimator.save` wrote.
+
+    Raises:
+        IntegrityError: the folder does not hold trees.
+    """
+    try:
+        text = (folder / "model.txt").read_text(encoding="utf-8")
+        facts = json.loads((folder / "estimator.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{folder} does not hold a LightGBM model: {error}") from error
+    return kind(
+        text,
+        facts["num_columns"],
+        facts["num_classes"],
+        Target.from_dict(facts["target"]),
+        {},
+        np.array(facts["base"]) if "base" in facts else None,
+    )
 
 
 class LightGBM(BoostingFamily):
@@ -274,19 +298,7 @@ class LightGBM(BoostingFamily):
 
     def load_estimator(self, folder: Path) -> LightGBMEstimator:
         """Read `model.txt` and `estimator.json`; imports nothing."""
-        try:
-            text = (folder / "model.txt").read_text(encoding="utf-8")
-            facts = json.loads((folder / "estimator.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise IntegrityError(f"{folder} does not hold a LightGBM model: {error}") from error
-        return LightGBMEstimator(
-            text,
-            facts["num_columns"],
-            facts["num_classes"],
-            Target.from_dict(facts["target"]),
-            {},
-            np.array(facts["base"]) if "base" in facts else None,
-        )
+        return load_lightgbm(LightGBMEstimator, folder)
 
     def versions(self) -> dict[str, str]:
         """LightGBM's version."""

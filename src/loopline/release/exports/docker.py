@@ -131,7 +131,7 @@ def _pinned(lock: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, str]:
 
 def _libraries(release: Release) -> list[str]:
     """Debian's packages that the image of Python lacks."""
-    return ["libgomp1"] if "lightgbm" in release.model.families else []
+    return ["libgomp1"] if {"lightgbm", "forest"} & {*release.model.families} else []
 
 
 def _public(version: str) -> str:

@@ -131,6 +131,8 @@ def _lightgbm(graph: Graph, portable: Portable, matrix: Numbers) -> str:
     text = portable.files["model.txt"].decode()
     targets = data["num_classes"] if data["num_classes"] > 2 else 1
     scores = lightgbm_trees(text, targets).add_to(graph, _wide(graph, matrix.name, data), targets)
+    if data["num_classes"] and "objective=" not in text:  # a forest's trees add up to shares
+        return _both(graph, scores) if targets == 1 else scores
     if data["num_classes"]:
         return _shares(graph, scores, targets)
     if "objective=poisson" in text:
