@@ -23,7 +23,7 @@ from loopline.line.interrupt import Interrupt, noted
 from loopline.line.project import Project, open_project
 from loopline.line.rehearsal import FIXED_SECONDS
 from loopline.line.search_arms import TRIAL
-from loopline.line.search_budget import LATE_SHARE, MARGIN, TIMED, Clock, put_down
+from loopline.line.search_budget import JOINING_SHARE, LATE_SHARE, MARGIN, TIMED, Clock, put_down
 from loopline.line.spec import make_spec
 from loopline.line.trial import OutOfTime, Watch, run_trial
 from loopline.progress import SilentReporter
@@ -67,6 +67,18 @@ def test_the_first_trial_may_use_all_of_the_time(project: Project) -> None:
     """Before a trial is complete nothing is kept free."""
     made, context = clock(project, 100.0)
     assert made.deadline() == context.started + 100.0
+
+
+def test_who_joins_a_blend_leaves_time_for_that(project: Project) -> None:
+    """A family's first trial has two thirds of what is left; with `simplest`, and others, all."""
+    for select, share in (("best", JOINING_SHARE), ("simplest", 1.0)):
+        made, context = clock(project, 100.0, select=select)
+        assert made.deadline(context.started) == context.started + 100.0
+        made.learn(trial("a", final=4.0))
+        end = made.deadline()
+        assert end is not None
+        began = context.started + 10.0
+        assert made.deadline(began) == pytest.approx(began + share * (end - began), abs=0.01)
 
 
 def test_the_dearest_arm_is_kept_free_for(project: Project) -> None:

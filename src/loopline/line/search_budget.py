@@ -37,6 +37,9 @@ TIMED = "search.timed"
 MARGIN = 1.1
 LATE_SHARE = 0.04
 """Of the budget: a run is at most so late where another model is chosen than was expected."""
+JOINING_SHARE = 2 / 3
+"""Of the time left: so much a family's first trial may take where a blend would fit the family again
+and ask it for importance, which on five folds takes a quarter to a half of the trial's time."""
 CORRECTION = (0.7, 3.0)
 """Limits of what earlier runs' experience may change: too late is worse than too early."""
 REMEMBERED = 5
@@ -118,15 +121,24 @@ class Clock:
             self._correction * self._after(None) - allowed,
         )
 
-    def deadline(self) -> float | None:
+    def deadline(self, joins: float | None = None) -> float | None:
         """When the trials must end, by the monotonic clock; None without a budget.
 
         The first trial may use all of the time: a late result is better than none.
+
+        Args:
+            joins: when a trial began by which a family would join a blend; it ends in time for its
+                own part of what follows the search. None for any other trial.
         """
         if self._budget is None:
             return None
-        reserve = self.reserve() if self._scoring is not None else 0.0
-        return self._context.started + self._budget - reserve
+        end = self._context.started + self._budget
+        if self._scoring is None:
+            return end
+        end -= self.reserve()
+        if joins is None or self._context.spec.select != "best":
+            return end
+        return joins + (end - joins) * JOINING_SHARE
 
     def left(self) -> float | None:
         """Seconds left for trials."""

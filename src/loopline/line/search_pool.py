@@ -23,7 +23,9 @@ from loopline.line.trial import Job, OutOfTime, run_trial
 from loopline.search.record import Record, Trial
 
 MakeJob = Callable[[Trial], Job]
-Deadline = Callable[[], float | None]
+Deadline = Callable[[float | None], float | None]
+"""When the time is over, by the monotonic clock, None for never; asked with the start of the trial
+where that is the first of its arm."""
 _END_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 """How often a wait for workers looks whether somebody asked to stop."""
@@ -36,7 +38,7 @@ class InThisProcess:
         context: the line.
         prepared: its rows.
         job: what a trial needs to know, asked when it starts.
-        deadline: when the time is over, by the monotonic clock; None for never.
+        deadline: when the time is over: see `Deadline`.
         interrupt: whether somebody asked to stop.
     """
 
@@ -60,7 +62,8 @@ class InThisProcess:
         """Run the trial."""
         try:
             job = self._waiting.popleft()
-            return run_trial(self._context, self._prepared, job, self._deadline(), self._interrupt)
+            deadline = self._deadline(time.monotonic() if job.first else None)
+            return run_trial(self._context, self._prepared, job, deadline, self._interrupt)
         except OutOfTime:
             return None
 
@@ -89,7 +92,7 @@ class Workers:
         line: what a worker needs to open the line: see `loopline.line.search_worker`.
         count: how many, at least 1.
         job: what a trial needs to know, asked when it starts.
-        deadline: when the time is over, by the monotonic clock; None for never.
+        deadline: when the time is over: see `Deadline`.
         interrupt: whether somebody asked to stop.
     """
 
@@ -120,8 +123,12 @@ class Workers:
     def wait(self) -> Record | None:
         """Wait for a worker's answer, or for its death."""
         while True:
-            deadline = self._deadline()
-            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+            deadlines = [
+                self._deadline(worker.began if worker.job and worker.job.first else None)
+                for worker in self._workers
+            ]
+            known = [each for each in deadlines if each is not None]
+            left = min(known) - time.monotonic() if known else _LOOK_SECONDS
             if left <= 0 or self._interrupt.asked:
                 self.close()
                 return None
