@@ -27,7 +27,7 @@ from loopline.line.search_budget import JOINING_SHARE, LATE_SHARE, MARGIN, TIMED
 from loopline.line.spec import make_spec
 from loopline.line.trial import OutOfTime, Watch, run_trial
 from loopline.progress import SilentReporter
-from loopline.search.record import Record
+from loopline.search.record import NO_TIME, Record, Trial
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_who_joins_a_blend_leaves_time_for_that(project: Project) -> None:
     """A family's first trial has two thirds of what is left; with `simplest`, and others, all."""
     for select, share in (("best", JOINING_SHARE), ("simplest", 1.0)):
         made, context = clock(project, 100.0, select=select)
-        assert made.deadline(context.started) == context.started + 100.0
+        assert made.deadline(context.started) is None
         made.learn(trial("a", final=4.0))
         end = made.deadline()
         assert end is not None
@@ -223,10 +223,44 @@ def test_a_library_that_wraps_the_stop_fails_no_trial(
 
     monkeypatch.setattr(trial_module, "_run", wrapping)
     _, context = clock(project, 10.0)
-    job: Any = None
+    job: Any = SimpleNamespace(skipped=False)
     prepared: Any = None
     with pytest.raises(OutOfTime):
         run_trial(context, prepared, job, time.monotonic() - 1.0)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_trial_that_comes_too_late_has_failed_for_that(
+    project: Project, monkeypatch: pytest.MonkeyPatch, wrapped: bool
+) -> None:
+    """It is recorded, so that the search goes on without its family; the time is not over."""
+
+    def late(context: Any, prepared: Any, job: Any, progress: Any, watch: Watch) -> Any:
+        try:
+            watch.check()
+        except OutOfTime as stop:
+            if not wrapped:
+                raise
+            raise LooplineError("CatBoost could not train") from stop
+
+    monkeypatch.setattr(trial_module, "_run", late)
+    _, context = clock(project, 10.0)
+    job: Any = SimpleNamespace(skipped=False, trial=Trial(4, "a", {}, "defaults"))
+    prepared: Any = None
+    now = time.monotonic()
+    found = run_trial(context, prepared, job, now + 60.0, None, now - 1.0)
+    assert (found.number, found.state, found.reason) == (4, "failed", NO_TIME)
+
+
+def test_a_trial_that_will_come_too_late_is_not_waited_for() -> None:
+    """An end that is expected behind the limit ends it now, one before it does not."""
+    now = time.monotonic()
+    watch = Watch(None, None, now + 60.0)
+    watch.expect(now + 59.0)
+    assert not watch.given_up
+    with pytest.raises(OutOfTime):
+        watch.expect(now + 61.0)
+    assert watch.given_up
 
 
 def test_the_first_ctrl_c_is_noted_and_the_second_raised(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,11 @@ from loopline.line.face import Result
 from loopline.line.project import open_project
 from loopline.line.reproduce import reproduce
 from loopline.line.search_arms import TRIAL
+from loopline.line.search_budget import Clock
 from loopline.line.search_page import search_section
 from loopline.line.search_pool import Workers
 from loopline.progress import SilentReporter
-from loopline.search.record import Record
+from loopline.search.record import NO_TIME, Record
 
 MODELS = ["baseline", "linear", {"lightgbm": {"rounds": 12}}]
 TABLE = make_table(300)
@@ -387,6 +388,29 @@ def test_a_budgeted_search_can_be_reproduced(tmp_path: Path) -> None:
     assert told["trials"] == result.summary["search"]["trials"]["asked"] >= 1
     assert "budget" not in told
     assert "start" in {record.origin for record in records(result)}
+    found = reproduce(result._project, result.release.id, SilentReporter())
+    assert found.verdict == "byte-identical", found.sentence
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_family_without_time_is_left_out_and_made_so_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: int
+) -> None:
+    """Who is not first comes too late: it is told, not raced, and not raced when made again."""
+    deadline = Clock.deadline
+
+    def late(self: Clock, joins: float | None = None) -> float | None:
+        return deadline(self, joins) if joins is None or not self._complete else 0.0
+
+    monkeypatch.setattr(Clock, "deadline", late)
+    result = run(tmp_path, budget=12.0, parallel=parallel)
+    monkeypatch.undo()
+    made = [record for record in records(result) if record.reason == NO_TIME]
+    assert len({record.arm for record in made}) == 1
+    names = {entry["name"] for entry in result.summary["candidates"]}
+    assert names == {"baseline", "linear", "lightgbm"} - {made[0].arm}
+    told = result.release.facts["spec"]["search"]
+    assert told["without_time"] == [record.number for record in made]
     found = reproduce(result._project, result.release.id, SilentReporter())
     assert found.verdict == "byte-identical", found.sentence
 

@@ -13,7 +13,7 @@ from tests.search.conftest import arms, outcome, run_study
 from loopline.digest import canonical_json
 from loopline.models.space import Choice, Integer, Number
 from loopline.search.arms import Arm, hopeless, turn
-from loopline.search.record import Record, Trial
+from loopline.search.record import NO_TIME, Record, Trial
 from loopline.search.study import Study
 from loopline.search.suggest import axis, grid_size, is_whole
 
@@ -213,6 +213,8 @@ def test_a_hopeless_arm_gets_no_more_trials() -> None:
     failed = [Record(n, "flat", {"x": 0.1}, "random", "failed", reason="") for n in range(3)]
     assert hopeless(flat, lost)
     assert hopeless(flat, failed)
+    late = Record(9, "flat", {"x": 0.2}, "defaults", "failed", reason=NO_TIME)
+    assert hopeless(flat, [late])
     assert not hopeless(flat, lost[:3])
     assert not hopeless(flat, failed[:2])
     assert not hopeless(flat, [*lost, Record(9, "flat", {"x": 0.2}, "random", "complete", 0.2)])

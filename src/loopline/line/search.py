@@ -43,7 +43,7 @@ from loopline.search.arms import Arm
 from loopline.search.method import Decision, decide
 from loopline.search.pool import Pool, conduct
 from loopline.search.pruning import Step, steps
-from loopline.search.record import Record, Trial
+from loopline.search.record import NO_TIME, Record, Trial
 from loopline.search.study import Study, best_of_each, merged
 from loopline.store.artifacts import Artifact
 from loopline.words import counted, figure
@@ -199,7 +199,7 @@ class Hunt:
             Record.from_dict(event.data["record"])
             for event in ledger.events(kind=TRIAL, subject=self.id)
         ]
-        usable = [record for record in records if self._is_there(record)]
+        usable = [record for record in records if self._counts(record)]
         self.study.restore(usable)
         self.restored = len(usable)
         note = context.reporter.note
@@ -215,8 +215,10 @@ class Hunt:
             f"{arm.name} ({counted(len(arm.space), 'parameter')})" for arm in self.study.arms
         )
 
-    def _is_there(self, record: Record) -> bool:
-        """Whether a record's predictions are still in the store; else its trial is run again."""
+    def _counts(self, record: Record) -> bool:
+        """Whether a trial is not run again: its predictions are still there, and it had time."""
+        if record.reason == NO_TIME:
+            return False
         if record.artifact is None:
             return True
         try:
@@ -284,6 +286,7 @@ class Hunt:
             rival.artifact if rival is not None and self.spec.prune else None,
             None if own is None else own.value,
             timed=self.spec.budget is not None,
+            skipped=trial.number in self.spec.without_time,
         )
 
     def _entry(self, arm: str, params: Mapping[str, Any]) -> Candidate:
@@ -349,7 +352,11 @@ class Hunt:
         start = {
             arm.name: [dict(seed) for seed in arm.seeds] for arm in self.study.arms if arm.seeds
         }
-        return {**data, "method": method, "trials": done, "warm": False, "start": start}
+        late = [each.number for each in self.study.records if each.reason == NO_TIME]
+        return {
+            **data, "method": method, "trials": done, "warm": False, "start": start,
+            "without_time": late,
+        }  # fmt: skip
 
 
 def _nothing(records: Sequence[Record], clock: Clock) -> str:

@@ -38,8 +38,8 @@ MARGIN = 1.1
 LATE_SHARE = 0.04
 """Of the budget: a run is at most so late where another model is chosen than was expected."""
 JOINING_SHARE = 2 / 3
-"""Of the time left: so much a family's first trial may take where a blend would fit the family again
-and ask it for importance, which on five folds takes a quarter to a half of the trial's time."""
+"""Of the time left: so much a family's first trial may take where a blend would fit the family once
+more and ask for its importance, which on five folds takes up to half of the trial's time."""
 CORRECTION = (0.7, 3.0)
 """Limits of what earlier runs' experience may change: too late is worse than too early."""
 REMEMBERED = 5
@@ -127,15 +127,14 @@ class Clock:
         The first trial may use all of the time: a late result is better than none.
 
         Args:
-            joins: when a trial began by which a family would join a blend; it ends in time for its
-                own part of what follows the search. None for any other trial.
+            joins: when the first trial of a family began: told is when the family would come too
+                late, which for a blend is earlier, and None while there is no other result. None
+                for any other trial.
         """
-        if self._budget is None:
+        if self._budget is None or (joins is not None and self._scoring is None):
             return None
-        end = self._context.started + self._budget
-        if self._scoring is None:
-            return end
-        end -= self.reserve()
+        reserve = self.reserve() if self._scoring is not None else 0.0
+        end = self._context.started + self._budget - reserve
         if joins is None or self._context.spec.select != "best":
             return end
         return joins + (end - joins) * JOINING_SHARE

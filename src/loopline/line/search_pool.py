@@ -19,7 +19,7 @@ from loopline.errors import EnvironmentProblem
 from loopline.line.context import LineContext
 from loopline.line.divide import Prepared
 from loopline.line.interrupt import Interrupt
-from loopline.line.trial import Job, OutOfTime, run_trial
+from loopline.line.trial import Job, OutOfTime, run_trial, without_time
 from loopline.search.record import Record, Trial
 
 MakeJob = Callable[[Trial], Job]
@@ -62,8 +62,14 @@ class InThisProcess:
         """Run the trial."""
         try:
             job = self._waiting.popleft()
-            deadline = self._deadline(time.monotonic() if job.first else None)
-            return run_trial(self._context, self._prepared, job, deadline, self._interrupt)
+            return run_trial(
+                self._context,
+                self._prepared,
+                job,
+                self._deadline(None),
+                self._interrupt,
+                self._deadline(time.monotonic()) if job.first else None,
+            )
         except OutOfTime:
             return None
 
@@ -123,15 +129,14 @@ class Workers:
     def wait(self) -> Record | None:
         """Wait for a worker's answer, or for its death."""
         while True:
-            deadlines = [
-                self._deadline(worker.began if worker.job and worker.job.first else None)
-                for worker in self._workers
-            ]
-            known = [each for each in deadlines if each is not None]
-            left = min(known) - time.monotonic() if known else _LOOK_SECONDS
+            deadline = self._deadline(None)
+            left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
             if left <= 0 or self._interrupt.asked:
                 self.close()
                 return None
+            late = next((worker for worker in self._workers if self._is_late(worker)), None)
+            if late is not None:
+                return self._given_up(late)
             for key, _ in self._selector.select(min(left, _LOOK_SECONDS)):
                 record = self._heard(key.data)
                 if record is not None:
@@ -143,6 +148,20 @@ class Workers:
             self._ended(worker)
         self._workers = []
         self._selector.close()
+
+    def _is_late(self, worker: _Worker) -> bool:
+        """Whether a worker's trial has no time of its own any more."""
+        if worker.job is None or not worker.job.first:
+            return False
+        end = self._deadline(worker.began)
+        return end is not None and time.monotonic() > end
+
+    def _given_up(self, worker: _Worker) -> Record:
+        job, began = worker.job, worker.began
+        assert job is not None
+        self._ended(worker)
+        self._workers[self._workers.index(worker)] = self._started()
+        return replace(without_time(job), seconds=round(time.monotonic() - began, 4))
 
     def _started(self) -> _Worker:
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed with its worker

@@ -68,6 +68,11 @@ class SearchSpec(BaseModel):
         description="Ranges in place of a family's own: `{lightgbm: {num_leaves: [15, 255]}}`; "
         "null leaves a parameter at its default.",
     )
+    without_time: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="Numbers of trials for which there was no time; a run under a `budget` puts "
+        "them down, so that it can be made again.",
+    )
     start: dict[str, list[dict[str, Any]]] = Field(
         {}, description="Parameters to try after the defaults, by candidate, in this order."
     )

@@ -41,9 +41,9 @@ from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
 from loopline.models.base import Floats, GivenUp
 from loopline.models.families import family
 from loopline.progress import SilentReporter, Step
-from loopline.search.pruning import SLACK, limit
+from loopline.search.pruning import SAMPLE_SHARE, SLACK, limit
 from loopline.search.pruning import Step as TrialStep
-from loopline.search.record import Record, Trial, better
+from loopline.search.record import NO_TIME, Record, Trial, better
 from loopline.seeds import child_seed
 from loopline.words import figure
 
@@ -67,6 +67,7 @@ class Job:
         to_beat: the best value of the arm so far, None while it has none; fits of a trial that is
             no better are not kept.
         timed: whether to measure what the model would take after the search, for a budget.
+        skipped: whether there was no time for it when the search was made that is made again.
     """
 
     trial: Trial
@@ -75,6 +76,7 @@ class Job:
     rival: str | None
     to_beat: float | None
     timed: bool = False
+    skipped: bool = False
 
     @property
     def first(self) -> bool:
@@ -90,6 +92,7 @@ class Job:
             "rival": self.rival,
             "to_beat": self.to_beat,
             "timed": self.timed,
+            "skipped": self.skipped,
         }
 
     @staticmethod
@@ -102,6 +105,7 @@ class Job:
             data["rival"],
             data["to_beat"],
             data["timed"],
+            data["skipped"],
         )
 
 
@@ -111,15 +115,30 @@ class Watch(SilentReporter):
     Args:
         deadline: when, by the monotonic clock; None for never.
         interrupt: whether somebody asked to stop; None where nobody can.
+        joining: when a trial ends that has no time of its own any more; None for never.
     """
 
-    def __init__(self, deadline: float | None, interrupt: Interrupt | None) -> None:
+    def __init__(
+        self, deadline: float | None, interrupt: Interrupt | None, joining: float | None = None
+    ) -> None:
         super().__init__()
-        self._deadline, self._interrupt = deadline, interrupt
+        self._deadline, self._interrupt, self._joining = deadline, interrupt, joining
         self.stopped = False
+        self.given_up = False
+
+    def expect(self, end: float) -> None:
+        """Raise `OutOfTime` when a trial that ends then would be too late to join.
+
+        Args:
+            end: by the monotonic clock.
+        """
+        if self._joining is not None and end > self._joining:
+            self.stopped = self.given_up = True
+            raise OutOfTime
 
     def check(self) -> None:
         """Raise `OutOfTime` when the time is over, or somebody asked to stop."""
+        self.expect(time.monotonic())
         late = self._deadline is not None and time.monotonic() > self._deadline
         if late or (self._interrupt is not None and self._interrupt.asked):
             self.stopped = True
@@ -164,11 +183,12 @@ def run_trial(
     job: Job,
     deadline: float | None = None,
     interrupt: Interrupt | None = None,
+    joining: float | None = None,
 ) -> Record:
     """Run a trial to its end.
 
-    A failure belongs to the trial and is recorded with its reason; a full disk, a damaged store or
-    a ledger that has gone do not, and are raised.
+    A failure belongs to the trial and is recorded with its reason, and so is that it would not end
+    before `joining`; a full disk, a damaged store or a ledger that has gone are raised.
 
     Raises:
         OutOfTime: the deadline came first, or an interrupt.
@@ -176,14 +196,22 @@ def run_trial(
         IntegrityError: stored bytes are damaged.
     """
     began = time.monotonic()
-    watch = Watch(deadline, interrupt)
+    if job.skipped:
+        return without_time(job)
+    watch = Watch(deadline, interrupt, joining)
     quiet = replace(context, reporter=watch)
     progress = _Progress()
     try:
         found = _run(quiet, prepared, job, progress, watch)
     except (EnvironmentProblem, IntegrityError):
         raise
+    except OutOfTime:
+        if not watch.given_up:
+            raise
+        found = without_time(job)
     except _FAILURES as error:
+        if watch.given_up:
+            return replace(without_time(job), seconds=round(time.monotonic() - began, 4))
         if watch.stopped:  # the library made an error of its own of what ended it
             raise OutOfTime from error
         reason = str(error) or type(error).__name__
@@ -191,12 +219,21 @@ def run_trial(
     return replace(found, seconds=round(time.monotonic() - began, 4))
 
 
+def without_time(job: Job) -> Record:
+    """The record of a trial for which there was no time."""
+    return _record(job, "failed", reason=NO_TIME)
+
+
 def _run(
     context: LineContext, prepared: Prepared, job: Job, progress: _Progress, watch: Watch
 ) -> Record:
     rival = None if job.rival is None else Rival.open(context, prepared, job.rival)
+    began, sizes = time.monotonic(), [SAMPLE_SHARE if step.rows else 1.0 for step in job.steps]
     for place, step in enumerate(job.steps):
         watch.check()
+        if place:
+            passed = time.monotonic() - began
+            watch.expect(began + passed * sum(sizes) / sum(sizes[:place]))
         try:
             chance, value = _take(context, prepared, job, step, progress, rival)
         except GivenUp:

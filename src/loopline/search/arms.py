@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopline.models.space import Space, Value, dimension_from_dict
-from loopline.search.record import Record
+from loopline.search.record import NO_TIME, Record
 
 ENOUGH_TRIALS = 3
 """Trials of every arm before places count."""
@@ -132,10 +132,12 @@ def hopeless(arm: Arm, told: Sequence[Record]) -> bool:
     """Whether all of an arm's trials, and enough of them, were given up or failed.
 
     Enough are three and one more for each dimension: a family of many parameters may begin badly.
-    Where all of them failed three are enough.
+    Where all of them failed three are enough, and one for which there was no time.
     """
     own = [record for record in told if record.arm == arm.name]
     if any(record.state == "complete" for record in own):
         return False
+    if any(record.reason == NO_TIME for record in own):
+        return True
     failed = all(record.state == "failed" for record in own)
     return len(own) >= ENOUGH_TRIALS + (0 if failed else len(arm.space))

@@ -14,6 +14,10 @@ State = Literal["complete", "pruned", "failed"]
 Origin = Literal["defaults", "start", "lead", "grid", "random", "tpe", "gp"]
 
 
+NO_TIME = "there was no time for all of it"
+"""Why a trial failed that a blend could not have waited for; its arm is tried no further."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """Parameters to be tried.
