@@ -156,6 +156,7 @@ def _autogluon(preset: str) -> Callable[..., tuple[Predict, dict[str, Any]]]:
         structure = {"group_on": facts.group} if facts.group else {"time_on": facts.time}
         predictor = TabularPredictor(
             label=facts.target,
+            problem_type=facts.kind,
             eval_metric=metric,
             path=str(folder / "model"),
             verbosity=0,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,9 @@ def _run(
     context: LineContext, prepared: Prepared, job: Job, progress: _Progress, watch: Watch
 ) -> Record:
     rival = None if job.rival is None else Rival.open(context, prepared, job.rival)
+    for name in family(job.entry.family).packages:  # their import says nothing of the pace
+        with suppress(ImportError):
+            import_module(name)
     began, sizes = time.monotonic(), [SAMPLE_SHARE if step.rows else 1.0 for step in job.steps]
     for place, step in enumerate(job.steps):
         watch.check()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from loopline.data.schema import holds_answer
 from loopline.evaluate.intervals import student_tail
 from loopline.evaluate.metrics import metric
 from loopline.evaluate.rows import Units
@@ -114,6 +115,8 @@ class Scorer:
     def _gain(self, prediction: Floats) -> float:
         """How much better the metric is than that of one answer for every row; 0 if unknown."""
         y, weight = self._view.target, self._view.weight
+        if holds_answer(self._view.schema.task):
+            return 0.0
         if prediction.ndim == 1 or y.ndim == 2:  # values, or several labels
             usual = np.average(y, axis=0, weights=weight)
         else:
