@@ -50,9 +50,6 @@ Result = dict[str, Any]
 def run_loopline(system: str, rows: automl_rows.Rows, folder: Path, seconds: float) -> Result:
     """One choice, with a search and a budget of its own."""
     facts = rows.facts
-    roles = {name: {"role": "ignore"} for name in facts.hidden}
-    roles |= {name: {"role": "group"} for name in [facts.group] if name}
-    roles |= {name: {"role": "time"} for name in [facts.time] if name}
     began = time.monotonic()
     result = loopline.fit(
         pl.from_pandas(rows.train),
@@ -66,7 +63,7 @@ def run_loopline(system: str, rows: automl_rows.Rows, folder: Path, seconds: flo
             "search": {"budget": seconds},
             "select": system.removeprefix("loopline-"),
             "split": {"test": 0},
-            "columns": roles,
+            "columns": automl_rows.roles(facts),
         },
     )
     took = time.monotonic() - began

@@ -86,6 +86,13 @@ def units(rows: Rows) -> np.ndarray[Any, Any] | None:
     return pd.factorize(rows.test[facts.unit])[0] if facts.unit else None
 
 
+def roles(facts: Facts) -> dict[str, dict[str, str]]:
+    """What Loopline is told of the columns; a group that is hidden is known as a group."""
+    found = {name: {"role": "ignore"} for name in facts.hidden}
+    found |= {name: {"role": "group"} for name in [facts.group] if name}
+    return found | {name: {"role": "time"} for name in [facts.time] if name}
+
+
 def write(rows: Rows, folder: Path) -> None:
     """Tables as Parquet and facts as JSON, for a process of another environment."""
     rows.train.to_parquet(folder / "train.parquet", index=False)

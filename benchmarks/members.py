@@ -42,8 +42,6 @@ def fitted(name: str, store: Path) -> tuple[automl_rows.Facts, Any, loopline.Res
     facts, frame = rows.facts, rows.train
     if len(frame) > MOST_ROWS:
         frame = frame.sample(MOST_ROWS, random_state=0).reset_index(drop=True)
-    roles = {column: {"role": "ignore"} for column in facts.hidden}
-    roles |= {column: {"role": "group"} for column in [facts.group] if column}
     result = loopline.fit(
         pl.from_pandas(frame),
         facts.target,
@@ -52,7 +50,11 @@ def fitted(name: str, store: Path) -> tuple[automl_rows.Facts, Any, loopline.Res
         models=["baseline", *MEMBERS, "forest", "mlp"],
         store=store,
         progress=False,
-        settings={"split": {"test": 0}, "columns": roles, "audit": "report"},
+        settings={
+            "split": {"test": 0},
+            "columns": automl_rows.roles(facts),
+            "audit": "report",
+        },
     )
     return facts, frame[facts.target].to_numpy(), result
 

@@ -14,7 +14,6 @@ from loopline.features.rows import ArrayRows
 from loopline.line.trial import OutOfTime, Watch
 from loopline.models.base import FitContext
 from loopline.models.boosting import Target
-from loopline.models.families import family
 from loopline.models.forest import Forest, ForestEstimator
 from loopline.models.space import DataFacts
 from loopline.models.table import Matrix
@@ -146,6 +145,6 @@ def test_a_loaded_forest_is_one(tmp_path: Any) -> None:
     """Files are read back as a forest's, without scikit-learn."""
     made = grown("binary", goal("binary"), 2, trees=5)
     made.save(tmp_path)
-    loaded = family("forest").load_estimator(tmp_path)  # type: ignore[attr-defined]
+    loaded = Forest().load_estimator(tmp_path)
     assert isinstance(loaded, ForestEstimator)
     assert loaded.predict(values()).tolist() == made.predict(values()).tolist()

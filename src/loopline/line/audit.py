@@ -186,7 +186,7 @@ def best_known(raced: Sequence[Raced]) -> Raced | None:
 def out_of_fold(context: LineContext, prepared: Prepared, entry: Raced) -> OutOfFold:
     """What a candidate's folds predicted, proved to be out of fold."""
     rows, predictions, fitted = [], [], []
-    names = [name for name in entry.artifact.inputs if name.startswith("fold")]
+    names = entry.fold_roles
     for number in range(len(names)):
         part = context.store.get(entry.artifact.inputs[f"fold{number}"])
         arrays = load_file(part.path("prediction.safetensors"))

@@ -80,7 +80,7 @@ def _blended(
         make=lambda: _weigh(context, prepared, members, inputs, way),
         label=f"weigh {name}",
     )
-    count = len(_fold_roles(members[0]))
+    count = len(members[0].fold_roles)
     parts = [_fold(context, prepared, members, weighed, name, number) for number in range(count)]
     scored = score_candidate(context, prepared, entry, parts)
     return Raced(entry, scored, tuple(members), weighed)
@@ -177,7 +177,7 @@ def final_model(context: LineContext, prepared: Prepared, winner: Raced) -> Fitt
         parts = {f"{member.spec.name} of all rows": [_on_all_rows(context, prepared, member)]}
         if not _forward(prepared):
             parts[f"{member.spec.name} of the folds"] = [
-                _model(context, member, role) for role in _fold_roles(member)
+                _model(context, member, role) for role in member.fold_roles
             ]
         for name, part in parts.items():
             models.append(part)
@@ -198,7 +198,7 @@ def averaged(context: LineContext, prepared: Prepared, winner: Raced) -> bool:
         and not _forward(prepared)
         and family(winner.spec.family).complexity > 0
         and prepared.schema.task in BlendFamily.tasks
-        and len(_fold_roles(winner)) > 1
+        and len(winner.fold_roles) > 1
     )
 
 
@@ -208,10 +208,6 @@ def _on_all_rows(context: LineContext, prepared: Prepared, member: Raced) -> Fit
     params = resolve_params(context, prepared, member.spec, train.num_rows)
     params |= family(member.spec.family).consolidate(member.meta["params"])
     return fit_view(context, prepared, member.spec, train, params, "final", stop_early=False)
-
-
-def _fold_roles(member: Raced) -> list[str]:
-    return [role for role in member.artifact.inputs if role.startswith("fold")]
 
 
 def _model(context: LineContext, member: Raced, role: str) -> FittedModel:

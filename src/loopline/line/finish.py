@@ -249,7 +249,7 @@ def _importance(
     if holds_answer(prepared.schema.task):  # the answer cannot be shuffled
         return {}
     seed = child_seed(context.spec.seed, "importance")
-    folds = [name for name in winner.artifact.inputs if name.startswith("fold")]
+    folds = winner.fold_roles
     num_rows = family(winner.spec.family).importance_rows
     models: list[FittedModel] = []
     views: list[TrainView] = []

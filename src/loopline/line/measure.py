@@ -103,7 +103,7 @@ def measure_fold(
     context: LineContext, source: Artifact, plan: Plan, prepared: Prepared, entry: Raced
 ) -> Measurement:
     """Measure a candidate by the model of its first fold."""
-    folds = [name for name in entry.artifact.inputs if name.startswith("fold")]
+    folds = entry.fold_roles
     parts = [context.store.get(entry.artifact.inputs[name]) for name in folds]
     seconds = sum(_fit_seconds(part) for part in parts) / len(parts)
     return measure_model(

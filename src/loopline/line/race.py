@@ -70,6 +70,11 @@ class Raced:
         """Scores, resolved parameters, sizes."""
         return dict(self.artifact.meta)
 
+    @property
+    def fold_roles(self) -> list[str]:
+        """The inputs of its artifact that are the fits of its folds, in their order."""
+        return [role for role in self.artifact.inputs if role.startswith("fold")]
+
     def predictions(self) -> tuple[NDArray[np.int64], Floats]:
         """Positions in the training view and out-of-fold predictions for them."""
         arrays = load_file(self.artifact.path("out_of_fold.safetensors"))

@@ -212,11 +212,11 @@ def run_trial(
         found = without_time(job)
     except _FAILURES as error:
         if watch.given_up:
-            return replace(without_time(job), seconds=round(time.monotonic() - began, 4))
-        if watch.stopped:  # the library made an error of its own of what ended it
+            found = without_time(job)
+        elif watch.stopped:  # the library made an error of its own of what ended it
             raise OutOfTime from error
-        reason = str(error) or type(error).__name__
-        found = _record(job, "failed", reason=reason)
+        else:
+            found = _record(job, "failed", reason=str(error) or type(error).__name__)
     return replace(found, seconds=round(time.monotonic() - began, 4))
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from loopline.data.schema import Task
 from loopline.models.base import FitContext, Floats, Params
 from loopline.models.boosting import Target, threads_for
-from loopline.models.lightgbm import LightGBMEstimator, load_lightgbm
+from loopline.models.lightgbm import LightGBMEstimator, at_least_one_column
 from loopline.models.parameters import Rule
 from loopline.models.space import Choice, DataFacts, Integer, Number, Space
 from loopline.models.table import Matrix, TableFamily
@@ -106,9 +106,7 @@ class Forest(TableFamily):
     ) -> ForestEstimator:
         """Grow the trees, some at a time."""
         del valid
-        values = np.clip(train.values, -_LARGEST, _LARGEST)
-        if not values.shape[1]:
-            values = np.zeros((len(values), 1))
+        values = at_least_one_column(np.clip(train.values, -_LARGEST, _LARGEST))
         target = Target.of(task, "auto", train)
         goal = train.target if num_classes else target.scaled(train.target)
         grown = _forest(params, task, values.shape[1], context, values.size)
@@ -124,7 +122,7 @@ class Forest(TableFamily):
 
     def load_estimator(self, folder: Path) -> ForestEstimator:
         """Read `model.txt` and `estimator.json`; imports nothing."""
-        return load_lightgbm(ForestEstimator, folder)
+        return ForestEstimator.load(folder)
 
     def versions(self) -> dict[str, str]:
         """The versions of what grows the trees and of what reads them."""

@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +52,6 @@ from loopline.seeds import child_seed
 
 _SAMPLE_ROWS = 200_000
 """Rows from which LightGBM chooses its bins (its `bin_construct_sample_cnt`)."""
-
-
-Kind = TypeVar("Kind", bound="LightGBMEstimator")
 
 
 class LightGBMEstimator(Estimator):
@@ -140,26 +137,26 @@ class LightGBMEstimator(Estimator):
         }
         (folder / "estimator.json").write_text(canonical_json(facts) + "\n", encoding="utf-8")
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; imports nothing.
 
-def load_lightgbm(kind: type[Kind], folder: Path) -> Kind:
-    """Read what `LightGBMEstimator.save` wrote.
-
-    Raises:
-        IntegrityError: the folder does not hold trees.
-    """
-    try:
-        text = (folder / "model.txt").read_text(encoding="utf-8")
-        facts = json.loads((folder / "estimator.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{folder} does not hold a LightGBM model: {error}") from error
-    return kind(
-        text,
-        facts["num_columns"],
-        facts["num_classes"],
-        Target.from_dict(facts["target"]),
-        {},
-        np.array(facts["base"]) if "base" in facts else None,
-    )
+        Raises:
+            IntegrityError: the folder does not hold trees.
+        """
+        try:
+            text = (folder / "model.txt").read_text(encoding="utf-8")
+            facts = json.loads((folder / "estimator.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"{folder} does not hold a LightGBM model: {error}") from error
+        return cls(
+            text,
+            facts["num_columns"],
+            facts["num_classes"],
+            Target.from_dict(facts["target"]),
+            {},
+            np.array(facts["base"]) if "base" in facts else None,
+        )
 
 
 class LightGBM(BoostingFamily):
@@ -298,7 +295,7 @@ class LightGBM(BoostingFamily):
 
     def load_estimator(self, folder: Path) -> LightGBMEstimator:
         """Read `model.txt` and `estimator.json`; imports nothing."""
-        return load_lightgbm(LightGBMEstimator, folder)
+        return LightGBMEstimator.load(folder)
 
     def versions(self) -> dict[str, str]:
         """LightGBM's version."""
@@ -371,7 +368,8 @@ def _native_settings(
     }
 
 
-def _at_least_one_column(values: Floats) -> Floats:
+def at_least_one_column(values: Floats) -> Floats:
+    """A matrix that a library takes: one column of zeros where there is none."""
     return values if values.shape[1] else np.zeros((values.shape[0], 1))
 
 
@@ -388,7 +386,7 @@ def _data(rows: Rows, settings: Mapping[str, Any], *, sampled: bool) -> Any:
         sampled: whether single rows will be asked for (not when the bins are known).
     """
     if rows.num_rows <= _SAMPLE_ROWS:
-        return _at_least_one_column(rows.matrix())
+        return at_least_one_column(rows.matrix())
     sample = _sample_of(rows.num_rows, settings) if sampled else np.empty(0, dtype=np.int32)
     return _training_types()[1](rows, sample)
 
@@ -422,15 +420,15 @@ def _training_types() -> tuple[Any, Any]:
 
         def __init__(self, rows: Rows, sample: NDArray[np.int32]) -> None:
             self._rows, self._sample = rows, sample
-            self._drawn = _at_least_one_column(rows.take(sample))
+            self._drawn = at_least_one_column(rows.take(sample))
 
         def __len__(self) -> int:
             return self._rows.num_rows
 
         def __getitem__(self, index: Any) -> Floats:
             if isinstance(index, slice):
-                return _at_least_one_column(self._rows.block(index.start, index.stop))
-            row: Floats = _at_least_one_column(self._rows.take(np.array([index])))[0]
+                return at_least_one_column(self._rows.block(index.start, index.stop))
+            row: Floats = at_least_one_column(self._rows.take(np.array([index])))[0]
             return row
 
         def drawn(self, indices: NDArray[np.int64]) -> Floats:
@@ -438,7 +436,7 @@ def _training_types() -> tuple[Any, Any]:
             drawn, self._drawn = self._drawn, np.empty((0, 0))
             if drawn.size and np.array_equal(indices, self._sample):
                 return drawn
-            return _at_least_one_column(self._rows.take(indices))
+            return at_least_one_column(self._rows.take(indices))
 
     return Dataset, Blocks
 
