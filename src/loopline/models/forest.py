@@ -3,8 +3,9 @@
 A forest errs in other places than boosted trees do, so that the two make a good blend: beside a
 linear model and three kinds of boosted trees it made the error of two public tables of 800 and
 5,200 rows 5 and 0.7 % smaller and the AUC of one of 700 rows 0.012 larger, out of fold; it brought
-nothing on four others (`benchmarks/members.py`). scikit-learn grows the trees; they are stored in
-LightGBM's text format and answer through its library, which reads a row in microseconds.
+nothing on three others and did harm on one of 33 people (`benchmarks/members.py`). scikit-learn
+grows the trees; they are stored in LightGBM's text format and answer through its library, which
+reads a row in microseconds.
 
 Sources: Geurts, Ernst and Wehenkel, "Extremely randomized trees", 2006; Breiman, "Random forests",
 2001.
