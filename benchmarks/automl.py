@@ -146,6 +146,18 @@ def ranks(results: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in ranked.mean().items()}
 
 
+def write(data: dict[str, Any], options: argparse.Namespace) -> None:
+    """The results so far, so that a race that is cut off goes on after the last system."""
+    if options.out:
+        data |= {
+            "seconds": options.seconds,
+            "python": platform.python_version(),
+            "cores": os.cpu_count(),
+            "versions": environment(),
+        }
+        options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
@@ -189,20 +201,14 @@ def main() -> None:
                 **found,
             }
             print(name, system, json.dumps(entries[system])[:400], flush=True)
+            write(data, options)
         for mine in MINE:
             for other in list(entries):
                 files = [options.keep / f"{name}-{each}.npy" for each in (mine, other)]
                 if mine in entries and mine != other and all(file.is_file() for file in files):
                     pair = against(rows, np.load(files[0]), np.load(files[1]))
                     entries[mine].setdefault("better_than", {})[other] = pair
-        if options.out:
-            data |= {
-                "seconds": options.seconds,
-                "python": platform.python_version(),
-                "cores": os.cpu_count(),
-                "versions": environment(),
-            }
-            options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write(data, options)
     print(table(results))
 
 
