@@ -10,7 +10,8 @@ Loopline runs twice, each time on its own: the simplest model that is good enoug
     python benchmarks/automl.py --out benchmarks/results/automl.json [--only adult elec2]
         [--systems loopline-best lightgbm] [--python flaml=/path/to/python] [--seconds 300]
 
-A result that is in the file is not made again. `--table` prints the table of what is there.
+A result that is in the file is not made again; predictions of the test rows lie beside it, so that
+pairs are compared without a second run. `--table` prints the table of what is there.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ import automl_rows
 import numpy as np
 import pandas as pd
 import polars as pl
+from automl_line import run_line
 from numpy.typing import NDArray
 
-import loopline
 from loopline.evaluate.intervals import estimate
 from loopline.evaluate.metrics import metric
 from loopline.release.environment import environment
@@ -42,7 +43,6 @@ HERE = Path(__file__).resolve().parent
 RIVALS = ("lightgbm", "flaml", "autogluon-medium", "autogluon-best")
 MINE = ("loopline-simplest", "loopline-best")
 SYSTEMS = (*MINE, *RIVALS)
-MODELS = ["baseline", "linear", "lightgbm", "xgboost", "catboost", "forest", "mlp"]
 Floats = NDArray[np.float64]
 Result = dict[str, Any]
 
@@ -51,20 +51,12 @@ def run_loopline(system: str, rows: automl_rows.Rows, folder: Path, seconds: flo
     """One choice, with a search and a budget of its own."""
     facts = rows.facts
     began = time.monotonic()
-    result = loopline.fit(
-        pl.from_pandas(rows.train),
-        facts.target,
-        task=facts.kind,
-        metric=facts.metric,
-        models=MODELS,
-        store=folder / "store",
-        progress=False,
-        settings={
-            "search": {"budget": seconds},
-            "select": system.removeprefix("loopline-"),
-            "split": {"test": 0},
-            "columns": automl_rows.roles(facts),
-        },
+    result = run_line(
+        facts,
+        rows.train,
+        folder / "store",
+        search={"budget": seconds},
+        select=system.removeprefix("loopline-"),
     )
     took = time.monotonic() - began
     summary, release = result.summary, result.release
@@ -165,7 +157,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="*", choices=SYSTEMS, default=[*MINE, "lightgbm"])
     parser.add_argument("--python", nargs="*", default=[])
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--keep", type=Path, default=Path("automl-predictions"))
+    parser.add_argument("--keep", type=Path, default=HERE / "results/automl")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     data: dict[str, Any] = {"tasks": {}}
@@ -193,7 +185,7 @@ def main() -> None:
                     python = pythons.get(system.split("-")[0], sys.executable)
                     found = run_rival(system, rows, folder, options.seconds, python)
             prediction = found.pop("prediction")
-            np.save(options.keep / f"{name}-{system}.npy", prediction)
+            np.save(options.keep / f"{name}-{system}.npy", prediction.astype(np.float32))
             entries[system] = {
                 "metric": rows.facts.metric,
                 "test": score(rows, prediction),
@@ -206,7 +198,7 @@ def main() -> None:
             for other in list(entries):
                 files = [options.keep / f"{name}-{each}.npy" for each in (mine, other)]
                 if mine in entries and mine != other and all(file.is_file() for file in files):
-                    pair = against(rows, np.load(files[0]), np.load(files[1]))
+                    pair = against(rows, *(np.load(each).astype(np.float64) for each in files))
                     entries[mine].setdefault("better_than", {})[other] = pair
         write(data, options)
     print(table(results))

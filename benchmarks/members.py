@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import automl_rows
-import polars as pl
-from safetensors.numpy import load_file
+from automl_line import out_of_fold, run_line
 
 import loopline
 from loopline.evaluate.metrics import metric
@@ -42,20 +41,7 @@ def fitted(name: str, store: Path) -> tuple[automl_rows.Facts, Any, loopline.Res
     facts, frame = rows.facts, rows.train
     if len(frame) > MOST_ROWS:
         frame = frame.sample(MOST_ROWS, random_state=0).reset_index(drop=True)
-    result = loopline.fit(
-        pl.from_pandas(frame),
-        facts.target,
-        task=facts.kind,
-        metric=facts.metric,
-        models=["baseline", *MEMBERS, "forest", "mlp"],
-        store=store,
-        progress=False,
-        settings={
-            "split": {"test": 0},
-            "columns": automl_rows.roles(facts),
-            "audit": "report",
-        },
-    )
+    result = run_line(facts, frame, store, audit="report")
     return facts, frame[facts.target].to_numpy(), result
 
 
@@ -65,8 +51,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     goal = metric(facts.metric)
     said: dict[str, Any] = {}
     for entry in result.summary["candidates"]:
-        stored = result._project.store.get(entry["artifact"]).path("out_of_fold.safetensors")
-        arrays = load_file(stored)
+        arrays = out_of_fold(result, entry)
         said[entry["name"]] = arrays["prediction"]
         rows, folds = arrays["rows"], arrays["fold"]
     y = target[rows].astype("int64" if facts.kind == "binary" else "float64")

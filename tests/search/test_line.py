@@ -388,6 +388,7 @@ def test_a_budgeted_search_can_be_reproduced(tmp_path: Path) -> None:
     told = result.release.facts["spec"]["search"]
     assert told["trials"] == result.summary["search"]["trials"]["asked"] >= 1
     assert "budget" not in told
+    assert told["turns"] == [record.arm for record in records(result)]
     assert "start" in {record.origin for record in records(result)}
     found = reproduce(result._project, result.release.id, SilentReporter())
     assert found.verdict == "byte-identical", found.sentence
@@ -414,6 +415,49 @@ def test_a_family_without_time_is_left_out_and_made_so_again(
     assert told["without_time"] == sorted(record.number for record in made)
     found = reproduce(result._project, result.release.id, SilentReporter())
     assert found.verdict == "byte-identical", found.sentence
+
+
+def straight(store: Path, models: Any, budget: float) -> Result:
+    """A search on rows of a straight line, where trees are a little, and measurably, behind."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=900)
+    return loopline.fit(
+        pl.DataFrame({"x": x, "y": 3 * x + rng.normal(scale=0.5, size=900)}),
+        "y",
+        models=models,
+        settings={"search": {"budget": budget}, "split": {"folds": 3}, "threads": 1},
+        store=store,
+        progress=False,
+    )
+
+
+def test_a_dear_family_that_is_behind_is_given_up_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where any trial is dear, trees end at their first fold; made again, they do so again."""
+    monkeypatch.setattr(Clock, "dear", lambda self: 0.0)
+    trees = {"lightgbm": {"rounds": 100, "learning_rate": 0.1}}
+    result = straight(tmp_path, ["baseline", "linear", trees], 6.0)
+    late = [record for record in records(result) if record.arm == "lightgbm"]
+    assert [record.reason for record in late] == [NO_TIME]
+    assert {entry["name"] for entry in result.summary["candidates"]} == {"baseline", "linear"}
+    monkeypatch.undo()
+    found = reproduce(result._project, result.release.id, SilentReporter())
+    assert found.verdict == "byte-identical", found.sentence
+
+
+def test_a_dear_family_that_is_ahead_has_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dear alone is no reason: more trees come second and are fitted whole."""
+    monkeypatch.setattr(Clock, "dear", lambda self: 0.0)
+    few, more = (
+        {"name": name, "family": "lightgbm", "params": {"rounds": rounds}}
+        for name, rounds in (("few", 3), ("more", 60))
+    )
+    result = straight(tmp_path, [few, more], 6.0)
+    states = {(each.arm, each.state) for each in records(result) if each.origin == "defaults"}
+    assert states == {("few", "complete"), ("more", "complete")}
 
 
 def test_a_budget_too_small_for_one_trial_says_so(tmp_path: Path) -> None:

@@ -104,6 +104,10 @@ def test_all_problems_of_a_search_are_told_at_once() -> None:
             "Did you mean `linear`?",
         ),
         (
+            {"models": ["linear"], "search": {"turns": ["linaer", "linear"]}},
+            "`search.turns` names linaer, which is no candidate. Did you mean `linear`?",
+        ),
+        (
             {
                 "models": ["mlp"], "parallel": {"processes": 2}, "search": {"parallel": 2},
             },

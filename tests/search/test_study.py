@@ -225,6 +225,46 @@ def test_a_hopeless_arm_gets_no_more_trials() -> None:
     assert found is steep
 
 
+def by_seconds(quick: int, dear: int, seconds: float) -> Arm | None:
+    """Whose turn it is after quick trials of so many seconds, ahead, and dear ones of 10 s."""
+    quick_arm, dear_arm = (Arm(name, name, 1, {"x": Number(0.0, 1.0)}) for name in ("q", "d"))
+    took = [("q", seconds, 0.9)] * quick + [("d", 10.0, 0.8)] * dear
+    told = [
+        Record(n, arm, {"x": n / 999}, "random", "complete", value, seconds=took)
+        for n, (arm, took, value) in enumerate(took)
+    ]
+    return turn(
+        (quick_arm, dear_arm), {"q": quick, "d": dear}, told,
+        higher=True, exhausted=frozenset(), timed=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("quick", "dear", "seconds", "expected"), [
+    (19, 1, 1.0, "q"),  # 19 s beside 10 s, of which the arm in second place has half a share: 20 s
+    (21, 1, 1.0, "d"),
+    (119, 3, 0.001, "q"),  # each counts a tenth of an average arm's: 0.5 s
+    (121, 3, 0.001, "d"),
+])  # fmt: skip
+def test_under_a_budget_arms_share_the_time(
+    quick: int, dear: int, seconds: float, expected: str
+) -> None:
+    """An arm has so many seconds, not trials; very quick ones count more than they take."""
+    found = by_seconds(quick, dear, seconds)
+    assert found is not None
+    assert found.name == expected
+
+
+def test_turns_that_were_put_down_are_taken_again() -> None:
+    """Each of the first trials is of the arm that is named, after them whose turn it is."""
+    turns = ("steep", "steep", "flat", "steep", "flat")
+    study = Study(arms(), "tpe", True, turns=turns, limit=7)
+    while (trial := study.ask()) is not None:
+        study.tell(outcome(trial))
+    assert tuple(record.arm for record in study.records[:5]) == turns
+    assert study.records[2].origin == "defaults"
+    assert len(study.records) == 7
+
+
 def test_a_record_counts_once() -> None:
     """Of two records with one number the first holds."""
     trial = Trial(0, "flat", {"x": 0.5}, "defaults")

@@ -49,7 +49,7 @@ from loopline.splits.views import TrainView
 from loopline.store.artifacts import Artifact
 
 IMPORTANCE_REPEATS = 3
-CONTRIBUTION_ROWS = 1_000
+CONTRIBUTION_ROWS = 300
 
 
 def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:

@@ -159,6 +159,8 @@ class Hunt:
             seed=context.spec.seed,
             parallel=spec.parallel,
             limit=limit,
+            timed=spec.budget is not None,
+            turns=spec.turns,
         )
         planned = steps(num_folds, num_rows, prune=spec.prune)
         families = {arm.name: arm.family for arm in contested.arms}
@@ -285,7 +287,7 @@ class Hunt:
             self.steps,
             rival.artifact if rival is not None and self.spec.prune else None,
             None if own is None else own.value,
-            timed=self.spec.budget is not None,
+            dear=self.clock.dear(),
             skipped=trial.number in self.spec.without_time,
         )
 
@@ -353,10 +355,13 @@ class Hunt:
             arm.name: [dict(seed) for seed in arm.seeds] for arm in self.study.arms if arm.seeds
         }
         late = [each.number for each in self.study.records if each.reason == NO_TIME]
-        return {
+        found = {
             **data, "method": method, "trials": done, "warm": False, "start": start,
             "without_time": late,
         }  # fmt: skip
+        if self.spec.budget is not None:
+            found["turns"] = [record.arm for record in self.study.records]
+        return found
 
 
 def _nothing(records: Sequence[Record], clock: Clock) -> str:

@@ -125,8 +125,12 @@ def space_of(entry: Candidate, facts: DataFacts, search: SearchSpec) -> dict[str
 
 
 def _start_problems(arms: Sequence[Arm], search: SearchSpec) -> list[str]:
-    problems = []
     named = {arm.name: arm for arm in arms}
+    problems = [
+        f"`search.turns` names {name}, which is not searched."
+        for name in dict.fromkeys(search.turns)
+        if name not in named
+    ]
     for name, entries in search.start.items():
         if name not in named:
             problems.append(f"`search.start` names {name}, which is not searched.")

@@ -40,6 +40,9 @@ LATE_SHARE = 0.04
 JOINING_SHARE = 2 / 3
 """Of the time left: so much a family's first trial may take where a blend would fit the family once
 more and ask for its importance, which on five folds takes up to half of the trial's time."""
+DEAR_SHARE = 0.1
+"""Of the budget: from so much on a family's first trial is dear, and given up where it is
+measurably behind. Its family would have no second trial that could mend it."""
 CORRECTION = (0.7, 3.0)
 """Limits of what earlier runs' experience may change: too late is worse than too early."""
 REMEMBERED = 5
@@ -138,6 +141,10 @@ class Clock:
         if joins is None or self._context.spec.select != "best":
             return end
         return joins + (end - joins) * JOINING_SHARE
+
+    def dear(self) -> float | None:
+        """Seconds from which a trial is dear; None without a budget."""
+        return None if self._budget is None else DEAR_SHARE * self._budget
 
     def left(self) -> float | None:
         """Seconds left for trials."""

@@ -73,6 +73,11 @@ class SearchSpec(BaseModel):
         description="Numbers of trials for which there was no time; a run under a `budget` puts "
         "them down, so that it can be made again.",
     )
+    turns: tuple[str, ...] = Field(
+        (),
+        description="Whose turn each trial is, from the first, by the candidate's name; a run "
+        "under a `budget` puts them down, so that it can be made again.",
+    )
     start: dict[str, list[dict[str, Any]]] = Field(
         {}, description="Parameters to try after the defaults, by candidate, in this order."
     )
@@ -125,8 +130,9 @@ def search_problems(
         ]
     names = [entry[0] for entry in models]
     problems += [
-        f"`search.start` names {name}, which is no candidate. {nearest(name, names)}"
-        for name in search.start
+        f"`search.{key}` names {name}, which is no candidate. {nearest(name, names)}"
+        for key, named in (("start", search.start), ("turns", dict.fromkeys(search.turns)))
+        for name in named
         if listed and name not in names
     ]
     return problems

@@ -42,7 +42,7 @@ from loopline.line.trial_scores import OUT_OF_FOLD, Ints, Rival, Scorer, slim
 from loopline.models.base import Floats, GivenUp
 from loopline.models.families import family
 from loopline.progress import SilentReporter, Step
-from loopline.search.pruning import SAMPLE_SHARE, SLACK, limit
+from loopline.search.pruning import FIRST_CHANCE, SAMPLE_SHARE, SLACK, limit
 from loopline.search.pruning import Step as TrialStep
 from loopline.search.record import NO_TIME, Record, Trial, better
 from loopline.seeds import child_seed
@@ -67,7 +67,8 @@ class Job:
             may know, of another arm's while the arm has none; None while there is none at all.
         to_beat: the best value of the arm so far, None while it has none; fits of a trial that is
             no better are not kept.
-        timed: whether to measure what the model would take after the search, for a budget.
+        dear: seconds from which an arm's first trial is given up where it is measurably behind;
+            None without a budget. With one, what the model would take afterwards is measured.
         skipped: whether there was no time for it when the search was made that is made again.
     """
 
@@ -76,7 +77,7 @@ class Job:
     steps: tuple[TrialStep, ...]
     rival: str | None
     to_beat: float | None
-    timed: bool = False
+    dear: float | None = None
     skipped: bool = False
 
     @property
@@ -92,7 +93,7 @@ class Job:
             "steps": [vars(step) for step in self.steps],
             "rival": self.rival,
             "to_beat": self.to_beat,
-            "timed": self.timed,
+            "dear": self.dear,
             "skipped": self.skipped,
         }
 
@@ -105,7 +106,7 @@ class Job:
             tuple(TrialStep(**step) for step in data["steps"]),
             data["rival"],
             data["to_beat"],
-            data["timed"],
+            data["dear"],
             data["skipped"],
         )
 
@@ -233,13 +234,16 @@ def _run(
         with suppress(ImportError):
             import_module(name)
     began, sizes = time.monotonic(), [SAMPLE_SHARE if step.rows else 1.0 for step in job.steps]
+    behind = False
     for place, step in enumerate(job.steps):
         watch.check()
         if place:
-            passed = time.monotonic() - began
-            watch.expect(began + passed * sum(sizes) / sum(sizes[:place]))
+            whole = (time.monotonic() - began) * sum(sizes) / sum(sizes[:place])
+            watch.expect(began + whole)
+            if behind and job.dear is not None and whole > job.dear:
+                return without_time(job)
         try:
-            chance, value = _take(context, prepared, job, step, progress, rival)
+            chance, behind, value = _take(context, prepared, job, step, progress, rival)
         except GivenUp:
             assert progress.ladder is not None
             return _record(job, "pruned", progress, progress.ladder.value, progress.ladder.reason)
@@ -264,8 +268,13 @@ def _take(
     step: TrialStep,
     progress: _Progress,
     rival: Rival | None,
-) -> tuple[float, float]:
-    """Fit one step; the chance that the trial is better than the rival, and its score so far."""
+) -> tuple[float, bool, float]:
+    """Fit one step.
+
+    Returns:
+        The chance that the trial is better than the rival (a first one: near it), whether a first
+        one is measurably behind it, and its score so far.
+    """
     if step.rows is None:
         kind = family(job.entry.family)
         if step.rung_chance and kind.comparable_on_its_way(job.entry.params):
@@ -287,9 +296,13 @@ def _take(
         fold = np.zeros(len(rows), dtype=np.int64)
         other = None if rival is None else rival.sample
     scorer = Scorer(context, prepared, rows, fold)
-    slack = SLACK if job.first else 0.0
-    chance = 1.0 if other is None else scorer.chance(mine, other, slack)
-    return chance, scorer.value(mine)
+    value = scorer.value(mine)
+    if other is None:
+        return 1.0, False, value
+    if not job.first:
+        return scorer.chance(mine, other), False, value
+    behind = scorer.chance(mine, other) < FIRST_CHANCE
+    return (scorer.chance(mine, other, SLACK) if behind else 1.0), behind, value
 
 
 def _fold(
@@ -346,7 +359,7 @@ def _finish(context: LineContext, prepared: Prepared, job: Job, progress: _Progr
     higher = metric(metric_name(context, prepared)).higher_is_better
     if job.to_beat is None or better(value, job.to_beat, higher):
         _keep(context, prepared, job.entry, progress)
-        if job.timed:
+        if job.dear is not None:
             limits = context.spec.constraints.limits().given
             costs = rehearse(prepared, job.entry.family, progress.fits, over_http=bool(limits))
     artifact = context.store.put(

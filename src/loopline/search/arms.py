@@ -3,7 +3,8 @@
 Every arm's defaults are tried first, then what earlier studies found. From then on an arm gets
 trials in proportion to the dimensions of its space, halved for each place that it stands behind the
 best (successive halving across families), and none once it is hopeless: measurably behind after
-enough trials. The turn depends on the records alone, never on the clock.
+enough trials. The turn depends on the records alone, never on the clock. Under a time budget trials
+count by the seconds that they took, which stand in the records.
 
 Source: Jamieson & Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
 Optimization", AISTATS 2016.
@@ -20,6 +21,11 @@ from loopline.search.record import NO_TIME, Record
 
 ENOUGH_TRIALS = 3
 """Trials of every arm before places count."""
+ENOUGH_TIMED = 1
+"""The same where trials count by their seconds: a dear arm may never come to three."""
+LEAST_PRICE = 0.1
+"""What a trial counts at least where trials count by their seconds, in those of an average arm's
+trial: an arm of very quick ones has soon learned all that it can."""
 MOST_HALVINGS = 3
 """The last arm still gets an eighth of the first one's share, until it is hopeless."""
 
@@ -81,6 +87,7 @@ def turn(
     *,
     higher: bool,
     exhausted: frozenset[str],
+    timed: bool = False,
 ) -> Arm | None:
     """The arm whose trial comes next; None when no arm has anything left to try.
 
@@ -90,6 +97,7 @@ def turn(
         told: the records that may be known.
         higher: whether a higher value is better.
         exhausted: arms of which every point was tried.
+        timed: whether trials count by their seconds; else each counts alike.
 
     >>> from loopline.models.space import Number
     >>> arms = [Arm("a", "a", 1, {"x": Number(0, 1)}), Arm("b", "b", 2, {"x": Number(0, 1)})]
@@ -103,17 +111,33 @@ def turn(
                 return arm
     searched = [arm for arm in left if arm.space]
     alive = [arm for arm in searched if not hopeless(arm, told)] or searched
-    places = standing(alive, told, higher)
+    places = standing(alive, told, higher, ENOUGH_TIMED if timed else ENOUGH_TRIALS)
+    spent = _seconds(alive, counts, told) if timed else counts
     shares = {
         arm.name: len(arm.space) / 2 ** min(MOST_HALVINGS, places.get(arm.name, 0)) for arm in alive
     }
-    return min(alive, key=lambda arm: counts[arm.name] / shares[arm.name], default=None)
+    return min(alive, key=lambda arm: spent[arm.name] / shares[arm.name], default=None)
 
 
-def standing(arms: Sequence[Arm], told: Sequence[Record], higher: bool) -> dict[str, int]:
+def _seconds(
+    arms: Sequence[Arm], counts: Mapping[str, int], told: Sequence[Record]
+) -> dict[str, float]:
+    """What each arm's trials took; of those without a record as much as its others did."""
+    took = {arm.name: [each.seconds for each in told if each.arm == arm.name] for arm in arms}
+    means = [sum(own) / len(own) for own in took.values() if own]
+    least = LEAST_PRICE * sum(means) / max(1, len(means))
+    return {
+        name: sum(max(least, seconds) for seconds in own) / max(1, len(own)) * counts[name]
+        for name, own in took.items()
+    }
+
+
+def standing(
+    arms: Sequence[Arm], told: Sequence[Record], higher: bool, enough: int
+) -> dict[str, int]:
     """The place of each arm by its best complete trial, 0 the first; empty while some are new."""
     counts = {arm.name: sum(record.arm == arm.name for record in told) for arm in arms}
-    if any(count < ENOUGH_TRIALS for count in counts.values()):
+    if any(count < enough for count in counts.values()):
         return {}
     sign = -1.0 if higher else 1.0
 

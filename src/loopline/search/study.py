@@ -1,9 +1,10 @@
 """A study: which trial comes next, given the records; equal records give equal studies.
 
-What trial i is depends on the trials up to i - `parallel` and on nothing else: neither on the
-clock, nor on which of the running trials came back first, nor on how often the study was
+What trial i is depends on the records of those up to i - `parallel` and on nothing else: neither on
+the clock, nor on which of the running trials came back first, nor on how often the study was
 interrupted. So a killed study goes on as if nothing had happened, and the same seed, number of
-trials and `parallel` give the same study on any machine.
+trials and `parallel` give the same study on any machine. Where arms share the time, seconds are of
+the records; whose turn each trial was is then put down, and the same turns give the same study.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Study:
         seed: of every proposal.
         parallel: how many trials run at a time, at least 1.
         limit: how many trials there are at most; None for no limit.
+        timed: whether arms share the time in place of the number of trials.
+        turns: whose turn each of the first trials is, where that was put down.
 
     >>> from loopline.models.space import Number
     >>> study = Study([Arm("a", "a", 1, {"x": Number(0, 1)}, defaults={"x": 0.5})], "random", True)
@@ -49,6 +52,8 @@ class Study:
     seed: int = 0
     parallel: int = 1
     limit: int | None = None
+    timed: bool = False
+    turns: Sequence[str] = ()
     asked: list[Trial] = field(default_factory=list)
     _records: dict[int, Record] = field(default_factory=dict, repr=False)
     _points: dict[str, list[Params] | None] = field(default_factory=dict, repr=False)
@@ -123,8 +128,13 @@ class Study:
         if recorded is not None:
             return Trial(number, recorded.arm, recorded.params, recorded.origin)
         told = self.told(number)
+        if number < len(self.turns):
+            return self._propose(number, self.arm(self.turns[number]), told)
         done = frozenset(arm.name for arm in self.arms if self._exhausted(arm))
-        arm = turn(self.arms, self._counts(), told, higher=self.higher, exhausted=done)
+        arm = turn(
+            self.arms, self._counts(), told,
+            higher=self.higher, exhausted=done, timed=self.timed,
+        )  # fmt: skip
         return None if arm is None else self._propose(number, arm, told)
 
     def _exhausted(self, arm: Arm) -> bool:
