@@ -427,12 +427,11 @@ def straight(store: Path, models: Any, budget: float) -> Result:
         models=models,
         settings={"search": {"budget": budget}, "split": {"folds": 3}, "threads": 1},
         store=store,
-        progress=False,
     )
 
 
 def test_a_dear_family_that_is_behind_is_given_up_for_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where any trial is dear, trees end at their first fold; made again, they do so again."""
     monkeypatch.setattr(Clock, "dear", lambda self: 0.0)
@@ -440,6 +439,8 @@ def test_a_dear_family_that_is_behind_is_given_up_for_the_others(
     result = straight(tmp_path, ["baseline", "linear", trees], 6.0)
     late = [record for record in records(result) if record.arm == "lightgbm"]
     assert [record.reason for record in late] == [NO_TIME]
+    told = "The search leaves out lightgbm: there was no time for all of it. A longer budget"
+    assert told in capsys.readouterr().err
     assert {entry["name"] for entry in result.summary["candidates"]} == {"baseline", "linear"}
     monkeypatch.undo()
     found = reproduce(result._project, result.release.id, SilentReporter())

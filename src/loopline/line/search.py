@@ -321,6 +321,9 @@ class Hunt:
             own = [record for record in records if record.arm == arm.name]
             if not own or any(record.state == "complete" for record in own):
                 continue
+            if any(record.reason == NO_TIME for record in own):
+                note(f"The search leaves out {arm.name}: {NO_TIME}. A longer budget tries it.")
+                continue
             failed = all(record.state == "failed" for record in own)
             ends = "failed in every trial" if failed else "was given up in every trial"
             note(f"The search leaves out {arm.name}, which {ends}: {own[0].reason}")
