@@ -265,6 +265,15 @@ def test_turns_that_were_put_down_are_taken_again() -> None:
     assert len(study.records) == 7
 
 
+def test_a_turn_of_an_arm_with_nothing_left_goes_to_another() -> None:
+    """Of two points both are tried; the third turn that names the arm is not its own."""
+    small = Arm("small", "small", 10, {"x": Integer(0, 1)}, defaults={"x": 0})
+    study = Study((small, arms()[1]), "random", True, turns=("small",) * 3, limit=3)
+    while (trial := study.ask()) is not None:
+        study.tell(outcome(trial))
+    assert [record.arm for record in study.records] == ["small", "small", "steep"]
+
+
 def test_a_record_counts_once() -> None:
     """Of two records with one number the first holds."""
     trial = Trial(0, "flat", {"x": 0.5}, "defaults")

@@ -50,6 +50,7 @@ from loopline.store.artifacts import Artifact
 
 IMPORTANCE_REPEATS = 3
 CONTRIBUTION_ROWS = 300
+"""Rows over which sizes of contributions are averaged; a thousand take 33 s of 3,000 deep trees."""
 
 
 def chosen(choice: Artifact, raced: Sequence[Raced]) -> Raced:

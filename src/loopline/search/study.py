@@ -37,7 +37,8 @@ class Study:
         parallel: how many trials run at a time, at least 1.
         limit: how many trials there are at most; None for no limit.
         timed: whether arms share the time in place of the number of trials.
-        turns: whose turn each of the first trials is, where that was put down.
+        turns: whose turn each of the first trials is, where that was put down and the arm has
+            anything left to try.
 
     >>> from loopline.models.space import Number
     >>> study = Study([Arm("a", "a", 1, {"x": Number(0, 1)}, defaults={"x": 0.5})], "random", True)
@@ -128,9 +129,9 @@ class Study:
         if recorded is not None:
             return Trial(number, recorded.arm, recorded.params, recorded.origin)
         told = self.told(number)
-        if number < len(self.turns):
-            return self._propose(number, self.arm(self.turns[number]), told)
         done = frozenset(arm.name for arm in self.arms if self._exhausted(arm))
+        if number < len(self.turns) and self.turns[number] not in done:
+            return self._propose(number, self.arm(self.turns[number]), told)
         arm = turn(
             self.arms, self._counts(), told,
             higher=self.higher, exhausted=done, timed=self.timed,
