@@ -7,6 +7,8 @@ the line does it, and all are scored out of fold and in the future. Told is how 
 does there, in the future loss of what it takes. The test rows of the tasks are not touched.
 
     python benchmarks/blend_in_time.py --out benchmarks/results/blend_in_time.json
+
+Tasks that are in the file are not measured again.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import platform
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import automl_rows
 import numpy as np
@@ -26,6 +29,7 @@ from automl_line import MODELS, out_of_fold, run_line
 from numpy.typing import NDArray
 
 from loopline.evaluate.metrics import metric
+from loopline.line import race
 from loopline.models.portable_blend import Combiner
 from loopline.release.environment import environment
 from loopline.select.blend import cross_fitted, greedy, stacked
@@ -41,11 +45,15 @@ Floats = NDArray[np.float64]
 def fitted(
     facts: automl_rows.Facts, past: Any, future: Any, family: str
 ) -> tuple[dict[str, Any], Floats]:
-    """A family's out-of-fold arrays and its predictions of the future."""
-    with tempfile.TemporaryDirectory() as store:
+    """A family's out-of-fold arrays and its predictions of the future, be it above a constant."""
+    entered = race.candidates
+
+    def alone(*given: Any) -> Any:
+        return [each for each in entered(*given) if each.family == family]
+
+    with tempfile.TemporaryDirectory() as store, patch.object(race, "candidates", alone):
         result = run_line(facts, past, Path(store), [family], audit="report")
-        raced = {entry["name"]: entry for entry in result.summary["candidates"]}
-        arrays = out_of_fold(result, raced[family])
+        arrays = out_of_fold(result, result.summary["candidates"][0])
         told = result.release.predict(pl.from_pandas(future.drop(columns=facts.target)))
         names = ["prediction"]
         if facts.kind == "binary":
@@ -130,7 +138,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=TASKS)
     options = parser.parse_args()
     cuts: dict[str, list[dict[str, Any]]] = {}
-    for name in options.only:
+    if options.out and options.out.is_file():
+        cuts = json.loads(options.out.read_text(encoding="utf-8"))["cuts"]
+    for name in [each for each in options.only if each not in cuts]:
         for cut in CUTS:
             cuts.setdefault(name, []).append(measured(name, cut))
             print(name, cut, json.dumps(cuts[name][-1]), flush=True)
