@@ -64,6 +64,14 @@ def _replace(column: str, pairs: list) -> Repair:
     return Repair.replace(column, list(unique.values()))
 
 
+def _held(repairs: list[Repair]) -> bool:
+    """Whether no column of floats is given a whole number that no float holds: that is refused."""
+    own = [each for each in repairs if each.column == "i"]
+    kinds = [each.kind for each in own]
+    made = kinds.index("to_number") if "to_number" in kinds else len(own)
+    return all(new is None or float(new) == new for each in own[made:] for _, new in each.mapping)
+
+
 VALUE_REPAIRS = st.lists(
     st.one_of(
         mappings(FLOATS, "f"),
@@ -75,7 +83,7 @@ VALUE_REPAIRS = st.lists(
         st.sampled_from(["f", "i", "s", "b", "d"]).map(Repair.to_number),
     ),
     max_size=5,
-)
+).filter(_held)
 
 
 def bits(value: object) -> object:
@@ -123,6 +131,14 @@ def test_the_row_path_equals_the_table_path(frame, repairs):
     assert [{k: bits(v) for k, v in row.items()} for row in rows] == [
         {k: bits(v) for k, v in row.items()} for row in table.iter_rows(named=True)
     ]
+
+
+def test_a_whole_number_that_no_float_holds_is_refused_in_a_column_of_floats():
+    """2^53 + 1 has no float of its own: the repair is refused, with or without rows."""
+    repairs = [Repair.to_number("i"), Repair.replace("i", [(0, 2**53 + 1)])]
+    for cells in ([], [0, 1]):
+        with pytest.raises(DataError, match="'i' holds Float64; 0 cannot be replaced by 9007199"):
+            repair_values(pl.DataFrame({"i": pl.Series(cells, dtype=pl.Int64)}), repairs)
 
 
 @pytest.mark.parametrize(
