@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -31,12 +30,11 @@ import automl_rows
 import numpy as np
 import pandas as pd
 import polars as pl
-from automl_line import run_line
+from automl_line import run_line, write
 from numpy.typing import NDArray
 
 from loopline.evaluate.intervals import estimate
 from loopline.evaluate.metrics import metric
-from loopline.release.environment import environment
 from loopline.select.compare import compare
 
 HERE = Path(__file__).resolve().parent
@@ -138,18 +136,6 @@ def ranks(results: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in ranked.mean().items()}
 
 
-def write(data: dict[str, Any], options: argparse.Namespace) -> None:
-    """The results so far, so that a race that is cut off goes on after the last system."""
-    if options.out:
-        data |= {
-            "seconds": options.seconds,
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "versions": environment(),
-        }
-        options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
@@ -160,10 +146,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=HERE / "results/automl")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    data: dict[str, Any] = {"tasks": {}}
+    results: dict[str, Any] = {}
     if options.out and options.out.is_file():
-        data = json.loads(options.out.read_text(encoding="utf-8"))
-    results: dict[str, Any] = data["tasks"]
+        results = json.loads(options.out.read_text(encoding="utf-8"))["tasks"]
     if options.table:
         print(table(results))
         print(ranks(results))
@@ -193,14 +178,14 @@ def main() -> None:
                 **found,
             }
             print(name, system, json.dumps(entries[system])[:400], flush=True)
-            write(data, options)
+            write(options.out, seconds=options.seconds, tasks=results)
         for mine in MINE:
             for other in list(entries):
                 files = [options.keep / f"{name}-{each}.npy" for each in (mine, other)]
                 if mine in entries and mine != other and all(file.is_file() for file in files):
                     pair = against(rows, *(np.load(each).astype(np.float64) for each in files))
                     entries[mine].setdefault("better_than", {})[other] = pair
-        write(data, options)
+        write(options.out, seconds=options.seconds, tasks=results)
     print(table(results))
 
 

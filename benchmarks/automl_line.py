@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import polars as pl
 from safetensors.numpy import load_file
 
 import loopline
+from loopline.release.environment import environment
 
 MODELS = ("baseline", "linear", "lightgbm", "xgboost", "catboost", "forest", "mlp")
 """The families that race on a table."""
@@ -41,3 +45,10 @@ def out_of_fold(result: loopline.Result, candidate: Mapping[str, Any]) -> dict[s
     """A candidate's predictions, with "rows" and "fold" of each."""
     stored = result._project.store.get(candidate["artifact"])
     return dict(load_file(stored.path("out_of_fold.safetensors")))
+
+
+def write(out: Path | None, **results: Any) -> None:
+    """The results so far, with what made them; nothing without a file."""
+    made = {"python": platform.python_version(), "cores": os.cpu_count(), "versions": environment()}
+    if out:
+        out.write_text(json.dumps({**made, **results}, indent=1) + "\n", encoding="utf-8")

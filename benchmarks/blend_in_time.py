@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,13 +23,12 @@ from unittest.mock import patch
 import automl_rows
 import numpy as np
 import polars as pl
-from automl_line import MODELS, out_of_fold, run_line
+from automl_line import MODELS, out_of_fold, run_line, write
 from numpy.typing import NDArray
 
 from loopline.evaluate.metrics import metric
 from loopline.line import race
 from loopline.models.portable_blend import Combiner
-from loopline.release.environment import environment
 from loopline.select.blend import cross_fitted, greedy, stacked
 
 TASKS = ("bike_sharing", "elec2", "ett")
@@ -144,15 +141,7 @@ def main() -> None:
         for cut in CUTS:
             cuts.setdefault(name, []).append(measured(name, cut))
             print(name, cut, json.dumps(cuts[name][-1]), flush=True)
-        data = {
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "versions": environment(),
-            "above_the_best_percent": table(cuts),
-            "cuts": cuts,
-        }
-        if options.out:
-            options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write(options.out, above_the_best_percent=table(cuts), cuts=cuts)
     print(json.dumps(table(cuts), indent=1))
 
 

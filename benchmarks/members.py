@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import automl_rows
-from automl_line import out_of_fold, run_line
+from automl_line import out_of_fold, run_line, write
 
 import loopline
 from loopline.evaluate.metrics import metric
-from loopline.release.environment import environment
 from loopline.select.blend import cross_fitted, greedy, stacked
 
 TASKS = (
@@ -81,14 +78,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             results[name] = measured(name, Path(place))
         print(name, json.dumps(results[name]), flush=True)
-    data = {
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "versions": environment(),
-        "tasks": results,
-    }
-    if options.out:
-        options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write(options.out, tasks=results)
 
 
 if __name__ == "__main__":

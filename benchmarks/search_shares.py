@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import automl_rows
-from automl_line import run_line
+from automl_line import run_line, write
 
 from loopline.line import search
 from loopline.line.search_arms import TRIAL
 from loopline.line.search_budget import Clock
-from loopline.release.environment import environment
 from loopline.search.study import Study
 
 TASKS = ("california_housing", "adult", "telco_churn", "concrete")
@@ -78,23 +75,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=TASKS)
     parser.add_argument("--seconds", type=float, default=150.0)
     options = parser.parse_args()
-    data: dict[str, Any] = {"tasks": {}}
+    results: dict[str, Any] = {}
     for name in options.only:
-        found = data["tasks"][name] = {
+        found = results[name] = {
             "by_trials": alike(name, options.seconds),
             "by_time": run(name, options.seconds),
         }
         for way, each in found.items():
             print(name, way, each["trials"], each["best"], each["chosen"], each["chosen_value"])
             print("   ", json.dumps(each["families"]), flush=True)
-        data |= {
-            "seconds": options.seconds,
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "versions": environment(),
-        }
-        if options.out:
-            options.out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write(options.out, seconds=options.seconds, tasks=results)
 
 
 if __name__ == "__main__":
